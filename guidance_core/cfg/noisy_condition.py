@@ -1,0 +1,30 @@
+"""Guidance with noise in the conditional prediction: more varied pictures."""
+
+import itertools
+from dataclasses import dataclass, replace
+
+from ..params import number
+from ..tensors import expand, seeded_noise
+from .base import Method, Phase
+
+
+@dataclass(frozen=True)
+class NoisyCondition(Method):
+    name = "noisy_condition"
+    title = "Noisy condition"
+    doc = "Adds seeded noise to the conditional prediction: more variety, at the cost of fine detail."
+    source = "tutorial variant; compare CADS, arXiv:2310.17347, which anneals noise in the condition itself"
+    noise: float = number(
+        0.05, 0.0, 1.0, 0.01, "Size of the noise, in units of the predicted noise; 0 is plain guidance."
+    )
+
+    def start(self, run):
+        draws = itertools.count()
+
+        def stage(p):
+            # eps_cond + noise * z, and denoised = (x - sigma * eps) / alpha
+            z = seeded_noise(p.x, run.seed, next(draws))
+            size = expand(self.noise * p.sigma / run.path.alpha(p.sigma), p.x)
+            return replace(p, cond=p.cond - size * z)
+
+        return {Phase.PREDICTIONS: stage}

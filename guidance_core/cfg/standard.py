@@ -1,0 +1,17 @@
+"""Plain classifier-free guidance."""
+
+from dataclasses import dataclass
+
+from .base import Method
+
+
+@dataclass(frozen=True)
+class Standard(Method):
+    name = "standard"
+    title = "Standard"
+    doc = "Classifier-free guidance as it is: uncond + scale * (cond - uncond)."
+    source = "Ho & Salimans 2022, arXiv:2207.12598"
+    uncond_at_zero = True
+
+    def start(self, run):
+        return {}

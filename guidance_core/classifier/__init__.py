@@ -1,0 +1,1 @@
+"""Noise-aware classifiers: files, networks, targets, gradients, training and evaluation."""

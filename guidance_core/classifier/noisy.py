@@ -1,0 +1,124 @@
+"""NoisyClassifier: a noise-aware classifier p(y | x_t) with its labels, and its safetensors file."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path as FilePath
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ..errors import GuidanceError
+from ..paths import VE, Path
+from ..tensors import per_sample
+from .network import LatentEncoder
+
+FORMAT = "guidance-kit.noisy-classifier"
+VERSION = 1
+ARCHITECTURES: dict[str, type[nn.Module]] = {"latent_encoder": LatentEncoder}
+
+
+@dataclass(frozen=True, eq=False)
+class NoisyClassifier:
+    """A network p(y | x_t, log-SNR) and what is needed to use it safely.
+
+    network: (x [B, C, ...] of unit variance, log_snr [B]) -> logits [B, K]. labels: K names. latent_space: the name of
+    the latents it was trained on ("" when unknown). log_snr_range: the noise levels it was trained on; beyond them it is
+    asked at the nearest end. parameters: the keyword arguments that rebuild the network. info: free text for the file.
+    """
+
+    network: nn.Module
+    labels: Sequence[str]
+    latent_space: str = ""
+    log_snr_range: tuple[float, float] = (-10.0, 10.0)
+    architecture: str = "latent_encoder"
+    parameters: dict = field(default_factory=dict)
+    info: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def channels(self) -> int:
+        """Latent channels it expects."""
+        return self.parameters["channels"]
+
+    def __call__(self, x: Tensor, sigma: Tensor | float, path: Path = VE) -> Tensor:
+        """Logits [B, K] of x [B, C, ...] at noise level sigma ([B] or one number) on a path."""
+        if x.shape[1] != self.channels:
+            raise GuidanceError(
+                f"this classifier was trained on {self.channels}-channel latents and got {x.shape[1]} channels: "
+                f"use a classifier made for this model's latents{_space(self.latent_space)}."
+            )
+        sigma = per_sample(sigma, x)
+        log_snr = path.log_snr(sigma).clamp(*self.log_snr_range)
+        return self.network(path.unit(x, sigma), log_snr)
+
+    def save(self, file: str | os.PathLike) -> None:
+        """Write a safetensors file, whole or not at all."""
+        file = FilePath(file)
+        metadata = {
+            "format": FORMAT,
+            "version": str(VERSION),
+            "architecture": self.architecture,
+            "parameters": json.dumps(self.parameters),
+            "labels": json.dumps(list(self.labels)),
+            "latent_space": self.latent_space,
+            "log_snr_range": json.dumps(list(self.log_snr_range)),
+            "info": json.dumps(self.info),
+        }
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()}
+        temporary = file.with_name(f"{file.name}.{os.getpid()}.part")
+        try:
+            save_file(tensors, temporary, metadata=metadata)
+            os.replace(temporary, file)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, file: str | os.PathLike) -> "NoisyClassifier":
+        """Read a classifier; executes nothing from the file. Raises GuidanceError with what is wrong with it."""
+        file = FilePath(file)
+        if not file.is_file():
+            raise GuidanceError(f"There is no classifier file '{file.name}' in {file.parent}.")
+        try:
+            with safe_open(file, framework="pt") as handle:
+                metadata = handle.metadata() or {}
+                tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 - not a dict
+        except SafetensorError as error:
+            raise GuidanceError(
+                f"'{file.name}' is not a whole safetensors file ({error}). Pickled .pt and .ckpt files are not loaded, "
+                f"because they can run code."
+            ) from error
+        return cls._from_tensors(file.name, metadata, tensors)
+
+    @classmethod
+    def _from_tensors(cls, name: str, metadata: dict[str, str], tensors: dict[str, Tensor]) -> "NoisyClassifier":
+        if metadata.get("format") != FORMAT:
+            raise GuidanceError(f"'{name}' is a safetensors file but not a noisy classifier (no '{FORMAT}' metadata).")
+        if metadata.get("version") != str(VERSION):
+            raise GuidanceError(
+                f"'{name}' has format version {metadata.get('version')}, this Guidance Kit reads version {VERSION}: update it."
+            )
+        architecture = metadata.get("architecture")
+        if architecture not in ARCHITECTURES:
+            raise GuidanceError(f"'{name}' has the unknown architecture '{architecture}': update Guidance Kit.")
+        try:
+            parameters = json.loads(metadata["parameters"])
+            labels = [str(label) for label in json.loads(metadata["labels"])]
+            low, high = (float(value) for value in json.loads(metadata["log_snr_range"]))
+            info = dict(json.loads(metadata.get("info", "{}")))
+            with torch.inference_mode(False):
+                network = ARCHITECTURES[architecture](**parameters)
+                network.load_state_dict(tensors)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise GuidanceError(
+                f"'{name}' is damaged: its weights and its description do not agree ({error})."
+            ) from error
+        network.eval().requires_grad_(False)
+        space = metadata.get("latent_space", "")
+        return cls(network, labels, space, (low, high), architecture, parameters, info)
+
+
+def _space(latent_space: str) -> str:
+    return f" (this one: {latent_space})" if latent_space else ""

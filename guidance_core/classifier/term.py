@@ -1,0 +1,91 @@
+"""The classifier term: what classifier guidance adds to a denoised prediction, with its schedule, cap and trace."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ..errors import GuidanceError
+from ..params import Checked, flag, number
+from ..run import Run, level_of
+from ..scale import ScaleSchedule
+from ..tensors import expand, norm
+from .gradient import shift, target_gradient
+from .targets import LabelTarget, Target, as_target
+
+MIN_ENTROPY = 0.2  # nats; bounds the entropy-aware factor where the classifier is certain
+
+
+@dataclass(frozen=True)
+class TermEvent:
+    """One evaluation of a classifier term. The tensors are [B]."""
+
+    sigma: float
+    scale: float
+    log_prob: Tensor
+    grad_norm: Tensor
+
+
+@dataclass(frozen=True)
+class ClassifierTerm(Checked):
+    """Adds scale * schedule * sigma^2 / alpha * grad log p(target | x) to denoised (arXiv:2105.05233).
+
+    Where scale * schedule is 0 the classifier is not run. Raises GuidanceError, naming the step, when the gradient is not
+    finite.
+    """
+
+    classifier: Callable[..., Tensor]
+    target: Target | LabelTarget | Tensor
+    scale: float = number(
+        2.0, -100.0, 100.0, 0.05, "How strongly to steer: 1 is exact Bayes, above 1 clearer and less varied."
+    )
+    schedule: ScaleSchedule = ScaleSchedule()
+    entropy_aware: bool = flag(
+        False,
+        "Steer harder where the classifier is sure, so that guidance does not fade once it agrees (ED-DPM, arXiv:2206.11474).",
+        advanced=True,
+    )
+    max_shift: float = number(
+        0.0,
+        0.0,
+        10.0,
+        0.05,
+        "Cap on the change of each sample, relative to |denoised - x|; 0 is no cap. 0.5 tames high scales.",
+        advanced=True,
+    )
+
+    def start(self, run: Run) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+        """Open a run: (denoised, x, sigma [B]) -> guided denoised."""
+        target = as_target(self.target)
+        strength = self.schedule.over(run)
+        constant = self.schedule == ScaleSchedule()
+
+        def guided(denoised: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
+            level = None if constant else level_of(sigma)
+            scale = self.scale if constant else self.scale * strength(level)
+            if abs(scale) < 1e-6:
+                return denoised
+            result = target_gradient(self.classifier, x, sigma, target, run.path)
+            if not bool(result.grad.isfinite().all()):
+                raise GuidanceError(_not_finite(run, level_of(sigma)))
+            scales = scale
+            if self.entropy_aware:
+                scales = scale * result.max_entropy / result.entropy.clamp(min=MIN_ENTROPY)
+            change = shift(result.grad, sigma, run.path, scales)
+            if self.max_shift > 0:
+                room = self.max_shift * norm(denoised - x) / norm(change).clamp(min=1e-12)
+                change = change * expand(room.clamp(max=1.0), change)
+            run.record(TermEvent(float(sigma[0]), scale, result.log_prob, norm(result.grad)))
+            return denoised + change.to(denoised.dtype)
+
+        return guided
+
+
+def _not_finite(run: Run, sigma: float) -> str:
+    where = f"sigma {sigma:.4g}"
+    if run.sigmas is not None:
+        where = f"step {int(run.step(sigma)) + 1} of {len(run.levels)} ({where})"
+    return (
+        f"the classifier's gradient is not a finite number at {where}. Check the classifier file and that it belongs to "
+        f"this model's latents, or switch guidance off there with a schedule."
+    )

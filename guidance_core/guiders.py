@@ -1,0 +1,148 @@
+"""Guidance as denoiser -> denoiser: CFG and classifier guidance, which compose freely and know nothing of samplers."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from .cfg import Pipeline, cfg_method
+from .classifier.targets import Target
+from .classifier.term import ClassifierTerm
+from .denoisers import Denoiser
+from .params import make
+from .paths import VE, Path
+from .run import Run, level_of
+from .scale import ScaleSchedule, effective_scale
+from .spaces import Space
+from .tensors import per_sample
+
+
+class Guided(ABC):
+    """A guided denoiser. `start(run)` opens a run with fresh state; calling it directly is a run of one call."""
+
+    path: Path
+
+    @abstractmethod
+    def start(self, run: Run) -> Denoiser:
+        """The denoiser for one run. Raises GuidanceError when the run is on another path."""
+
+    def __call__(self, x: Tensor, sigma: Tensor | float, **condition) -> Tensor:
+        return self.start(Run(self.path))(x, sigma, **condition)
+
+    def _on_path(self, run: Run) -> Run:
+        if run.path is not self.path:
+            raise ValueError(
+                f"this denoiser is on the {self.path.name} path, the run on {run.path.name}: use one path."
+            )
+        return run
+
+
+def start(denoiser: Denoiser, run: Run) -> Denoiser:
+    """Open a run of a denoiser, guided or plain."""
+    return denoiser.start(run) if isinstance(denoiser, Guided) else denoiser
+
+
+@dataclass(frozen=True)
+class CfgGuided(Guided):
+    """Classifier-free guidance of a conditional by an unconditional denoiser."""
+
+    cond: Denoiser
+    uncond: Denoiser
+    pipeline: Pipeline
+    path: Path = VE
+    output: Space | None = None
+
+    def start(self, run):
+        run = self._on_path(run)
+        pipeline = self.pipeline.start(replace(run, output=run.output or self.output))
+        cond, uncond = start(self.cond, run), start(self.uncond, run)
+        constant = self.pipeline.schedule == ScaleSchedule()
+
+        def denoiser(x, sigma, **condition):
+            sigma = per_sample(sigma, x)
+            scale = effective_scale(self.pipeline.scale, 1.0) if constant else pipeline.scale_at(level_of(sigma))
+            passes = pipeline.passes(scale)
+            c = cond(x, sigma, **condition) if passes.cond else None
+            if not passes.uncond:
+                return c
+            u = uncond(x, sigma, **condition)
+            return pipeline.combine(c, u, x, sigma, scale) if passes.cond else u
+
+        return denoiser
+
+
+@dataclass(frozen=True)
+class ClassifierGuided(Guided):
+    """A denoiser with a classifier term added to its result."""
+
+    denoiser: Denoiser
+    term: ClassifierTerm
+    path: Path = VE
+
+    def start(self, run):
+        run = self._on_path(run)
+        inner, term = start(self.denoiser, run), self.term.start(run)
+
+        def denoiser(x, sigma, **condition):
+            sigma = per_sample(sigma, x)
+            return term(inner(x, sigma, **condition), x, sigma)
+
+        return denoiser
+
+
+def cfg_guided(
+    cond_denoiser: Denoiser,
+    uncond_denoiser: Denoiser,
+    scale: float,
+    schedule: ScaleSchedule | None = None,
+    method: str = "standard",
+    path: Path = VE,
+    output: Space | None = None,
+    **params,
+) -> CfgGuided:
+    """Classifier-free guidance: 1 + (scale - 1) * schedule is the weight; passes whose weight is 0 are not run.
+
+    output: the space the networks predict in, for methods that work there (eps on VE, velocity on flow by default).
+    params: the method's own, by name. Raises GuidanceError for an unknown method or a parameter out of range.
+    """
+    pipeline = Pipeline(scale, schedule or ScaleSchedule(), (make(cfg_method(method), method, params),))
+    return CfgGuided(cond_denoiser, uncond_denoiser, pipeline, path, output)
+
+
+def classifier_guided(
+    denoiser: Denoiser,
+    classifier,
+    target: Target | Tensor,
+    scale: float = 1.0,
+    schedule: ScaleSchedule | None = None,
+    path: Path = VE,
+    **options,
+) -> ClassifierGuided:
+    """Classifier guidance: denoised + scale * schedule * sigma^2 / alpha * grad log p(target | x).
+
+    classifier: callable (x, sigma, path) -> logits [B, K]. target: labels [B] or a Target. options: those of
+    ClassifierTerm. On the whole flow path the factor diverges as sigma -> 1; guide on an interval there.
+    """
+    term = ClassifierTerm(classifier, target, scale, schedule or ScaleSchedule(), **options)
+    return ClassifierGuided(denoiser, term, path)
+
+
+def combine(
+    cond: Tensor,
+    uncond: Tensor,
+    x: Tensor,
+    sigma: Tensor | float,
+    scale: float,
+    method: str = "standard",
+    path: Path = VE,
+    output: Space | None = None,
+    seed: int = 0,
+    **params,
+) -> Tensor:
+    """One CFG combination of denoised predictions [B, C, ...], without state: as the first call of a run.
+
+    Raises GuidanceError for an unknown method or parameter, or one out of range.
+    """
+    pipeline = Pipeline(scale, methods=(make(cfg_method(method), method, params),))
+    run = Run(path, output=output, seed=seed)
+    return pipeline.start(run).combine(cond, uncond, x, per_sample(sigma, x), effective_scale(scale, 1.0))

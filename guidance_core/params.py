@@ -1,0 +1,90 @@
+"""Parameters declared once: default, range, step, unit and plain words; widgets, checks and tables derive from here."""
+
+import dataclasses
+import math
+from typing import Any
+
+from .errors import GuidanceError
+
+
+@dataclasses.dataclass(frozen=True)
+class Param:
+    """What is known of one parameter. kind is float, int, bool, str or tuple (a choice among `options`)."""
+
+    kind: type
+    default: Any
+    doc: str
+    low: float = -math.inf
+    high: float = math.inf
+    step: float = 0.01
+    unit: str = ""
+    options: tuple[str, ...] = ()
+    advanced: bool = False
+
+    def check(self, name: str, value: Any) -> None:
+        """Raise GuidanceError unless value is allowed, naming the parameter, the value and what is allowed."""
+        if self.kind is tuple:
+            if value not in self.options:
+                raise GuidanceError(f"{name} must be one of {', '.join(self.options)}, got {value!r}.")
+        elif self.kind in (float, int):
+            number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+            if not number or not self.low <= value <= self.high:
+                raise GuidanceError(f"{name} must be in [{self.low:g}, {self.high:g}], got {value}.")
+            if self.kind is int and value != int(value):
+                raise GuidanceError(f"{name} must be a whole number, got {value}.")
+        elif not isinstance(value, self.kind):
+            raise GuidanceError(f"{name} must be {'text' if self.kind is str else 'true or false'}, got {value!r}.")
+
+
+def _field(param: Param) -> Any:
+    return dataclasses.field(default=param.default, metadata={"param": param})
+
+
+def number(
+    default: float, low: float, high: float, step: float, doc: str, *, unit: str = "", advanced: bool = False
+) -> Any:
+    """A dataclass field for a real number in [low, high]."""
+    return _field(Param(float, default, doc, low, high, step, unit, advanced=advanced))
+
+
+def integer(default: int, low: int, high: int, doc: str, *, unit: str = "", advanced: bool = False) -> Any:
+    """A dataclass field for a whole number in [low, high]."""
+    return _field(Param(int, default, doc, low, high, 1, unit, advanced=advanced))
+
+
+def flag(default: bool, doc: str, *, advanced: bool = False) -> Any:
+    """A dataclass field that is on or off."""
+    return _field(Param(bool, default, doc, advanced=advanced))
+
+
+def choice(default: str, options: tuple[str, ...], doc: str, *, advanced: bool = False) -> Any:
+    """A dataclass field with one of the named values."""
+    return _field(Param(tuple, default, doc, options=options, advanced=advanced))
+
+
+def text(default: str, doc: str, *, advanced: bool = False) -> Any:
+    """A dataclass field that the user writes as text; the dataclass checks its grammar itself."""
+    return _field(Param(str, default, doc, advanced=advanced))
+
+
+def params_of(cls: type) -> dict[str, Param]:
+    """The declared parameters of a dataclass, by name, in order."""
+    return {f.name: f.metadata["param"] for f in dataclasses.fields(cls) if "param" in f.metadata}
+
+
+class Checked:
+    """Base of dataclasses whose declared parameters are checked when an instance is made."""
+
+    def __post_init__(self) -> None:
+        for name, param in params_of(type(self)).items():
+            param.check(name, getattr(self, name))
+
+
+def make(cls: type, kind: str, values: dict[str, Any]) -> Any:
+    """An instance of a checked dataclass from values by name; an unknown name is refused with the known ones."""
+    known = params_of(cls)
+    for name in values:
+        if name not in known:
+            takes = f"takes {', '.join(known)}" if known else "takes no parameters"
+            raise GuidanceError(f"{kind} has no parameter '{name}': it {takes}.")
+    return cls(**values)

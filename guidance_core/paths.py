@@ -1,0 +1,97 @@
+"""Noise paths: how `x = alpha * x0 + sigma * noise` mixes data and noise on VE, VP and flow."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .tensors import expand
+
+
+@dataclass(frozen=True)
+class Path(ABC):
+    """A family of noise levels, named by sigma; two paths at one log-SNR hold the same information."""
+
+    name: str
+
+    @abstractmethod
+    def alpha(self, sigma: Tensor | float) -> Tensor:
+        """Signal level at sigma."""
+
+    @abstractmethod
+    def alpha_slope(self, sigma: Tensor | float) -> Tensor:
+        """d alpha / d sigma."""
+
+    @abstractmethod
+    def sigma_at(self, log_snr: Tensor | float) -> Tensor:
+        """The sigma whose log-SNR is given."""
+
+    def log_snr(self, sigma: Tensor | float) -> Tensor:
+        """2 log(alpha / sigma)."""
+        return 2 * (self.alpha(sigma).log() - torch.as_tensor(sigma).log())
+
+    def unit(self, x: Tensor, sigma: Tensor | float) -> Tensor:
+        """x / sqrt(alpha^2 + sigma^2): the VP frame, in which noise-aware classifiers see x. Differentiable in x."""
+        return x / expand(torch.hypot(self.alpha(sigma), torch.as_tensor(sigma)), x)
+
+    def eps(self, x: Tensor, denoised: Tensor, sigma: Tensor | float) -> Tensor:
+        """The noise implied by a denoised prediction: (x - alpha * denoised) / sigma."""
+        return (x - expand(self.alpha(sigma), x) * denoised) / expand(sigma, x)
+
+    def slope(self, x: Tensor, denoised: Tensor, sigma: Tensor | float) -> Tensor:
+        """dx / dsigma of the probability-flow ODE: alpha' * denoised + eps."""
+        return expand(self.alpha_slope(sigma), x) * denoised + self.eps(x, denoised, sigma)
+
+
+class _VE(Path):
+    def alpha(self, sigma):
+        return torch.ones_like(torch.as_tensor(sigma))
+
+    def alpha_slope(self, sigma):
+        return torch.zeros_like(torch.as_tensor(sigma))
+
+    def sigma_at(self, log_snr):
+        return (-0.5 * torch.as_tensor(log_snr)).exp()
+
+    def slope(self, x, denoised, sigma):
+        return (x - denoised) / expand(sigma, x)
+
+
+class _VP(Path):
+    def alpha(self, sigma):
+        return (1 - torch.as_tensor(sigma) ** 2).clamp(min=0).sqrt()
+
+    def alpha_slope(self, sigma):
+        return -torch.as_tensor(sigma) / self.alpha(sigma)
+
+    def sigma_at(self, log_snr):
+        return torch.sigmoid(-torch.as_tensor(log_snr)).sqrt()
+
+
+class _Flow(Path):
+    def alpha(self, sigma):
+        return 1 - torch.as_tensor(sigma)
+
+    def alpha_slope(self, sigma):
+        return -torch.ones_like(torch.as_tensor(sigma))
+
+    def sigma_at(self, log_snr):
+        return torch.sigmoid(-0.5 * torch.as_tensor(log_snr))
+
+    def slope(self, x, denoised, sigma):
+        return (x - denoised) / expand(sigma, x)
+
+
+VE = _VE("VE")
+"""alpha = 1, sigma > 0: ComfyUI's x for every EPS, V_PREDICTION and EDM model."""
+VP = _VP("VP")
+"""alpha^2 + sigma^2 = 1, sigma in (0, 1): the frame of the DDPM papers, sigma = sqrt(1 - abar)."""
+FLOW = _Flow("flow")
+"""alpha = 1 - sigma, sigma = t in (0, 1]: SD3, Flux, Wan and other rectified flows."""
+
+
+def change_frame(x: Tensor, sigma: Tensor, source: Path, target: Path) -> tuple[Tensor, Tensor]:
+    """The same noisy sample on another path: (x', sigma') with equal log-SNR. Needs alpha > 0 (flow: sigma < 1)."""
+    new_sigma = target.sigma_at(source.log_snr(sigma))
+    return x * expand(target.alpha(new_sigma) / source.alpha(sigma), x), new_sigma

@@ -1,0 +1,161 @@
+"""Samplers on any path: one flat generator a sampler that yields its steps, and `sample` that runs one to the end."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from .denoisers import Denoiser
+from .errors import GuidanceError
+from .guiders import start
+from .paths import VE, Path
+from .run import Run, percent_of_training
+
+
+@dataclass(frozen=True)
+class Step:
+    """One finished step: x went from noise level `sigma` to `sigma_next`, by way of `denoised`."""
+
+    index: int
+    sigma: float
+    sigma_next: float
+    x: Tensor  # after the step
+    denoised: Tensor
+
+
+def _levels(sigmas: Tensor, path: Path) -> Iterator[tuple[int, Tensor, Tensor, Tensor, Tensor]]:
+    """(step, sigma, sigma_next, alpha, alpha_next) as float64 scalars."""
+    sigmas = sigmas.double().cpu()
+    alphas = path.alpha(sigmas)
+    for i in range(len(sigmas) - 1):
+        yield i, sigmas[i], sigmas[i + 1], alphas[i], alphas[i + 1]
+
+
+def _denoise(denoiser: Denoiser, x: Tensor, sigma: Tensor) -> Tensor:
+    return denoiser(x, sigma.to(x).expand(x.shape[0]))
+
+
+def _noise_like(x: Tensor, generator: torch.Generator | None) -> Tensor:
+    device = generator.device if generator is not None else x.device
+    return torch.randn(x.shape, generator=generator, dtype=x.dtype, device=device).to(x.device)
+
+
+def ddpm(denoiser, x, sigmas, path=VE, generator=None, large_variance: bool = False) -> Iterator[Step]:
+    """Ancestral sampling with the posterior mean (arXiv:2006.11239, eq. 6-7), in (alpha, sigma) form.
+
+    The variance is the posterior's (fixed small), or beta with large_variance; the last step returns the mean.
+    """
+    for i, s, s_next, a, a_next in _levels(sigmas, path):
+        denoised = _denoise(denoiser, x, s)
+        ratio = a / a_next
+        beta = s**2 - ratio**2 * s_next**2
+        x = ratio * s_next**2 / s**2 * x + a_next * beta / s**2 * denoised
+        if s_next > 0:
+            variance = beta if large_variance else beta * s_next**2 / s**2
+            x = x + variance.sqrt() * _noise_like(x, generator)
+        yield Step(i, float(s), float(s_next), x, denoised)
+
+
+def ddim(denoiser, x, sigmas, path=VE, generator=None, eta: float = 0.0) -> Iterator[Step]:
+    """DDIM (arXiv:2010.02502, eq. 12): eta 0 is deterministic, eta 1 is ddpm."""
+    for i, s, s_next, a, a_next in _levels(sigmas, path):
+        denoised = _denoise(denoiser, x, s)
+        variance = eta**2 * s_next**2 * (1 - (s_next * a) ** 2 / (a_next * s) ** 2)
+        x = a_next * denoised + (s_next**2 - variance).sqrt() * ((x - a * denoised) / s)
+        if eta > 0 and s_next > 0:
+            x = x + variance.sqrt() * _noise_like(x, generator)
+        yield Step(i, float(s), float(s_next), x, denoised)
+
+
+def euler(denoiser, x, sigmas, path=VE, generator=None) -> Iterator[Step]:
+    """Euler's method on dx / dsigma (arXiv:2206.00364, algorithm 1 without the correction)."""
+    for i, s, s_next, _, _ in _levels(sigmas, path):
+        denoised = _denoise(denoiser, x, s)
+        x = x + (s_next - s) * path.slope(x, denoised, s)
+        yield Step(i, float(s), float(s_next), x, denoised)
+
+
+def heun(denoiser, x, sigmas, path=VE, generator=None) -> Iterator[Step]:
+    """Heun's second-order method (arXiv:2206.00364, algorithm 1); the step to 0 is Euler's."""
+    for i, s, s_next, _, _ in _levels(sigmas, path):
+        denoised = _denoise(denoiser, x, s)
+        slope = path.slope(x, denoised, s)
+        ahead = x + (s_next - s) * slope
+        if s_next > 0:
+            slope = (slope + path.slope(ahead, _denoise(denoiser, ahead, s_next), s_next)) / 2
+            ahead = x + (s_next - s) * slope
+        x = ahead
+        yield Step(i, float(s), float(s_next), x, denoised)
+
+
+def dpmpp_2m(denoiser, x, sigmas, path=VE, generator=None) -> Iterator[Step]:
+    """DPM-Solver++(2M) (arXiv:2211.01095, algorithm 2), in half log-SNR; the first and last steps are first order."""
+    previous, h_previous = None, None
+    for i, s, s_next, a, a_next in _levels(sigmas, path):
+        denoised = _denoise(denoiser, x, s)
+        h = (a_next / s_next).log() - (a / s).log()
+        estimate = denoised
+        if previous is not None and s_next > 0:
+            r = h_previous / h
+            estimate = denoised + (denoised - previous) / (2 * r)
+        x = s_next / s * x - a_next * torch.expm1(-h) * estimate
+        previous, h_previous = denoised, h
+        yield Step(i, float(s), float(s_next), x, denoised)
+
+
+SAMPLERS = {
+    "ddpm": ddpm,
+    "ddpm_large": partial(ddpm, large_variance=True),
+    "ddim": ddim,
+    "euler": euler,
+    "heun": heun,
+    "dpmpp_2m": dpmpp_2m,
+}
+
+
+def steps(
+    denoiser: Denoiser,
+    noise: Tensor,
+    sigmas: Tensor,
+    sampler: str = "ddim",
+    generator: torch.Generator | None = None,
+    path: Path = VE,
+    training_sigmas: Tensor | None = None,
+    seed: int = 0,
+    **options,
+) -> Iterator[Step]:
+    """As `sample`, yielding each Step as it is done, so that the caller can draw progress or stop."""
+    if sampler not in SAMPLERS:
+        raise GuidanceError(f"There is no sampler '{sampler}'; choose one of {', '.join(SAMPLERS)}.")
+    levels = sigmas.tolist()
+    if len(levels) < 2 or levels[-1] != 0 or any(a <= b for a, b in zip(levels, levels[1:], strict=False)):
+        raise GuidanceError(f"sigmas must fall and end at 0, got {[round(level, 4) for level in levels]}.")
+    percent = percent_of_training(training_sigmas) if training_sigmas is not None else None
+    run = Run(path, tuple(levels), seed=seed, percent=percent)
+    x = noise * sigmas[0].to(noise)
+    yield from SAMPLERS[sampler](start(denoiser, run), x, sigmas, path=path, generator=generator, **options)
+
+
+def sample(
+    denoiser: Denoiser,
+    noise: Tensor,
+    sigmas: Tensor,
+    sampler: str = "ddim",
+    generator: torch.Generator | None = None,
+    callback: Callable[[Step], None] | None = None,
+    path: Path = VE,
+    **options,
+) -> Tensor:
+    """Sample from noise to clean data.
+
+    noise: unit normal [B, C, ...]. sigmas [n + 1]: falling on the path, last 0. generator: for samplers that add noise.
+    callback: called with every Step. options: the sampler's own (ddim: eta), `training_sigmas` for schedules on the
+    percent axis, `seed` for methods that draw noise of their own.
+    Raises GuidanceError for an unknown sampler or sigmas that do not fall to 0.
+    """
+    for step in steps(denoiser, noise, sigmas, sampler, generator, path, **options):
+        if callback is not None:
+            callback(step)
+    return step.x

@@ -1,0 +1,99 @@
+"""Noise schedules: betas -> training sigmas, and the falling sigmas that a sampler visits."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from .errors import GuidanceError
+
+
+def _linear(n: int, start: float = 1e-4, end: float = 0.02) -> Tensor:
+    """DDPM, arXiv:2006.11239."""
+    return torch.linspace(start, end, n, dtype=torch.float64)
+
+
+def _scaled_linear(n: int, start: float = 0.00085, end: float = 0.012) -> Tensor:
+    """Stable Diffusion: linear in sqrt(beta)."""
+    return torch.linspace(start**0.5, end**0.5, n, dtype=torch.float64) ** 2
+
+
+def _cosine(n: int, offset: float = 0.008, max_beta: float = 0.999) -> Tensor:
+    """Improved DDPM, arXiv:2102.09672: abar(t) = cos^2((t + offset) / (1 + offset) * pi / 2)."""
+    t = torch.arange(n + 1, dtype=torch.float64) / n
+    abar = torch.cos((t + offset) / (1 + offset) * math.pi / 2) ** 2
+    return (1 - abar[1:] / abar[:-1]).clamp(max=max_beta)
+
+
+BETAS = {"linear": _linear, "scaled_linear": _scaled_linear, "cosine": _cosine}
+
+
+def betas(name: str, n: int = 1000, **parameters: float) -> Tensor:
+    """The named beta schedule, float64 [n].
+
+    linear and scaled_linear take `start` and `end`; cosine takes `offset` and `max_beta`.
+    Raises GuidanceError for an unknown name.
+    """
+    if name not in BETAS:
+        raise GuidanceError(f"There is no beta schedule '{name}'; choose one of {', '.join(BETAS)}.")
+    return BETAS[name](n, **parameters)
+
+
+def zero_terminal_snr(b: Tensor) -> Tensor:
+    """Rescale betas so that the last step is pure noise (arXiv:2305.08891, algorithm 1)."""
+    root = (1 - b.double()).cumprod(0).sqrt()
+    root = (root - root[-1]) * root[0] / (root[0] - root[-1])
+    abar = root**2
+    return 1 - torch.cat([abar[:1], abar[1:] / abar[:-1]])
+
+
+def sigmas_from_betas(b: Tensor, min_abar: float = 4.8973451890853435e-08) -> Tensor:
+    """VE noise levels sqrt((1 - abar) / abar), float64 [n], rising.
+
+    A terminal SNR of zero has no finite VE sigma; abar is held at `min_abar` there (sigma about 4519), the value that
+    ComfyUI uses, so that such a model runs with the same levels in both.
+    """
+    abar = (1 - b.double()).cumprod(0).clamp(min=min_abar)
+    return ((1 - abar) / abar).sqrt()
+
+
+def _check_steps(steps: int, most: int | None = None) -> None:
+    if steps < 1 or (most is not None and steps > most):
+        limit = f"between 1 and {most}" if most else "at least 1"
+        raise GuidanceError(f"The number of sampling steps must be {limit}, got {steps}.")
+
+
+def _visit(sigmas: Tensor, indices: Tensor) -> Tensor:
+    return torch.cat([sigmas[indices], sigmas.new_zeros(1)])
+
+
+def leading(sigmas: Tensor, steps: int) -> Tensor:
+    """Every (n // steps)-th training level from index 0, falling, then 0: [steps + 1] (DDPM and DDIM's spacing)."""
+    _check_steps(steps, len(sigmas))
+    return _visit(sigmas, torch.arange(steps).flip(0) * (len(sigmas) // steps))
+
+
+def trailing(sigmas: Tensor, steps: int) -> Tensor:
+    """Evenly spaced training levels that begin at the noisiest, falling, then 0: [steps + 1] (arXiv:2305.08891)."""
+    _check_steps(steps, len(sigmas))
+    n = len(sigmas)
+    return _visit(sigmas, (n - torch.arange(steps, dtype=torch.float64) * n / steps).round().long() - 1)
+
+
+def karras(sigma_min: float, sigma_max: float, steps: int, rho: float = 7.0) -> Tensor:
+    """EDM's spacing (arXiv:2206.00364, eq. 5), falling, then 0: float64 [steps + 1]."""
+    _check_steps(steps)
+    if not 0 < sigma_min < sigma_max:
+        raise GuidanceError(f"karras needs 0 < sigma_min < sigma_max, got {sigma_min} and {sigma_max}.")
+    ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
+    low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
+    return torch.cat([(high + ramp * (low - high)) ** rho, torch.zeros(1, dtype=torch.float64)])
+
+
+def flow_shift(steps: int, shift: float = 3.0) -> Tensor:
+    """Flow times t' = shift t / (1 + (shift - 1) t), evenly spaced t from 1 to 0: float64 [steps + 1] (SD3, arXiv:2403.03206)."""
+    _check_steps(steps)
+    if shift <= 0:
+        raise GuidanceError(f"flow_shift needs shift > 0, got {shift}.")
+    t = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
+    return shift * t / (1 + (shift - 1) * t)

@@ -1,0 +1,42 @@
+"""Per-sample tensor arithmetic: every reduction runs over all axes but the batch, so batch mates never matter."""
+
+import torch
+from torch import Tensor
+
+
+def expand(value: Tensor | float, x: Tensor) -> Tensor:
+    """Shape a per-sample value ([B], or a scalar) so that it broadcasts against x [B, C, ...], in x's dtype and device."""
+    value = torch.as_tensor(value, device=x.device, dtype=x.dtype)
+    return value.reshape(-1, *[1] * (x.ndim - 1)) if value.ndim else value
+
+
+def per_sample(value: Tensor | float, x: Tensor) -> Tensor:
+    """A scalar or [B] tensor as [B], one entry for each sample of x, in x's device and its own floating dtype."""
+    value = torch.as_tensor(value, device=x.device)
+    if not value.is_floating_point():
+        value = value.to(x.dtype)
+    return value.expand(x.shape[0]) if value.numel() == 1 else value
+
+
+def dot(a: Tensor, b: Tensor) -> Tensor:
+    """Inner product of each sample, [B]."""
+    return (a * b).flatten(1).sum(1)
+
+
+def norm(a: Tensor) -> Tensor:
+    """Euclidean norm of each sample, [B]."""
+    return a.flatten(1).norm(dim=1)
+
+
+def std(a: Tensor) -> Tensor:
+    """Standard deviation of each sample over all its axes, [B]."""
+    return a.flatten(1).std(dim=1)
+
+
+def seeded_noise(x: Tensor, seed: int, draw: int) -> Tensor:
+    """Unit normal noise like x whose sample i depends on (seed, draw, i) only: not on the batch size or the device."""
+    rows = []
+    for i in range(x.shape[0]):
+        generator = torch.Generator().manual_seed((seed * 1_000_003 + draw * 7_919 + i) % 2**63)
+        rows.append(torch.randn(x.shape[1:], generator=generator, dtype=torch.float32))
+    return torch.stack(rows).to(x)
