@@ -1,0 +1,89 @@
+"""Run Guidance Kit from a clean clone: `python dev.py demo | serve | test | bench`.
+
+Needs Python 3.10 to 3.13 and nothing else. The first start makes `.venv` in this folder and installs the pinned
+development requirements into it; every later start finds them there and begins at once.
+"""
+
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+REQUIREMENTS = [ROOT / "requirements.txt", ROOT / "requirements-dev.txt"]
+STAMP = VENV / "installed-{}.{}".format(*sys.version_info)
+
+COMMANDS = {
+    "demo": "run every example workflow in a real ComfyUI and save its pictures",
+    "serve": "start a ComfyUI that has this pack, and keep it running until Ctrl-C",
+    "test": "check the style and run the tests (test --help lists the suites)",
+    "bench": "run the side-by-side benchmarks",
+}
+
+
+def main() -> int:
+    """Prepare `.venv`, then run `devtools.<command>` in it and return its exit status."""
+    listing = "\n".join(f"  {name:6} {does}" for name, does in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        description=__doc__.partition("\n")[0],
+        epilog=f"commands:\n{listing}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("command", choices=COMMANDS, metavar="command")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="handed on to the command")
+    asked = parser.parse_args()
+    if not (3, 10) <= sys.version_info[:2] <= (3, 13):
+        return refuse(f"dev.py needs Python 3.10 to 3.13, this is {sys.version.split()[0]}; start it with another one.")
+    if problem := install():
+        return refuse(problem)
+    return run(PYTHON, "-m", f"devtools.{asked.command}", *asked.arguments)
+
+
+def install() -> str | None:
+    """Bring `.venv` up to date and return None, or a sentence that says why it could not be done.
+
+    The stamp is removed before anything changes and written after everything is in place, so that an install that was
+    cut short is done over. A changed requirement is installed over the old one; without a stamp `.venv` is made anew.
+    """
+    wanted = hashlib.sha256(b"".join(path.read_bytes() for path in REQUIREMENTS)).hexdigest()
+    if not (STAMP.is_file() and PYTHON.exists()):
+        print(f"Making {VENV} (once; the requirements below take a few minutes).", flush=True)
+        shutil.rmtree(VENV, ignore_errors=True)
+        try:
+            venv.create(VENV, with_pip=True)
+        except subprocess.CalledProcessError:
+            return "This Python has no ensurepip, which .venv needs; on Debian or Ubuntu install python3-venv."
+    elif STAMP.read_text() == wanted:
+        return None
+    STAMP.unlink(missing_ok=True)
+    files = [argument for path in REQUIREMENTS for argument in ("-r", path)]
+    if run(PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "--quiet", *files):
+        return "pip could not install the development requirements; its own message is above."
+    STAMP.write_text(wanted)
+    return None
+
+
+def run(*command: object) -> int:
+    """Run a command in the repository and return its exit status; Ctrl-C is the command's to answer."""
+    process = subprocess.Popen([str(part) for part in command], cwd=ROOT)
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            continue
+
+
+def refuse(sentence: str) -> int:
+    """Say why nothing was done."""
+    print(sentence, file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,59 @@
+"""Runs the style checks and the test suites, each in a process of its own, and sums up."""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from devtools.host import ROOT
+
+PYTHON = sys.executable
+STYLE = {
+    "ruff check": [PYTHON, "-m", "ruff", "check", "."],
+    "ruff format": [PYTHON, "-m", "ruff", "format", "--check", "."],
+}
+SUITES = ("core", "host", "browser")
+
+
+def main() -> int:
+    """Run what was asked for (nothing named: everything) and return 1 if any of it failed."""
+    parser = argparse.ArgumentParser(prog="dev.py test", description=__doc__)
+    parser.add_argument("--core", action="store_true", help="tests of guidance_core, without ComfyUI")
+    parser.add_argument("--host", action="store_true", help="tests in a real ComfyUI")
+    parser.add_argument("--browser", action="store_true", help="example workflows in a real browser")
+    parser.add_argument("--slow", action="store_true", help="also the tests marked slow")
+    asked, handed_on = parser.parse_known_args()
+
+    chosen = [suite for suite in SUITES if getattr(asked, suite)]
+    commands = {} if chosen else dict(STYLE)
+    for suite in chosen or SUITES:
+        commands[f"tests/{suite}"] = [PYTHON, "-m", "pytest", f"tests/{suite}", *slow(asked), *handed_on]
+
+    rows = []
+    for name, command in commands.items():
+        print(f"\n=== {name}", flush=True)
+        began = time.monotonic()
+        status = subprocess.run(command, cwd=ROOT, env=environment(name)).returncode
+        rows.append((name, status, time.monotonic() - began))
+
+    print("\n=== summary")
+    for name, status, seconds in rows:
+        print(f"{name:14} {'passed' if status == 0 else 'FAILED':7} {seconds:7.1f} s")
+    return int(any(status for _, status, _ in rows))
+
+
+def slow(asked: argparse.Namespace) -> list[str]:
+    """Pytest's own default, in pyproject.toml, leaves the slow tests out."""
+    return ["-m", ""] if asked.slow else []
+
+
+def environment(name: str) -> dict[str, str]:
+    """The core suite sees no ComfyUI: neither a path to one nor a search path from outside."""
+    hidden = {"COMFYUI_PATH", "PYTHONPATH"} if name == "tests/core" else set()
+    return {key: value for key, value in os.environ.items() if key not in hidden}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
