@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import shutil
 import socket
 import struct
 import subprocess
@@ -85,9 +84,9 @@ class Result:
 class ComfyServer:
     """Starts ComfyUI on a free port of 127.0.0.1 with our pack linked in, and stops it at the end of the block.
 
-    `base` is ComfyUI's base directory (models, input, output, user); without one a temporary folder is used and removed.
-    `packs` are further custom node packs; `pack` takes our own pack's place (None leaves it out). `options` go to
-    ComfyUI's command line; it runs on the CPU unless `cpu` is False.
+    `base` is ComfyUI's base directory (models, input, output, user); without one it is a temporary folder, removed at
+    the end. `packs` are further custom node packs; `pack` takes our own pack's place (None leaves it out). `options`
+    go to ComfyUI's command line; it runs on the CPU unless `cpu` is False.
     """
 
     def __init__(
