@@ -82,7 +82,7 @@ class Result:
 
 
 class ComfyServer:
-    """Starts ComfyUI on a free port of 127.0.0.1 with our pack linked in, and stops it at the end of the block.
+    """Starts ComfyUI on 127.0.0.1 (a free port, or `port`) with our pack linked in, and stops it after the block.
 
     `base` is ComfyUI's base directory (models, input, output, user); without one it is a temporary folder, removed at
     the end. `packs` are further custom node packs; `pack` takes our own pack's place (None leaves it out). `options`
@@ -97,6 +97,7 @@ class ComfyServer:
         pack: Path | str | None = host.ROOT,
         options: Sequence[str] = (),
         cpu: bool = True,
+        port: int = 0,
         patience: float = 300.0,
     ):
         self._given_base = base
@@ -104,6 +105,7 @@ class ComfyServer:
         if pack is not None:
             self._packs[PACK_NAME] = Path(pack).resolve()
         self._options = ["--cpu", *options] if cpu else list(options)
+        self._port = port
         self._patience = patience
         self._temporary: tempfile.TemporaryDirectory | None = None
         self._process: subprocess.Popen | None = None
@@ -168,18 +170,26 @@ class ComfyServer:
                     break
         finally:
             connection.close()
-        outputs = self.outcome(prompt_id)
+        outputs = self.wait(prompt_id)
         return Result(self, outputs, messages, texts, time.monotonic() - began)
 
-    def outcome(self, prompt_id: str) -> dict[str, dict]:
-        """The outputs of a prompt that has ended, by node id; raises as `run` does where it ended badly."""
-        entry = self._get(f"/history/{prompt_id}")[prompt_id]
-        for kind, data in entry["status"]["messages"]:
+    def wait(self, prompt_id: str, *, timeout: float = 600.0) -> dict[str, dict]:
+        """The outputs of a queued prompt, by node id, as soon as it has ended; raises as `run` does."""
+        deadline = time.monotonic() + timeout
+        while not (history := self._get(f"/history/{prompt_id}")):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"The prompt did not end in {timeout:.0f} seconds.\n{self._tail()}")
+            time.sleep(0.1)
+        for kind, data in history[prompt_id]["status"]["messages"]:
             if kind == "execution_error":
                 raise PromptFailed(data)
             if kind == "execution_interrupted":
                 raise PromptInterrupted(f"Interrupted at {data['node_type']} (node {data['node_id']}).")
-        return entry["outputs"]
+        return history[prompt_id]["outputs"]
+
+    def set_setting(self, name: str, value: Any) -> None:
+        """Change a setting of the front end, as its dialog does; a page loaded afterwards follows it."""
+        self._post(f"/settings/{name}", value)
 
     def interrupt(self) -> None:
         """Stop the prompt that is running, as the front end's button does."""
@@ -210,9 +220,7 @@ class ComfyServer:
             _link(self.base / "custom_nodes" / name, target)
 
     def _start(self, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = _free_port(self._port)
         self._address = f"127.0.0.1:{port}"
         self.url = f"http://{self._address}"
         command = [sys.executable, "-m", "devtools.launch", str(folder), "--listen", "127.0.0.1", "--port", str(port)]
@@ -278,7 +286,7 @@ class ComfyServer:
     def _get(self, path: str) -> Any:
         return json.loads(self._request(path))
 
-    def _post(self, path: str, body: dict) -> Any:
+    def _post(self, path: str, body: Any) -> Any:
         answer = self._request(path, json.dumps(body).encode())
         return json.loads(answer) if answer else None
 
@@ -286,6 +294,18 @@ class ComfyServer:
         request = urllib.request.Request(self.url + path, body, {"Content-Type": "application/json"})
         with _OPENER.open(request, timeout=60) as answer:
             return answer.read()
+
+
+def _free_port(wanted: int) -> int:
+    """A port of 127.0.0.1 that nobody listens on: the wanted one, or any for 0."""
+    with socket.socket() as probe:
+        if os.name != "nt":  # a port just left may be taken again; on Windows this would also take one in use
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", wanted))
+        except OSError:
+            raise ServerFailed(f"Port {wanted} is in use; choose another one.") from None
+        return probe.getsockname()[1]
 
 
 def _link(link: Path, target: Path) -> None:

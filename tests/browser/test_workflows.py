@@ -1,0 +1,71 @@
+"""Every example workflow opens, converts and runs in a real browser, under both of the front end's renderers."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page
+
+from devtools.host import ROOT
+from devtools.server import ComfyServer
+from devtools.workflow import to_prompt
+
+WORKFLOWS = sorted((ROOT / "example_workflows").glob("*.json"))
+SCREENSHOTS = ROOT / "output" / "browser"
+PACK = "GuidanceKit"
+
+# Console errors of the host itself, each with its reason. Everything else fails the test.
+HOST_NOISE: tuple[str, ...] = ()
+
+
+@pytest.fixture(params=[False, True], ids=["canvas", "nodes2"])
+def page(request: pytest.FixtureRequest, server: ComfyServer, browser: Browser) -> Iterator[Page]:
+    """A fresh page with the app started under one renderer; at the end it must have logged no error."""
+    server.set_setting("Comfy.VueNodes.Enabled", request.param)
+    opened = browser.new_page(viewport={"width": 1600, "height": 1000})
+    errors = []
+    opened.on(
+        "console", lambda said: errors.append(f"{said.text} ({said.location['url']})") if said.type == "error" else None
+    )
+    opened.on("pageerror", lambda error: errors.append(f"{error.message}\n{error.stack}"))
+    opened.goto(server.url)
+    opened.wait_for_function(
+        "() => window.app?.extensionManager && window.app.graph && document.querySelector('canvas')"
+    )
+    yield opened
+    opened.close()
+    assert [error for error in errors if not any(known in error for known in HOST_NOISE)] == []
+
+
+def test_there_are_workflows():
+    assert WORKFLOWS
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_workflow(path: Path, page: Page, server: ComfyServer, object_info: dict, request: pytest.FixtureRequest):
+    workflow = json.loads(path.read_text(encoding="utf-8"))
+    page.evaluate("workflow => app.loadGraphData(workflow)", workflow)
+    missing = page.evaluate(
+        "() => app.graph.nodes.filter(n => !(n.type in LiteGraph.registered_node_types)).map(n => n.type)"
+    )
+    assert missing == []
+
+    output = page.evaluate("async () => (await app.graphToPrompt()).output")
+    for node in output.values():
+        del node["_meta"]
+    assert output == to_prompt(workflow, object_info)
+
+    with page.expect_response(
+        lambda answer: answer.url.endswith("/prompt") and answer.request.method == "POST"
+    ) as answer:
+        page.evaluate("() => app.queuePrompt(0)")
+    assert answer.value.status == 200, answer.value.text()
+    queued = answer.value.json()
+    assert queued["node_errors"] == {}
+    outputs = server.wait(queued["prompt_id"])
+    assert any(shown.get("images") for shown in outputs.values())
+
+    page.wait_for_function("shown => shown in app.nodeOutputs", next(iter(outputs)))
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SCREENSHOTS / f"{request.node.callspec.id}.png")
