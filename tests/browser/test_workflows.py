@@ -1,6 +1,7 @@
 """Every example workflow opens, converts and runs in a real browser, under both of the front end's renderers."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,10 +14,13 @@ from devtools.workflow import to_prompt
 
 WORKFLOWS = sorted((ROOT / "example_workflows").glob("*.json"))
 SCREENSHOTS = ROOT / "output" / "browser"
-PACK = "GuidanceKit"
 
-# Console errors of the host itself, each with its reason. Everything else fails the test.
-HOST_NOISE: tuple[str, ...] = ()
+# Console errors that the host logs without any pack, as patterns. Everything else fails the test.
+HOST_NOISE = (
+    r"404 \(Not Found\) \(\S+/(user\.css|api/userdata[/?])",  # a new user folder lacks what the front end looks for
+    r"ComfyApp graph accessed before initialization",  # the front end's own start-up
+    r"huggingface\.co\S+ violates .* Content Security Policy|missingModelDownload",  # models of its default workflow
+)
 
 
 @pytest.fixture(params=[False, True], ids=["canvas", "nodes2"])
@@ -30,12 +34,11 @@ def page(request: pytest.FixtureRequest, server: ComfyServer, browser: Browser) 
     )
     opened.on("pageerror", lambda error: errors.append(f"{error.message}\n{error.stack}"))
     opened.goto(server.url)
-    opened.wait_for_function(
-        "() => window.app?.extensionManager && window.app.graph && document.querySelector('canvas')"
-    )
+    opened.wait_for_function("() => window.graph && app.extensionManager.spinner === false")
     yield opened
     opened.close()
-    assert [error for error in errors if not any(known in error for known in HOST_NOISE)] == []
+    unexpected = [error for error in errors if not any(re.search(known, error) for known in HOST_NOISE)]
+    assert not unexpected, "\n".join(unexpected)
 
 
 def test_there_are_workflows():
@@ -66,6 +69,6 @@ def test_workflow(path: Path, page: Page, server: ComfyServer, object_info: dict
     outputs = server.wait(queued["prompt_id"])
     assert any(shown.get("images") for shown in outputs.values())
 
-    page.wait_for_function("shown => shown in app.nodeOutputs", next(iter(outputs)))
+    page.wait_for_function("shown => shown in app.nodeOutputs", arg=next(iter(outputs)))
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=SCREENSHOTS / f"{request.node.callspec.id}.png")
