@@ -16,6 +16,9 @@ VIRTUAL = {"Note", "MarkdownNote", "PrimitiveNode", "Reroute"}
 # Input types that the front end draws as widgets, with the value of a new one that declares no default.
 WIDGETS = {"INT": 0, "FLOAT": 0, "BOOLEAN": False, "STRING": "", "COMBO": None, "COMFY_DYNAMICCOMBO_V3": None}
 WIDGETS |= dict.fromkeys(["BOUNDING_BOX", "COLOR", "CURVE", "MARKDOWN", "RANGE", "TEXTAREA"])
+UNSAVED = {
+    "IMAGECOMPARE": ["", ""]
+}  # widgets that are sent, always as they start, and have no place in `widgets_values`
 
 
 def to_prompt(workflow: dict, object_info: dict[str, dict]) -> dict[str, dict]:
@@ -85,7 +88,7 @@ class _Graph:
         pending = _widgets(self.info[node["type"]])
         while pending:
             widget = pending.pop(0)
-            value = next(values, _default(widget))
+            value = UNSAVED[widget.type] if widget.type in UNSAVED else next(values, _default(widget))
             if widget.type == "COMFY_DYNAMICCOMBO_V3":
                 pending[:0] = _option_widgets(widget, value)
             for _ in range(_controls(widget)):
@@ -107,7 +110,7 @@ def _widgets(spec: dict) -> list[_Widget]:
             if isinstance(type_, list):
                 type_, choices = "COMBO", type_
             type_ = options.get("widgetType", type_)
-            if type_ in WIDGETS and not options.get("forceInput"):
+            if (type_ in WIDGETS or type_ in UNSAVED) and not options.get("forceInput"):
                 found.append(_Widget(name, type_, options, choices))
     return found
 
