@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from numbers import Real
 from typing import Any
 
 from .errors import GuidanceError
@@ -27,13 +28,19 @@ class Param:
             if value not in self.options:
                 raise GuidanceError(f"{name} must be one of {', '.join(self.options)}, got {value!r}.")
         elif self.kind in (float, int):
-            number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-            if not number or not self.low <= value <= self.high:
+            if not is_number(value):
+                raise GuidanceError(f"{name} must be a number, got {value!r}.")
+            if not (math.isfinite(value) and self.low <= value <= self.high):
                 raise GuidanceError(f"{name} must be in [{self.low:g}, {self.high:g}], got {value}.")
             if self.kind is int and value != int(value):
                 raise GuidanceError(f"{name} must be a whole number, got {value}.")
         elif not isinstance(value, self.kind):
             raise GuidanceError(f"{name} must be {'text' if self.kind is str else 'true or false'}, got {value!r}.")
+
+
+def is_number(value: Any) -> bool:
+    """Whether value is one real number, of Python or numpy; True and False are not."""
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _field(param: Param) -> Any:

@@ -21,7 +21,8 @@ def _ignore(event: object) -> None:
 class Run:
     """A sampling run: its path, its falling sigmas (last 0; None when unknown), and what the model is.
 
-    percent: sigma -> ComfyUI's timestep percent (0 at the noisiest training level, 1 at the cleanest).
+    percent: sigma -> ComfyUI's timestep percent (0 at the noisiest training level, 1 at the cleanest); on the flow path
+        1 - sigma where it is not given, which is ComfyUI's for a model without a shift.
     output: the space of the model's own output. record: called with each event worth tracing.
     """
 
@@ -43,7 +44,8 @@ class Run:
         if self.sigmas is None:
             raise GuidanceError(
                 "This schedule needs to know the run: sample with guidance_core.sample, or call "
-                "denoiser.start(Run(sigmas=...)), or use the axis 'sigma' or 'log_snr' with start and end given."
+                "denoiser.start(Run(sigmas=...)), or use the axis 'sigma' or 'log_snr' with start and end given and "
+                "preserve_mean off."
             )
         return self.sigmas[:-1]
 
@@ -77,7 +79,7 @@ class Run:
 
 def percent_of_training(sigmas: Tensor) -> Callable[[float], float]:
     """The timestep percent of a discrete model: 1 - t / (n - 1), t interpolated in log sigma. sigmas [n] rises."""
-    levels = sigmas.double().log()
+    levels = sigmas.double().cpu().log()
 
     def percent(sigma: float) -> float:
         x = torch.tensor(sigma, dtype=torch.float64).log().clamp(levels[0], levels[-1])

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from .errors import GuidanceError
-from .params import Checked, choice, flag, number
+from .params import Checked, choice, flag, is_number, number
 from .run import AXES, Run
 from .shapes import SHAPES, Constant, Flat, Shape
 
 EDGE = 1e-6  # positions closer than this (relative) are one: sigmas arrive in single precision
+POSITIONS = {"step": (0, 1), "percent": (0, 1), "sigma": (0, math.inf), "log_snr": (-math.inf, math.inf)}
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,9 @@ class ScaleSchedule(Checked):
             object.__setattr__(self, "shape", SHAPES[name]())
         for name in ("start", "end"):
             value = getattr(self, name)
-            if value is not None and (math.isnan(value) or (self.axis in ("step", "percent") and not 0 <= value <= 1)):
-                raise GuidanceError(f"{name} must be in [0, 1] on the {self.axis} axis, got {value}.")
+            low, high = POSITIONS[self.axis]
+            if value is not None and not (is_number(value) and low <= value <= high):
+                raise GuidanceError(f"{name} must be in [{low}, {high}] on the {self.axis} axis, got {value!r}.")
         if self.start is not None and self.end is not None and self._order(self.start) > self._order(self.end):
             way = "falls" if self.axis == "sigma" else "rises"
             raise GuidanceError(
@@ -75,17 +77,17 @@ class ScaleSchedule(Checked):
             return torch.tensor(values, dtype=torch.float64).reshape(position.shape)
         if self.preserve_mean:
             return self.over(Run())(float(position))
-        return self._strength(float(position), Run())
+        return self._strength(float(position), self._window(Run()))
 
     def over(self, run: Run) -> Callable[[float], float]:
         """The strength over a run, as a function of the noise level."""
-        mean = 1.0
+        mean, window = 1.0, self._window(run)
         if self.preserve_mean:
-            strengths = [self._strength(run.position(self.axis, level), run) for level in run.levels]
+            strengths = [self._strength(run.position(self.axis, level), window) for level in run.levels]
             mean = sum(strengths) / len(strengths)
             if abs(mean) < EDGE:
                 raise GuidanceError("preserve_mean needs a schedule whose mean over the run is not 0; switch it off.")
-        return lambda sigma: self._strength(run.position(self.axis, sigma), run) / mean
+        return lambda sigma: self._strength(run.position(self.axis, sigma), window) / mean
 
     def _order(self, position: float) -> float:
         return -position if self.axis == "sigma" else position
@@ -95,20 +97,20 @@ class ScaleSchedule(Checked):
         if self.axis in ("step", "percent"):
             first, last = 0.0, 1.0
         elif run.sigmas is not None:
-            first, last = (self._order(run.position(self.axis, level)) for level in (run.levels[0], run.levels[-1]))
+            places = [self._order(run.position(self.axis, level)) for level in run.levels]
+            places = [place for place in places if math.isfinite(place)]  # pure noise has a log-SNR of -infinity
+            first, last = min(places, default=-math.inf), max(places, default=math.inf)
         else:
             first, last = -math.inf, math.inf
         start = first if self.start is None else self._order(self.start)
         return start, last if self.end is None else self._order(self.end)
 
-    def _strength(self, position: float, run: Run) -> float:
-        place = self._order(position)
-        start, end = self._window(run)
-        margin = EDGE * max(1.0, abs(place))
-        includes_end = self.end is None or self.axis in ("step", "percent")
-        early = self.start is not None and place < start - margin
-        late = self.end is not None and place > end + (margin if includes_end else -margin)
-        if early or late:
+    def _strength(self, position: float, window: tuple[float, float]) -> float:
+        place, (start, end) = self._order(position), window
+        if self.start is not None and _before(place, start):
+            return 0.0
+        includes_end = self.axis in ("step", "percent")
+        if self.end is not None and (_before(end, place) if includes_end else not _before(place, end)):
             return 0.0
         if isinstance(self.shape, Flat):
             return self.high
@@ -118,6 +120,10 @@ class ScaleSchedule(Checked):
             )
         u = min(max((place - start) / (end - start), 0.0), 1.0) if end > start else 0.0
         return self.shape.strength(1 - u if self.reverse else u, self.low, self.high)
+
+
+def _before(a: float, b: float) -> bool:
+    return a < b - EDGE * max(1.0, min(abs(a), abs(b)))
 
 
 def effective_scale(scale: float, strength: float) -> float:

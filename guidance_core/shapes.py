@@ -179,8 +179,10 @@ def _number(entry: str, name: str, example: str) -> float:
         value = float(entry)
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
-        raise GuidanceError(f"{name}: '{entry.strip()}' is not a number; write for example {example}.")
+    if not abs(value) <= 100:
+        raise GuidanceError(
+            f"{name}: '{entry.strip()}' is not a number between -100 and 100; write for example {example}."
+        )
     return value
 
 
