@@ -32,10 +32,12 @@ def betas(name: str, n: int = 1000, **parameters: float) -> Tensor:
     """The named beta schedule, float64 [n].
 
     linear and scaled_linear take `start` and `end`; cosine takes `offset` and `max_beta`.
-    Raises GuidanceError for an unknown name.
+    Raises GuidanceError for an unknown name or n below 1.
     """
     if name not in BETAS:
         raise GuidanceError(f"There is no beta schedule '{name}'; choose one of {', '.join(BETAS)}.")
+    if n < 1:
+        raise GuidanceError(f"A beta schedule needs at least 1 training step, got {n}.")
     return BETAS[name](n, **parameters)
 
 
@@ -50,10 +52,13 @@ def zero_terminal_snr(b: Tensor) -> Tensor:
 def sigmas_from_betas(b: Tensor, min_abar: float = 4.8973451890853435e-08) -> Tensor:
     """VE noise levels sqrt((1 - abar) / abar), float64 [n], rising.
 
-    A terminal SNR of zero has no finite VE sigma; abar is held at `min_abar` there (sigma about 4519), the value that
-    ComfyUI uses, so that such a model runs with the same levels in both.
+    A terminal SNR of zero has no finite VE sigma; abar is `min_abar` there (sigma about 4519), the value that ComfyUI
+    uses, so that such a model runs with the same levels in both. Where the step before is noisier than that, it is a
+    quarter of that step's (twice its sigma), so that the levels rise.
     """
-    abar = (1 - b.double()).cumprod(0).clamp(min=min_abar)
+    abar = (1 - b.double()).cumprod(0)
+    if abar[-1] == 0:
+        abar[-1] = min(min_abar, float(abar[-2]) / 4)
     return ((1 - abar) / abar).sqrt()
 
 
