@@ -9,6 +9,11 @@ from torch import Tensor
 from .tensors import expand
 
 
+def _level(value: Tensor | float) -> Tensor:
+    """A noise level as a floating tensor; a plain number in double precision."""
+    return value if isinstance(value, Tensor) else torch.tensor(float(value), dtype=torch.float64)
+
+
 @dataclass(frozen=True)
 class Path(ABC):
     """A family of noise levels, named by sigma; two paths at one log-SNR hold the same information."""
@@ -29,11 +34,11 @@ class Path(ABC):
 
     def log_snr(self, sigma: Tensor | float) -> Tensor:
         """2 log(alpha / sigma)."""
-        return 2 * (self.alpha(sigma).log() - torch.as_tensor(sigma).log())
+        return 2 * (self.alpha(sigma).log() - _level(sigma).log())
 
     def unit(self, x: Tensor, sigma: Tensor | float) -> Tensor:
         """x / sqrt(alpha^2 + sigma^2): the VP frame, in which noise-aware classifiers see x. Differentiable in x."""
-        return x / expand(torch.hypot(self.alpha(sigma), torch.as_tensor(sigma)), x)
+        return x / expand(torch.hypot(self.alpha(sigma), _level(sigma)), x)
 
     def eps(self, x: Tensor, denoised: Tensor, sigma: Tensor | float) -> Tensor:
         """The noise implied by a denoised prediction: (x - alpha * denoised) / sigma."""
@@ -46,13 +51,13 @@ class Path(ABC):
 
 class _VE(Path):
     def alpha(self, sigma):
-        return torch.ones_like(torch.as_tensor(sigma))
+        return torch.ones_like(_level(sigma))
 
     def alpha_slope(self, sigma):
-        return torch.zeros_like(torch.as_tensor(sigma))
+        return torch.zeros_like(_level(sigma))
 
     def sigma_at(self, log_snr):
-        return (-0.5 * torch.as_tensor(log_snr)).exp()
+        return (-0.5 * _level(log_snr)).exp()
 
     def slope(self, x, denoised, sigma):
         return (x - denoised) / expand(sigma, x)
@@ -60,24 +65,24 @@ class _VE(Path):
 
 class _VP(Path):
     def alpha(self, sigma):
-        return (1 - torch.as_tensor(sigma) ** 2).clamp(min=0).sqrt()
+        return (1 - _level(sigma) ** 2).clamp(min=0).sqrt()
 
     def alpha_slope(self, sigma):
-        return -torch.as_tensor(sigma) / self.alpha(sigma)
+        return -_level(sigma) / self.alpha(sigma)
 
     def sigma_at(self, log_snr):
-        return torch.sigmoid(-torch.as_tensor(log_snr)).sqrt()
+        return torch.sigmoid(-_level(log_snr)).sqrt()
 
 
 class _Flow(Path):
     def alpha(self, sigma):
-        return 1 - torch.as_tensor(sigma)
+        return 1 - _level(sigma)
 
     def alpha_slope(self, sigma):
-        return -torch.ones_like(torch.as_tensor(sigma))
+        return -torch.ones_like(_level(sigma))
 
     def sigma_at(self, log_snr):
-        return torch.sigmoid(-0.5 * torch.as_tensor(log_snr))
+        return torch.sigmoid(-0.5 * _level(log_snr))
 
     def slope(self, x, denoised, sigma):
         return (x - denoised) / expand(sigma, x)

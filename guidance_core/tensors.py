@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from .errors import GuidanceError
+
 
 def expand(value: Tensor | float, x: Tensor) -> Tensor:
     """Shape a per-sample value ([B], or a scalar) so that it broadcasts against x [B, C, ...], in x's dtype and device."""
@@ -11,11 +13,18 @@ def expand(value: Tensor | float, x: Tensor) -> Tensor:
 
 
 def per_sample(value: Tensor | float, x: Tensor) -> Tensor:
-    """A scalar or [B] tensor as [B], one entry for each sample of x, in x's device and its own floating dtype."""
-    value = torch.as_tensor(value, device=x.device)
-    if not value.is_floating_point():
-        value = value.to(x.dtype)
-    return value.expand(x.shape[0]) if value.numel() == 1 else value
+    """A noise level, one number or [B], as [B] on x's device, in its own floating dtype (a plain number: x's, float32 at
+    least, so that half precision does not blur it). Raises GuidanceError for any other count."""
+    value = torch.as_tensor(value, device=x.device, dtype=_level_dtype(value, x)).flatten()
+    if len(value) not in (1, len(x)):
+        raise GuidanceError(f"Got {len(value)} noise levels for a batch of {len(x)}; give one, or one a sample.")
+    return value.expand(len(x))
+
+
+def _level_dtype(value: Tensor | float, x: Tensor) -> torch.dtype:
+    if isinstance(value, Tensor) and value.is_floating_point():
+        return value.dtype
+    return torch.promote_types(x.dtype, torch.float32)
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
