@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .errors import GuidanceError
 from .paths import FLOW, Path
 from .tensors import expand
 
@@ -45,7 +46,9 @@ class _V(Space):
 class _Velocity(Space):
     def coefficients(self, sigma, path):
         if path is not FLOW:
-            raise ValueError("the flow velocity is defined on the flow path only")
+            raise GuidanceError(
+                f"The flow velocity is defined on the flow path only, not on {path.name}: use eps, v or x0 there."
+            )
         return torch.ones_like(sigma), sigma
 
 
