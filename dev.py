@@ -4,6 +4,8 @@ Needs Python 3.10 to 3.13 and nothing else. The first start makes `.venv` in thi
 development requirements into it; every later start finds them there and begins at once.
 """
 
+from __future__ import annotations
+
 import argparse
 import hashlib
 import os
@@ -28,7 +30,7 @@ COMMANDS = {
 
 
 def main() -> int:
-    """Prepare `.venv`, then run `devtools.<command>` in it and return its exit status."""
+    """Prepare `.venv`, then run `devtools.<command>` in it with its exit status as ours."""
     listing = "\n".join(f"  {name:6} {does}" for name, does in COMMANDS.items())
     parser = argparse.ArgumentParser(
         description=__doc__.partition("\n")[0],
@@ -42,7 +44,11 @@ def main() -> int:
         return refuse(f"dev.py needs Python 3.10 to 3.13, this is {sys.version.split()[0]}; start it with another one.")
     if problem := install():
         return refuse(problem)
-    return run(PYTHON, "-m", f"devtools.{asked.command}", *asked.arguments)
+    command = [str(PYTHON), "-m", f"devtools.{asked.command}", *asked.arguments]
+    os.chdir(ROOT)
+    if os.name != "nt":
+        os.execv(PYTHON, command)  # the command takes this process's place, signals included
+    return run(*command)
 
 
 def install() -> str | None:
@@ -56,7 +62,7 @@ def install() -> str | None:
         print(f"Making {VENV} (once; the requirements below take a few minutes).", flush=True)
         shutil.rmtree(VENV, ignore_errors=True)
         try:
-            venv.create(VENV, with_pip=True)
+            venv.create(VENV, with_pip=True, symlinks=os.name != "nt")
         except subprocess.CalledProcessError:
             return "This Python has no ensurepip, which .venv needs; on Debian or Ubuntu install python3-venv."
     elif STAMP.read_text() == wanted:

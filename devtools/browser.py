@@ -70,4 +70,4 @@ def _install() -> None:
 
 if __name__ == "__main__":
     with sync_playwright() as playwright:
-        print(executable(playwright))
+        print(f"Browser: {executable(playwright)}")

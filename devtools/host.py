@@ -128,3 +128,7 @@ def _pip(*arguments: object) -> None:
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", *map(str, arguments)]
     if subprocess.run(command).returncode:
         raise SystemExit(f"pip could not {arguments[0]} what ComfyUI needs; its own message is above.")
+
+
+if __name__ == "__main__":
+    print(f"ComfyUI: {comfyui()}")

@@ -133,9 +133,9 @@ class ComfyServer:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-        for name in self._packs:
-            _unlink(self.base / "custom_nodes" / name)
         if self._temporary is not None:
+            for name in self._packs:
+                _unlink(self.base / "custom_nodes" / name)
             self._temporary.cleanup()
 
     # What tests and tools ask of it

@@ -13,7 +13,11 @@ STYLE = {
     "ruff check": [PYTHON, "-m", "ruff", "check", "."],
     "ruff format": [PYTHON, "-m", "ruff", "format", "--check", "."],
 }
-SUITES = ("core", "host", "browser")
+SET_UP = {
+    "core": {},
+    "host": {"ComfyUI": [PYTHON, "-m", "devtools.host"]},
+    "browser": {"ComfyUI": [PYTHON, "-m", "devtools.host"], "Chromium": [PYTHON, "-m", "devtools.browser"]},
+}
 
 
 def main() -> int:
@@ -25,9 +29,10 @@ def main() -> int:
     parser.add_argument("--slow", action="store_true", help="also the tests marked slow")
     asked, handed_on = parser.parse_known_args()
 
-    chosen = [suite for suite in SUITES if getattr(asked, suite)]
+    chosen = [suite for suite in SET_UP if getattr(asked, suite)]
     commands = {} if chosen else dict(STYLE)
-    for suite in chosen or SUITES:
+    for suite in chosen or SET_UP:
+        commands.update(SET_UP[suite])
         commands[f"tests/{suite}"] = [PYTHON, "-m", "pytest", f"tests/{suite}", *slow(asked), *handed_on]
 
     rows = []
