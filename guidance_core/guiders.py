@@ -9,6 +9,7 @@ from .cfg import Pipeline, cfg_method
 from .classifier.targets import Target
 from .classifier.term import ClassifierTerm
 from .denoisers import Denoiser
+from .errors import GuidanceError
 from .params import make
 from .paths import VE, Path
 from .run import Run, level_of
@@ -30,9 +31,9 @@ class Guided(ABC):
         return self.start(Run(self.path))(x, sigma, **condition)
 
     def _on_path(self, run: Run) -> Run:
-        if run.path is not self.path:
-            raise ValueError(
-                f"this denoiser is on the {self.path.name} path, the run on {run.path.name}: use one path."
+        if run.path != self.path:
+            raise GuidanceError(
+                f"This denoiser is on the {self.path.name} path, the run on {run.path.name}: use one path."
             )
         return run
 

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -19,6 +20,11 @@ class Path(ABC):
     """A family of noise levels, named by sigma; two paths at one log-SNR hold the same information."""
 
     name: str
+    domain: ClassVar[str]  # of sigma, in words
+
+    @abstractmethod
+    def holds(self, sigma: float) -> bool:
+        """Whether sigma is a noise level of this path."""
 
     @abstractmethod
     def alpha(self, sigma: Tensor | float) -> Tensor:
@@ -50,6 +56,11 @@ class Path(ABC):
 
 
 class _VE(Path):
+    domain = "above 0"
+
+    def holds(self, sigma):
+        return sigma > 0
+
     def alpha(self, sigma):
         return torch.ones_like(_level(sigma))
 
@@ -64,6 +75,11 @@ class _VE(Path):
 
 
 class _VP(Path):
+    domain = "above 0 and below 1"
+
+    def holds(self, sigma):
+        return 0 < sigma < 1
+
     def alpha(self, sigma):
         return (1 - _level(sigma) ** 2).clamp(min=0).sqrt()
 
@@ -75,6 +91,11 @@ class _VP(Path):
 
 
 class _Flow(Path):
+    domain = "above 0 and at most 1"
+
+    def holds(self, sigma):
+        return 0 < sigma <= 1
+
     def alpha(self, sigma):
         return 1 - _level(sigma)
 

@@ -1,5 +1,6 @@
 """Samplers on any path: one flat generator a sampler that yields its steps, and `sample` that runs one to the end."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -46,7 +47,8 @@ def _noise_like(x: Tensor, generator: torch.Generator | None) -> Tensor:
 def ddpm(denoiser, x, sigmas, path=VE, generator=None, large_variance: bool = False) -> Iterator[Step]:
     """Ancestral sampling with the posterior mean (arXiv:2006.11239, eq. 6-7), in (alpha, sigma) form.
 
-    The variance is the posterior's (fixed small), or beta with large_variance; the last step returns the mean.
+    The variance is the posterior's (fixed small), or beta with large_variance, which is beta of the VP frame on every
+    path; the last step returns the mean.
     """
     for i, s, s_next, a, a_next in _levels(sigmas, path):
         denoised = _denoise(denoiser, x, s)
@@ -54,13 +56,16 @@ def ddpm(denoiser, x, sigmas, path=VE, generator=None, large_variance: bool = Fa
         beta = s**2 - ratio**2 * s_next**2
         x = ratio * s_next**2 / s**2 * x + a_next * beta / s**2 * denoised
         if s_next > 0:
-            variance = beta if large_variance else beta * s_next**2 / s**2
+            large = beta * (a_next**2 + s_next**2) / (a**2 + s**2)
+            variance = large if large_variance else beta * s_next**2 / s**2
             x = x + variance.sqrt() * _noise_like(x, generator)
         yield Step(i, float(s), float(s_next), x, denoised)
 
 
 def ddim(denoiser, x, sigmas, path=VE, generator=None, eta: float = 0.0) -> Iterator[Step]:
     """DDIM (arXiv:2010.02502, eq. 12): eta 0 is deterministic, eta 1 is ddpm."""
+    if not 0 <= eta <= 1:
+        raise GuidanceError(f"eta must be in [0, 1], got {eta}.")
     for i, s, s_next, a, a_next in _levels(sigmas, path):
         denoised = _denoise(denoiser, x, s)
         variance = eta**2 * s_next**2 * (1 - (s_next * a) ** 2 / (a_next * s) ** 2)
@@ -131,8 +136,11 @@ def steps(
     if sampler not in SAMPLERS:
         raise GuidanceError(f"There is no sampler '{sampler}'; choose one of {', '.join(SAMPLERS)}.")
     levels = sigmas.tolist()
-    if len(levels) < 2 or levels[-1] != 0 or any(a <= b for a, b in zip(levels, levels[1:], strict=False)):
+    falling = all(math.inf > a > b for a, b in zip(levels, levels[1:], strict=False))
+    if len(levels) < 2 or levels[-1] != 0 or not falling:
         raise GuidanceError(f"sigmas must fall and end at 0, got {[round(level, 4) for level in levels]}.")
+    if not path.holds(levels[0]):
+        raise GuidanceError(f"On the {path.name} path sigma must be {path.domain}, got {levels[0]:.9g}.")
     percent = percent_of_training(training_sigmas) if training_sigmas is not None else None
     run = Run(path, tuple(levels), seed=seed, percent=percent)
     x = noise * sigmas[0].to(noise)
