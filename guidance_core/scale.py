@@ -18,7 +18,9 @@ POSITIONS = {"step": (0, 1), "percent": (0, 1), "sigma": (0, math.inf), "log_snr
 
 @dataclass(frozen=True)
 class ScaleSchedule(Checked):
-    """A strength for every position in a run: 1 = as set, 0 = off. CFG runs at 1 + (scale - 1) * s, added terms at scale * s.
+    """A strength s for every position in a run: 1 = as set, 0 = off.
+
+    CFG runs at 1 + (scale - 1) * s, added terms at scale * s.
 
     shape: a Shape (`Power(exponent=3)`) or the name of one with its defaults ("cosine"; see SHAPES).
     axis: what positions mean, and with it start and end:
@@ -26,8 +28,8 @@ class ScaleSchedule(Checked):
         percent   ComfyUI's timestep percent, 0 the noisiest and 1 the cleanest training level
         sigma     the noise level, falling over a run, so start > end
         log_snr   log signal-to-noise ratio, rising over a run
-    start, end: the window in which the shape runs from its first to its last value; outside it the strength is 0. None is
-        the whole run. step and percent include both ends; sigma and log_snr include the noisy end only
+    start, end: the window in which the shape runs from its first to its last value; outside it the strength is 0.
+        None is the whole run. step and percent include both ends; sigma and log_snr include the noisy end only
         (sigma_lo < sigma <= sigma_hi).
     low, high: the strengths that the shape runs between (for points and value lists the strengths are in the list).
     reverse: run the shape from its last value to its first.

@@ -96,7 +96,7 @@ def karras(sigma_min: float, sigma_max: float, steps: int, rho: float = 7.0) -> 
 
 
 def flow_shift(steps: int, shift: float = 3.0) -> Tensor:
-    """Flow times t' = shift t / (1 + (shift - 1) t), evenly spaced t from 1 to 0: float64 [steps + 1] (SD3, arXiv:2403.03206)."""
+    """Flow times shift t / (1 + (shift - 1) t), t from 1 to 0 evenly: float64 [steps + 1] (SD3, arXiv:2403.03206)."""
     _check_steps(steps)
     if shift <= 0:
         raise GuidanceError(f"flow_shift needs shift > 0, got {shift}.")

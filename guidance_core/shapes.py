@@ -1,4 +1,4 @@
-"""The shapes a scale schedule can take: functions from progress u in [0, 1] to a value, 0 to 1 unless given by points."""
+"""The shapes of a scale schedule: functions from progress u in [0, 1] to a value, 0 to 1 unless given by points."""
 
 import math
 from abc import ABC, abstractmethod
@@ -187,7 +187,7 @@ def _number(entry: str, name: str, example: str) -> float:
 
 
 def parse_keyframes(points: str) -> tuple[list[float], list[float]]:
-    """'0: 0, 0.5: 1' as positions (rising, in [0, 1]) and strengths. Raises GuidanceError saying which entry is wrong."""
+    """'0: 0, 0.5: 1' as positions (rising, in [0, 1]) and strengths. Raises GuidanceError that names a wrong entry."""
     example = "0: 0, 0.5: 1, 1: 0.5"
     pairs = []
     for entry in points.replace("\n", ",").split(","):

@@ -7,14 +7,16 @@ from .errors import GuidanceError
 
 
 def expand(value: Tensor | float, x: Tensor) -> Tensor:
-    """Shape a per-sample value ([B], or a scalar) so that it broadcasts against x [B, C, ...], in x's dtype and device."""
+    """A per-sample value ([B], or a scalar) in the shape that broadcasts against x [B, C, ...], in x's dtype and device."""
     value = torch.as_tensor(value, device=x.device, dtype=x.dtype)
     return value.reshape(-1, *[1] * (x.ndim - 1)) if value.ndim else value
 
 
 def per_sample(value: Tensor | float, x: Tensor) -> Tensor:
-    """A noise level, one number or [B], as [B] on x's device, in its own floating dtype (a plain number: x's, float32 at
-    least, so that half precision does not blur it). Raises GuidanceError for any other count."""
+    """A noise level, one number or [B], as [B] on x's device. Raises GuidanceError for any other count.
+
+    A floating tensor keeps its dtype; a plain number takes x's, float32 at least, so that half precision does not blur it.
+    """
     value = torch.as_tensor(value, device=x.device, dtype=_level_dtype(value, x)).flatten()
     if len(value) not in (1, len(x)):
         raise GuidanceError(f"Got {len(value)} noise levels for a batch of {len(x)}; give one, or one a sample.")

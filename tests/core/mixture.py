@@ -1,4 +1,4 @@
-"""The oracle: a labelled Gaussian mixture whose denoised predictions, classifier and scores have closed forms at every noise level."""
+"""The oracle: a labelled Gaussian mixture, whose denoised predictions and classifier are exact at every noise level."""
 
 import torch
 
