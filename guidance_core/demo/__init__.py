@@ -1,0 +1,79 @@
+"""The digits demo: a small diffusion model of handwritten digits, its noisy classifier and a judge, ready to sample.
+
+d = demo.load()
+noise = torch.randn(10, *d.shape)
+x0 = sample(classifier_guided(d.uncond, d.classifier, torch.arange(10), scale=2.0), noise, trailing(d.sigmas, 25))
+images = d.to_image(x0)
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ..classifier.noisy import NoisyClassifier
+from ..denoisers import Denoiser, v_denoiser
+from ..errors import GuidanceError
+from ..schedules import betas, sigmas_from_betas
+from .data import LABELS, SHAPE, to_image
+from .judge import Judge
+from .network import NULL, DigitsUNet
+
+FOLDER = Path(__file__).parent
+
+
+@dataclass(frozen=True, eq=False)
+class Demo:
+    """A class-conditional model of digits [B, 1, 16, 16] in [-1, 1]. sigmas: its training levels on VE, rising."""
+
+    network: DigitsUNet
+    classifier: NoisyClassifier
+    judge: Judge
+    sigmas: Tensor
+    shape: tuple[int, int, int] = SHAPE
+    labels: tuple[str, ...] = LABELS
+
+    @property
+    def uncond(self) -> Denoiser:
+        """The denoiser (x, sigma) -> denoised on VE under the null label."""
+        return self._under(torch.tensor([NULL]))
+
+    def cond(self, labels: Tensor | Sequence[int] | int) -> Denoiser:
+        """The denoiser on VE under labels [B], or one label for all. Raises GuidanceError for a label outside 0..9."""
+        labels = torch.as_tensor(labels).reshape(-1).long()
+        wrong = labels[(labels < 0) | (labels >= len(self.labels))]
+        if len(wrong):
+            raise GuidanceError(f"The digits' labels are 0 to 9, got {int(wrong[0])}.")
+        return self._under(labels)
+
+    @staticmethod
+    def to_image(x0: Tensor) -> Tensor:
+        """x0 [B, 1, 16, 16] -> images [B, 16, 16] in [0, 1], bright strokes on dark."""
+        return to_image(x0)
+
+    def _under(self, labels: Tensor) -> Denoiser:
+        denoiser = v_denoiser(self.network, self.sigmas)
+
+        def conditioned(x: Tensor, sigma: Tensor | float) -> Tensor:
+            if len(labels) not in (1, len(x)):
+                raise GuidanceError(
+                    f"The digits were given {len(labels)} labels for {len(x)} samples: give one for each."
+                )
+            return denoiser(x, sigma, y=labels.to(x.device).expand(len(x)))
+
+        return conditioned
+
+
+def load(device: torch.device | str = "cpu") -> Demo:
+    """The shipped demo, nothing cached: networks, classifier and judge on a device."""
+    with torch.inference_mode(False):
+        network = DigitsUNet()
+        network.load_state_dict(load_file(FOLDER / "denoiser.safetensors"))
+        network.eval().requires_grad_(False).to(device)
+    classifier, judge = NoisyClassifier.load(FOLDER / "classifier.safetensors"), Judge.load()
+    classifier.network.to(device)
+    judge.network.to(device)
+    return Demo(network, classifier, judge, sigmas_from_betas(betas("linear", n=1000)))

@@ -1,0 +1,141 @@
+"""Retrain the digits demo from scratch: `python -m guidance_core.demo.train`. Every draw has a fixed seed."""
+
+import argparse
+import copy
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..classifier.evaluation import accuracy_by_log_snr
+from ..classifier.training import descend, follow, train_classifier, uniform_levels, warm_up_and_cosine
+from ..null import drop_condition
+from ..paths import VE
+from ..schedules import betas, sigmas_from_betas
+from ..tensors import expand
+from .data import LABELS, Digits, jitter, load_digits, to_image
+from .judge import Judge, JudgeNetwork, within_class_distance
+from .network import NULL, DigitsUNet
+
+PARTS = ("denoiser", "classifier", "judge")
+LOG_SNR_EDGES = [float(edge) for edge in range(-10, 11, 2)]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One finished step; the last brings the running average of the network."""
+
+    step: int
+    steps: int
+    loss: float
+    network: nn.Module | None = None
+
+
+def train(
+    network: nn.Module,
+    loss_of: Callable[[nn.Module], Tensor],
+    steps: int,
+    learning_rate: float,
+    weight_decay: float = 0.01,
+    ema: float = 0.999,
+) -> Iterator[Progress]:
+    """Descend loss_of(network) with AdamW, warm-up and cosine, averaging the weights as it goes."""
+    average = copy.deepcopy(network).requires_grad_(False)
+    optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=weight_decay)
+    for step in range(1, steps + 1):
+        loss = loss_of(network)
+        descend(optimizer, loss, learning_rate * warm_up_and_cosine(step, steps))
+        follow(average, network, ema, step)
+        yield Progress(step, steps, loss.item(), average.eval() if step == steps else None)
+
+
+def train_denoiser(digits: Digits, steps: int = 4000, batch: int = 64, seed: int = 0) -> Iterator[Progress]:
+    """v-prediction at uniform t on the linear schedule; 15 % of the labels become the null label."""
+    torch.manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
+    sigmas = sigmas_from_betas(betas("linear", n=1000))
+
+    def loss_of(network: DigitsUNet) -> Tensor:
+        chosen = torch.randint(len(digits.labels), (batch,), generator=generator)
+        x0 = jitter(digits.x0[chosen], generator, shift=0.5, degrees=5.0, zoom=0.04)
+        y = drop_condition(digits.labels[chosen], NULL, 0.15, generator)
+        t = uniform_levels(batch, 0, len(sigmas), generator).long().clamp(max=len(sigmas) - 1)
+        noise = torch.randn(x0.shape, generator=generator)
+        log_snr = VE.log_snr(sigmas[t])
+        alpha, sigma = expand(log_snr.sigmoid().sqrt(), x0), expand((-log_snr).sigmoid().sqrt(), x0)
+        return F.mse_loss(network(alpha * x0 + sigma * noise, t, y), alpha * noise - sigma * x0)
+
+    return train(DigitsUNet().to(memory_format=torch.channels_last), loss_of, steps, learning_rate=2e-3)
+
+
+def train_judge(digits: Digits, steps: int = 1000, batch: int = 64, seed: int = 1) -> Iterator[Progress]:
+    """Cross-entropy on moved, turned, zoomed and slightly noisy digits."""
+    torch.manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
+
+    def loss_of(network: JudgeNetwork) -> Tensor:
+        chosen = torch.randint(len(digits.labels), (batch,), generator=generator)
+        images = to_image(jitter(digits.x0[chosen], generator, shift=1.5, degrees=12.0, zoom=0.1))
+        images = images + 0.05 * torch.randn(images.shape, generator=generator)
+        return F.cross_entropy(network(images), digits.labels[chosen], label_smoothing=0.05)
+
+    return train(JudgeNetwork(), loss_of, steps, learning_rate=1e-3, weight_decay=0.05)
+
+
+def save(network: nn.Module, file: Path, dtype: torch.dtype, metadata: dict[str, str]) -> None:
+    """Write the weights in dtype, whole or not at all."""
+    temporary = file.with_name(f"{file.name}.{os.getpid()}.part")
+    try:
+        save_file({name: t.to(dtype).contiguous() for name, t in network.state_dict().items()}, temporary, metadata)
+        os.replace(temporary, file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m guidance_core.demo.train", description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder for the weights (here)")
+    parser.add_argument("--only", choices=PARTS, nargs="+", default=PARTS, help="the parts to train (all)")
+    arguments = parser.parse_args()
+    digits, held_out = load_digits()
+    began = time.monotonic()
+
+    def report(name, progress):
+        for done in progress:
+            if done.step % 250 == 0 or done.step == done.steps:
+                seconds = time.monotonic() - began
+                print(f"{name}: step {done.step} of {done.steps}, loss {done.loss:.4f}, {seconds:.0f} s", flush=True)
+        return done
+
+    if "judge" in arguments.only:
+        network = report("judge", train_judge(digits)).network
+        accuracy = Judge(network, 0.0, 1.0).accuracy(held_out.images, held_out.labels)
+        spread = within_class_distance(held_out.images, held_out.labels)
+        print(f"judge: accuracy {accuracy:.4f} on held-out digits")
+        metadata = {"held_out_accuracy": str(accuracy), "spread": str(spread)}
+        save(network, arguments.out / "judge.safetensors", torch.float32, metadata)
+    if "classifier" in arguments.only:
+        augment = partial(jitter, shift=0.75, degrees=6.0, zoom=0.05)
+        training = train_classifier(digits.x0, digits.labels, LABELS, augment=augment, latent_space="digits")
+        classifier = report("classifier", training).classifier
+        generator = torch.Generator().manual_seed(0)
+        for b in accuracy_by_log_snr(classifier, held_out.x0, held_out.labels, LOG_SNR_EDGES, generator, repeats=10):
+            print(
+                f"classifier: log-SNR {b.log_snr_low:3.0f} to {b.log_snr_high:3.0f}: "
+                f"accuracy {b.accuracy:.3f}, calibration error {b.calibration_error:.3f}"
+            )
+        classifier.save(arguments.out / "classifier.safetensors")
+    if "denoiser" in arguments.only:
+        network = report("denoiser", train_denoiser(digits)).network
+        save(network, arguments.out / "denoiser.safetensors", torch.float16, {"predicts": "v", "betas": "linear"})
+
+
+if __name__ == "__main__":
+    main()
