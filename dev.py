@@ -4,8 +4,6 @@ Needs Python 3.10 to 3.13 and nothing else. The first start makes `.venv` in thi
 development requirements into it; every later start finds them there and begins at once.
 """
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import os
@@ -41,9 +39,8 @@ def main() -> int:
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="handed on to the command")
     asked = parser.parse_args()
     if not (3, 10) <= sys.version_info[:2] <= (3, 13):
-        return refuse(f"dev.py needs Python 3.10 to 3.13, this is {sys.version.split()[0]}; start it with another one.")
-    if problem := install():
-        return refuse(problem)
+        sys.exit(f"dev.py needs Python 3.10 to 3.13, this is {sys.version.split()[0]}; start it with another one.")
+    install()
     command = [str(PYTHON), "-m", f"devtools.{asked.command}", *asked.arguments]
     os.chdir(ROOT)
     if os.name != "nt":
@@ -51,8 +48,8 @@ def main() -> int:
     return run(*command)
 
 
-def install() -> str | None:
-    """Bring `.venv` up to date and return None, or a sentence that says why it could not be done.
+def install() -> None:
+    """Bring `.venv` up to date, or leave with a sentence that says why it cannot be done.
 
     The stamp is removed before anything changes and written after everything is in place, so that an install that was
     cut short is done over. A changed requirement is installed over the old one; without a stamp `.venv` is made anew.
@@ -64,15 +61,14 @@ def install() -> str | None:
         try:
             venv.create(VENV, with_pip=True, symlinks=os.name != "nt")
         except subprocess.CalledProcessError:
-            return "This Python has no ensurepip, which .venv needs; on Debian or Ubuntu install python3-venv."
+            sys.exit("This Python has no ensurepip, which .venv needs; on Debian or Ubuntu install python3-venv.")
     elif STAMP.read_text() == wanted:
-        return None
+        return
     STAMP.unlink(missing_ok=True)
     files = [argument for path in REQUIREMENTS for argument in ("-r", path)]
     if run(PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "--quiet", *files):
-        return "pip could not install the development requirements; its own message is above."
+        sys.exit("pip could not install the development requirements; its own message is above.")
     STAMP.write_text(wanted)
-    return None
 
 
 def run(*command: object) -> int:
@@ -83,12 +79,6 @@ def run(*command: object) -> int:
             return process.wait()
         except KeyboardInterrupt:
             continue
-
-
-def refuse(sentence: str) -> int:
-    """Say why nothing was done."""
-    print(sentence, file=sys.stderr)
-    return 2
 
 
 if __name__ == "__main__":
