@@ -1,5 +1,6 @@
 """The CFG pipeline: a prediction flows through small stages in a fixed order, whatever the order they were added in."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -9,7 +10,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from ..errors import GuidanceError
-from ..params import Checked
+from ..params import Checked, is_number
 from ..run import Run
 from ..scale import ScaleSchedule, effective_scale
 
@@ -72,9 +73,13 @@ class Pipeline:
     schedule: ScaleSchedule = ScaleSchedule()
     methods: tuple[Method, ...] = ()
 
+    def __post_init__(self) -> None:
+        if not (is_number(self.scale) and math.isfinite(self.scale)):
+            raise GuidanceError(f"scale must be a finite number, got {self.scale!r}.")
+
     def extended(self, scale: float, schedule: ScaleSchedule, method: Method) -> "Pipeline":
-        """This pipeline with one more method, under a new scale and schedule. Raises GuidanceError for a method twice."""
-        if any(m.name == method.name and method.start is not None for m in self.methods if m.name != "standard"):
+        """This pipeline with one more method, under a new scale and schedule. A method twice is a GuidanceError."""
+        if method.name != "standard" and any(method.name == other.name for other in self.methods):
             raise GuidanceError(
                 f"the method '{method.name}' is already in this model's pipeline; remove one of the two."
             )
@@ -90,9 +95,10 @@ class PipelineRun:
 
     def __init__(self, pipeline: Pipeline, run: Run):
         self._scale = pipeline.scale
-        self._strength = pipeline.schedule.over(run)
-        stages = [item for method in pipeline.methods for item in method.start(run).items()]
-        stages.sort(key=lambda item: item[0])
+        self.strength_at = pipeline.schedule.over(run)  # by noise level
+        methods = sorted(pipeline.methods, key=lambda method: method.name)
+        stages = [item for method in methods for item in method.start(run).items()]
+        stages.sort(key=lambda item: item[0])  # by phase, and by name within one
         self._before = [stage for phase, stage in stages if phase < Phase.RESULT]
         self._after = [stage for phase, stage in stages if phase >= Phase.RESULT]
         self._uncond_at_zero = all(method.uncond_at_zero for method in pipeline.methods)
@@ -104,7 +110,7 @@ class PipelineRun:
 
     def scale_at(self, sigma: float) -> float:
         """The effective scale at a noise level; exactly 1 and 0 mark the passes that need not run."""
-        return effective_scale(self._scale, self._strength(sigma))
+        return effective_scale(self._scale, self.strength_at(sigma))
 
     def passes(self, scale: float) -> Passes:
         """Which predictions the combination at this effective scale needs."""

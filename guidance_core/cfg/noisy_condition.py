@@ -3,6 +3,8 @@
 import itertools
 from dataclasses import dataclass, replace
 
+import torch
+
 from ..params import number
 from ..tensors import expand, seeded_noise
 from .base import Method, Phase
@@ -14,6 +16,7 @@ class NoisyCondition(Method):
     title = "Noisy condition"
     doc = "Adds seeded noise to the conditional prediction: more variety, at the cost of fine detail."
     source = "tutorial variant; compare CADS, arXiv:2310.17347, which anneals noise in the condition itself"
+    uncond_at_zero = True
     noise: float = number(
         0.05, 0.0, 1.0, 0.01, "Size of the noise, in units of the predicted noise; 0 is plain guidance."
     )
@@ -24,7 +27,9 @@ class NoisyCondition(Method):
         def stage(p):
             # eps_cond + noise * z, and denoised = (x - sigma * eps) / alpha
             z = seeded_noise(p.x, run.seed, next(draws))
-            size = expand(self.noise * p.sigma / run.path.alpha(p.sigma), p.x)
-            return replace(p, cond=p.cond - size * z)
+            alpha = run.path.alpha(p.sigma)
+            # at pure noise (alpha 0) eps says nothing of the picture, and nothing is added
+            size = torch.where(alpha > 0, p.sigma / alpha, torch.zeros_like(alpha))
+            return replace(p, cond=p.cond - self.noise * expand(size, p.x) * z)
 
         return {Phase.PREDICTIONS: stage}
