@@ -16,9 +16,8 @@ VIRTUAL = {"Note", "MarkdownNote", "PrimitiveNode", "Reroute"}
 # Input types that the front end draws as widgets, with the value of a new one that declares no default.
 WIDGETS = {"INT": 0, "FLOAT": 0, "BOOLEAN": False, "STRING": "", "COMBO": None, "COMFY_DYNAMICCOMBO_V3": None}
 WIDGETS |= dict.fromkeys(["BOUNDING_BOX", "COLOR", "CURVE", "MARKDOWN", "RANGE", "TEXTAREA"])
-UNSAVED = {
-    "IMAGECOMPARE": ["", ""]
-}  # widgets that are sent, always as they start, and have no place in `widgets_values`
+# Widgets that are always sent as they start and have no place in `widgets_values`.
+UNSAVED = {"IMAGECOMPARE": ["", ""]}
 
 
 def to_prompt(workflow: dict, object_info: dict[str, dict]) -> dict[str, dict]:
@@ -41,9 +40,8 @@ class _Graph:
     def __init__(self, workflow: dict, object_info: dict[str, dict]):
         self.info = object_info
         self.nodes = {node["id"]: node for node in workflow["nodes"]}
-        self.links = {
-            link[0]: link for link in workflow["links"]
-        }  # [id, origin, origin slot, target, target slot, type]
+        # A link is [id, origin, origin's slot, target, target's slot, type].
+        self.links = {link[0]: link for link in workflow["links"]}
 
     def prompt(self) -> dict[str, dict]:
         return {

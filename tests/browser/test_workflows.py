@@ -1,4 +1,7 @@
-"""Every example workflow opens, converts and runs in a real browser, under both of the front end's renderers."""
+"""Every example workflow opens, converts and runs in a real browser, under both of the front end's renderers.
+
+`kinds.json`, of core nodes only, has one of each thing that the conversion must get right.
+"""
 
 import json
 import re
@@ -12,7 +15,8 @@ from devtools.host import ROOT
 from devtools.server import ComfyServer
 from devtools.workflow import to_prompt
 
-WORKFLOWS = sorted((ROOT / "example_workflows").glob("*.json"))
+EXAMPLES = sorted((ROOT / "example_workflows").glob("*.json"))
+KINDS = Path(__file__).with_name("kinds.json")
 SCREENSHOTS = ROOT / "output" / "browser"
 
 # Console errors that the host logs without any pack, as patterns. Everything else fails the test.
@@ -41,11 +45,11 @@ def page(request: pytest.FixtureRequest, server: ComfyServer, browser: Browser) 
     assert not unexpected, "\n".join(unexpected)
 
 
-def test_there_are_workflows():
-    assert WORKFLOWS
+def test_there_are_examples():
+    assert EXAMPLES
 
 
-@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [KINDS, *EXAMPLES], ids=lambda path: path.stem)
 def test_workflow(path: Path, page: Page, server: ComfyServer, object_info: dict, request: pytest.FixtureRequest):
     workflow = json.loads(path.read_text(encoding="utf-8"))
     page.evaluate("workflow => app.loadGraphData(workflow)", workflow)
