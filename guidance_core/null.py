@@ -1,9 +1,36 @@
 """Null conditions: what "no condition" is for a model, and the dropout that teaches it to one."""
 
+import os
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from .errors import GuidanceError
+from .files import read_tensors, write_tensors
+
+FORMAT = "guidance-kit.null-condition"
+
+
+@dataclass(frozen=True, eq=False)
+class NullCondition:
+    """A null condition learned in training: cond [1, tokens, width], and the pooled vector [1, width] where a model has one."""
+
+    cond: Tensor
+    pooled: Tensor | None = None
+
+    def save(self, file: str | os.PathLike) -> None:
+        """Write a safetensors file, whole or not at all."""
+        tensors = {"cond": self.cond} | ({} if self.pooled is None else {"pooled_output": self.pooled})
+        write_tensors(file, tensors, {"format": FORMAT})
+
+
+def load_null_condition(file: str | os.PathLike) -> NullCondition:
+    """Read a learned null condition. Raises GuidanceError with what is wrong with the file."""
+    metadata, tensors = read_tensors(file, "null condition", FORMAT)
+    if "cond" not in tensors or tensors["cond"].ndim != 3:
+        raise GuidanceError(f"'{os.path.basename(file)}' holds no tensor 'cond' of shape [1, tokens, width].")
+    return NullCondition(tensors["cond"], tensors.get("pooled_output"))
 
 
 def drop_condition(y: Tensor, null: Tensor | int | float, p: float, generator: torch.Generator | None = None) -> Tensor:

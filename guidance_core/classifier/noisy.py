@@ -4,14 +4,12 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path as FilePath
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..errors import GuidanceError
+from ..files import read_tensors, write_tensors
 from ..paths import VE, Path
 from ..tensors import per_sample
 from .network import LatentEncoder
@@ -56,7 +54,6 @@ class NoisyClassifier:
 
     def save(self, file: str | os.PathLike) -> None:
         """Write a safetensors file, whole or not at all."""
-        file = FilePath(file)
         metadata = {
             "format": FORMAT,
             "version": str(VERSION),
@@ -67,35 +64,13 @@ class NoisyClassifier:
             "log_snr_range": json.dumps(list(self.log_snr_range)),
             "info": json.dumps(self.info),
         }
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()}
-        temporary = file.with_name(f"{file.name}.{os.getpid()}.part")
-        try:
-            save_file(tensors, temporary, metadata=metadata)
-            os.replace(temporary, file)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_tensors(file, self.network.state_dict(), metadata)
 
     @classmethod
     def load(cls, file: str | os.PathLike) -> "NoisyClassifier":
         """Read a classifier; executes nothing from the file. Raises GuidanceError with what is wrong with it."""
-        file = FilePath(file)
-        if not file.is_file():
-            raise GuidanceError(f"There is no classifier file '{file.name}' in {file.parent}.")
-        try:
-            with safe_open(file, framework="pt") as handle:
-                metadata = handle.metadata() or {}
-                tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 - not a dict
-        except SafetensorError as error:
-            raise GuidanceError(
-                f"'{file.name}' is not a whole safetensors file ({error}). Pickled .pt and .ckpt files are not loaded, "
-                f"because they can run code."
-            ) from error
-        return cls._from_tensors(file.name, metadata, tensors)
-
-    @classmethod
-    def _from_tensors(cls, name: str, metadata: dict[str, str], tensors: dict[str, Tensor]) -> "NoisyClassifier":
-        if metadata.get("format") != FORMAT:
-            raise GuidanceError(f"'{name}' is a safetensors file but not a noisy classifier (no '{FORMAT}' metadata).")
+        metadata, tensors = read_tensors(file, "noisy classifier", FORMAT)
+        name = os.path.basename(file)
         if metadata.get("version") != str(VERSION):
             raise GuidanceError(
                 f"'{name}' has format version {metadata.get('version')}, this Guidance Kit reads version {VERSION}: update it."

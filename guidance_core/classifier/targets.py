@@ -81,31 +81,38 @@ def parse_target(text: str, labels: Sequence[str]) -> Target:
     "seven, -three" steers every sample to seven and away from three; "seven | three" alternates over the batch.
     Raises GuidanceError for an unknown label (naming near ones), a bad weight, or an empty target.
     """
-    index = {name.strip().lower(): i for i, name in enumerate(labels)}
     rows = []
     for row in re.split(r"[|\n]", text.strip()):
-        parts = [_part(entry.strip(), index, labels) for entry in row.split(",") if entry.strip()]
+        parts = [_part(entry.strip(), labels) for entry in row.split(",") if entry.strip()]
         if not parts:
             raise GuidanceError(f"The target '{text}' has an empty part; write at least one label, e.g. '{labels[0]}'.")
         rows.append(tuple(parts))
     return Target(tuple(rows))
 
 
-def _part(entry: str, index: dict[str, int], labels: Sequence[str]) -> Part:
-    if entry.lower() in index:  # a label that looks like syntax, such as "(other)"
-        return Part(index[entry.lower()])
+def label_index(name: str, labels: Sequence[str]) -> int:
+    """The index of a label, whatever its case. Raises GuidanceError for an unknown one, naming near ones."""
+    index = {label.strip().lower(): i for i, label in enumerate(labels)}
+    wanted = name.strip().lower()
+    if wanted not in index:
+        near = difflib.get_close_matches(wanted, index, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"the labels are {', '.join(labels[:20])}."
+        raise GuidanceError(f"There is no label '{name.strip()}': {hint}")
+    return index[wanted]
+
+
+def _part(entry: str, labels: Sequence[str]) -> Part:
+    if entry.lower() in (label.strip().lower() for label in labels):  # a label that looks like syntax: "(other)"
+        return Part(label_index(entry, labels))
     match = PART.fullmatch(entry)
     if match is None:
         raise GuidanceError(f"'{entry}' is not a target; write label, -label or (label:1.5), separated by commas.")
     name = (match["weighted"] or match["bare"]).strip()
-    if name.lower() not in index:
-        near = difflib.get_close_matches(name.lower(), index, n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"it knows {', '.join(labels[:20])}."
-        raise GuidanceError(f"This classifier has no label '{name}': {hint}")
+    label = label_index(name, labels)
     negative = bool(match["outer"]) != bool(match["inner"])
     if negative and len(labels) < 2:
         raise GuidanceError(f"'-{name}' has no meaning: this classifier has one label only.")
-    return Part(index[name.lower()], _weight(match["weight"], entry), negative)
+    return Part(label, _weight(match["weight"], entry), negative)
 
 
 def _weight(text: str | None, entry: str) -> float:

@@ -1,0 +1,73 @@
+"""CFG Combine: how the conditional and the unconditional prediction become one, on any sampler and guider."""
+
+from dataclasses import replace
+
+from comfy_api.latest import io
+
+from ..guidance_core.cfg import Pipeline, cfg_method, cfg_methods
+from ..guidance_core.params import make, params_of
+from ..guidance_core.scale import ScaleSchedule
+from .adapter import CfgPart, plan_of, with_plan
+from .messages import say, speaking_as
+from .types import SCALE_SCHEDULE
+from .widgets import widgets
+
+TITLE = "CFG Combine"
+
+
+class CFGCombine(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="GuidanceKitCFGCombine",
+            display_name=TITLE,
+            category="model/sampling/guidance",
+            description=(
+                "Classifier-free guidance for this model: its scale, its schedule and its method, in place of the sampler's "
+                "cfg. Works with KSampler and every guider; steps where the schedule is 0 run one pass instead of two. "
+                "Chain several to stack methods; the last one sets scale and schedule."
+            ),
+            search_aliases=[
+                "cfg",
+                "guidance",
+                "rescale cfg",
+                "cfg schedule",
+                "cfg interval",
+                "negative",
+                "skip uncond",
+            ],
+            inputs=[
+                io.Model.Input("model"),
+                io.Float.Input(
+                    "scale",
+                    default=6.0,
+                    min=0.0,
+                    max=100.0,
+                    step=0.1,
+                    round=0.01,
+                    tooltip="How strongly to follow the prompt: 1 is off, 5 to 8 is usual. Used in place of the sampler's cfg.",
+                ),
+                io.DynamicCombo.Input(
+                    "method",
+                    options=[io.DynamicCombo.Option(name, widgets(method)) for name, method in cfg_methods().items()],
+                    tooltip="\n".join(f"{m.name}: {m.doc} ({m.source})" for m in cfg_methods().values()),
+                ),
+                SCALE_SCHEDULE.Input(
+                    "schedule", optional=True, tooltip="Strength over the run; without it the scale is constant."
+                ),
+            ],
+            outputs=[io.Model.Output()],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, model, scale: float, method: dict, schedule: ScaleSchedule | None = None) -> io.NodeOutput:
+        plan, node_id = plan_of(model), cls.hidden.unique_id
+        with speaking_as(TITLE):
+            kind = cfg_method(method["method"])
+            chosen = make(kind, kind.name, {name: method[name] for name in params_of(kind)})
+            before = plan.cfg.pipeline if plan.cfg is not None else Pipeline(scale)
+            pipeline = before.extended(scale, schedule or ScaleSchedule(), chosen)
+        if plan.cfg is not None:
+            say(plan.cfg.node_id, "Scale and schedule are set by the CFG Combine further down the chain.")
+        return io.NodeOutput(with_plan(model, replace(plan, cfg=CfgPart(pipeline, TITLE, node_id))))

@@ -1,0 +1,92 @@
+"""Classifier Guidance: steers a model by a noisy classifier, on any sampler and guider."""
+
+from dataclasses import replace
+
+from comfy_api.latest import io
+
+from ..guidance_core.classifier.targets import parse_target
+from ..guidance_core.classifier.term import ClassifierTerm
+from ..guidance_core.paths import FLOW
+from ..guidance_core.scale import ScaleSchedule
+from .adapter import TermPart, check_classifier, path_of, plan_of, with_plan
+from .messages import speaking_as
+from .types import NOISY_CLASSIFIER, SCALE_SCHEDULE, HostClassifier
+from .widgets import widgets
+
+TITLE = "Classifier Guidance"
+FLOW_SIGMA = 0.85  # above this the factor sigma^2 / alpha on flow models grows without bound while the gradient fades
+
+
+def target_input() -> io.Input:
+    """The text in which targets are written."""
+    return io.String.Input(
+        "target",
+        default="",
+        multiline=False,
+        placeholder="seven, -three",
+        tooltip="Labels to steer to, by comma: seven, -three steers to seven and away from three; (seven:1.5) is stronger; "
+        "seven | three alternates over the batch.",
+    )
+
+
+def classifier_part(
+    model,
+    classifier: HostClassifier,
+    target: str,
+    schedule: ScaleSchedule | None,
+    title: str,
+    node_id: str | None,
+    **options,
+) -> TermPart:
+    """A classifier term for a MODEL. Raises GuidanceError for an unknown label or a classifier of other latents."""
+    with speaking_as(title):
+        check_classifier(model, classifier.classifier)
+        parsed = parse_target(target, classifier.classifier.labels)
+        if schedule is None:
+            on_flow = path_of(model) is FLOW
+            schedule = ScaleSchedule("interval", start=FLOW_SIGMA, axis="sigma") if on_flow else ScaleSchedule()
+        term = ClassifierTerm(classifier.classifier, parsed, schedule=schedule, **options)
+    return TermPart(term, classifier.patcher, title, node_id)
+
+
+class ClassifierGuidance(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="GuidanceKitClassifierGuidance",
+            display_name=TITLE,
+            category="model/sampling/guidance",
+            description=(
+                "Steers the picture towards what a noisy classifier calls the target, at every step. Stacks with CFG and "
+                "with further Classifier Guidance nodes; works with KSampler and every guider. On flow models it begins at "
+                f"sigma {FLOW_SIGMA} unless a schedule says otherwise."
+            ),
+            search_aliases=["classifier", "guidance", "steer", "label", "negative target", "classifier guidance"],
+            inputs=[
+                io.Model.Input("model"),
+                NOISY_CLASSIFIER.Input("classifier"),
+                target_input(),
+                *widgets(ClassifierTerm),
+                SCALE_SCHEDULE.Input(
+                    "schedule", optional=True, tooltip="Strength over the run; where it is 0 the classifier is not run."
+                ),
+            ],
+            outputs=[io.Model.Output()],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, model, classifier, target, scale, entropy_aware, max_shift, schedule=None) -> io.NodeOutput:
+        part = classifier_part(
+            model,
+            classifier,
+            target,
+            schedule,
+            TITLE,
+            cls.hidden.unique_id,
+            scale=scale,
+            entropy_aware=entropy_aware,
+            max_shift=max_shift,
+        )
+        plan = plan_of(model)
+        return io.NodeOutput(with_plan(model, replace(plan, terms=(*plan.terms, part))))

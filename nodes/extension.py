@@ -1,0 +1,34 @@
+"""The pack as ComfyUI sees it: its model folders and its nodes."""
+
+import os
+
+import folder_paths
+from comfy_api.latest import ComfyExtension, io
+
+from .cfg_combine import CFGCombine
+from .class_condition import ClassCondition
+from .classifier_guidance import ClassifierGuidance
+from .classifier_sampler import ClassifierGuidanceSampler
+from .load_classifier import CLASSIFIER_FOLDER, LoadNoisyClassifier
+from .load_digits import LoadDigitsDemo
+from .null_condition import NULL_FOLDER, NullConditionEncoder
+from .scale_schedule import ScaleScheduleNode
+
+
+class GuidanceKit(ComfyExtension):
+    async def on_load(self) -> None:
+        for folder in (CLASSIFIER_FOLDER, NULL_FOLDER):
+            folder_paths.add_model_folder_path(folder, os.path.join(folder_paths.models_dir, folder))
+            folder_paths.folder_names_and_paths[folder][1].update({".safetensors"})
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return [
+            ScaleScheduleNode,
+            CFGCombine,
+            NullConditionEncoder,
+            ClassifierGuidance,
+            ClassifierGuidanceSampler,
+            LoadNoisyClassifier,
+            LoadDigitsDemo,
+            ClassCondition,
+        ]

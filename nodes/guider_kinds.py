@@ -1,0 +1,114 @@
+"""What guidance means under each of ComfyUI's guiders: which of its attributes to set for one call so that it does our CFG.
+
+A guider reads its scales and conditions anew at every call. Setting them for the length of the call is the one way in which
+passes are skipped: a scale of 1 or a condition of None is not run, and what is not run has no weight in the result.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from ..guidance_core.cfg import PipelineRun
+from ..guidance_core.scale import effective_scale
+
+
+@dataclass(frozen=True)
+class Call:
+    """The guider's attributes for one call, and the conditions whose passes are left out."""
+
+    attributes: dict[str, float]
+    without: frozenset[str] = field(default_factory=frozenset)
+
+
+Present = frozenset[str]  # the conditions that exist and are active at this noise level
+
+
+def _cfg(guider, run: PipelineRun, sigma: float, present: Present) -> Call:
+    scale = run.scale_at(sigma)
+    if "negative" not in present:
+        scale = 1.0
+    elif "positive" not in present:
+        scale = 0.0
+    dropped = frozenset() if run.passes(scale).cond else frozenset({"positive"})
+    return Call({"cfg": scale}, dropped)
+
+
+def _perp_neg(guider, run: PipelineRun, sigma: float, present: Present) -> Call:
+    """empty + scale * (positive - neg_scale * perpendicular part of negative); both strengths follow the schedule."""
+    scale, neg_scale = run.scale_at(sigma), guider.neg_scale * run.strength_at(sigma)
+    if "empty_negative_prompt" not in present:
+        scale, neg_scale = 1.0, 0.0
+    if "negative" not in present:
+        neg_scale = 0.0
+    return Call({"cfg": scale, "neg_scale": neg_scale})
+
+
+def _dual_cfg(guider, run: PipelineRun, sigma: float, present: Present) -> Call:
+    """Two scales of the guider's own: cfg1 of positive against middle, cfg2 towards negative. The schedule moves both."""
+    strength = run.strength_at(sigma)
+    cfg1, cfg2 = effective_scale(guider.cfg1, strength), effective_scale(guider.cfg2, strength)
+    if "negative" not in present:
+        cfg2 = 1.0
+    if "middle" not in present:
+        cfg1 = 1.0 if guider.nested else cfg2
+    weights = {"negative": 1 - cfg2}
+    if guider.nested:
+        weights |= {"middle": cfg2 * (1 - cfg1), "positive": cfg1 * cfg2}
+    else:
+        weights |= {"middle": abs(1 - cfg1) + abs(1 - cfg2), "positive": cfg1}
+    return Call({"cfg1": cfg1, "cfg2": cfg2}, frozenset(role for role, weight in weights.items() if weight == 0))
+
+
+def _same_output(args: dict) -> tuple[Tensor, Tensor]:
+    return args["cond_denoised"], args["uncond_denoised"]
+
+
+@dataclass(frozen=True)
+class GuiderKind:
+    """How one kind of guider is driven. note: what its user should know, by method name and guider."""
+
+    call: Callable[..., Call]
+    predictions: Callable[[dict], tuple[Tensor, Tensor]] = _same_output
+    note: Callable[[object, bool], str] = lambda guider, plain: ""
+
+
+def _dual_cfg_note(guider, plain: bool) -> str:
+    note = "Dual CFG Guider: its own two scales are used, and the schedule moves both."
+    if not plain:
+        pair = "cond1 against cond2" if guider.nested else "cond2 against negative"
+        note += f" The method acts on {pair}."
+    return note
+
+
+def _perp_neg_output(args: dict) -> tuple[Tensor, Tensor]:
+    """Perp-Neg's conditional, positive - neg_scale * perpendicular, and its empty prompt as the unconditional."""
+    guider = args["guider"]
+    empty = args["empty_cond_denoised"]
+    perp_neg = type(guider).predict_noise.__globals__["perp_neg"]  # the guider's own, loaded by ComfyUI from a path
+    cond = perp_neg(args["input"], args["cond_denoised"], args["uncond_denoised"], empty, guider.neg_scale, 1.0)
+    return cond, empty
+
+
+def _basic_note(guider, plain: bool) -> str:
+    if "negative" in guider.original_conds:
+        return ""
+    return "This guider has no negative condition, so there is nothing to combine: CFG is off."
+
+
+KINDS = {  # by the qualified name of predict_noise: ComfyUI loads its extra nodes under module names of their own
+    "CFGGuider.predict_noise": GuiderKind(_cfg, note=_basic_note),
+    "Guider_DualModel.predict_noise": GuiderKind(_cfg),
+    "Guider_DualCFG.predict_noise": GuiderKind(_dual_cfg, note=_dual_cfg_note),
+    "Guider_PerpNeg.predict_noise": GuiderKind(_perp_neg, _perp_neg_output),
+}
+
+
+def kind_of(guider) -> GuiderKind:
+    """The kind whose predict_noise this guider runs; one that ComfyUI does not have is driven by its cfg, and told so."""
+    known = KINDS.get(type(guider).predict_noise.__qualname__)
+    name = type(guider).__name__
+    return known or GuiderKind(
+        _cfg,
+        note=lambda guider, plain: f"{name} is not one of ComfyUI's guiders: its cfg is set, its passes are its own.",
+    )

@@ -1,0 +1,24 @@
+"""How nodes speak: text on the node, and errors that begin with the node's name."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from server import PromptServer
+
+from ..guidance_core.errors import GuidanceError
+
+
+def say(node_id: str | None, text: str) -> None:
+    """Show text on a node."""
+    if node_id is not None and PromptServer.instance is not None:
+        PromptServer.instance.send_progress_text(text, node_id)
+
+
+@contextmanager
+def speaking_as(title: str) -> Iterator[None]:
+    """Begin every GuidanceError raised inside with the node's name, once."""
+    try:
+        yield
+    except GuidanceError as error:
+        text = str(error)
+        raise GuidanceError(text if text.startswith(f"{title}: ") else f"{title}: {text}") from error

@@ -1,0 +1,96 @@
+"""Null-Condition Encoder: what "no condition" means to a model, as an explicit choice."""
+
+import folder_paths
+import torch
+from comfy_api.latest import io
+
+from ..guidance_core.errors import GuidanceError
+from ..guidance_core.null import load_null_condition
+from .class_condition import class_labels, label_conditioning
+from .messages import say, speaking_as
+
+TITLE = "Null-Condition Encoder"
+NULL_FOLDER = "null_conditions"
+
+KINDS = {
+    "empty prompt": "The text encoder's answer to an empty prompt: SD 1.x, SDXL and most models with prompts. Needs clip.",
+    "zeros": "A condition of zeros, shaped like another one: models trained with zeroed prompts, SDXL fine-tunes. Needs like.",
+    "none": "No condition at all: models that run without one. A UNet with cross-attention refuses it.",
+    "learned": "A null condition learned in training, from models/null_conditions.",
+    "class null label": "The extra label of a class-conditional model, such as the digits demo. Needs model.",
+}
+
+
+def _needs(value, socket: str, kind: str):
+    if value is None:
+        raise GuidanceError(f"'{kind}' needs the input {socket}: connect it, or choose another kind.")
+    return value
+
+
+class NullConditionEncoder(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        files = folder_paths.get_filename_list(NULL_FOLDER)
+        options = [
+            io.DynamicCombo.Option(
+                kind,
+                [io.Combo.Input("file", options=files, tooltip=f"A file in models/{NULL_FOLDER}.")]
+                if kind == "learned"
+                else [],
+            )
+            for kind in KINDS
+        ]
+        return io.Schema(
+            node_id="GuidanceKitNullConditionEncoder",
+            display_name=TITLE,
+            category="model/conditioning",
+            description='The condition for "no condition", to connect as negative. Which one is right depends on how the model was trained.',
+            search_aliases=["null", "empty prompt", "unconditional", "zero out", "negative"],
+            inputs=[
+                io.DynamicCombo.Input(
+                    "kind", options=options, tooltip="\n".join(f"{kind}: {doc}" for kind, doc in KINDS.items())
+                ),
+                io.Clip.Input("clip", optional=True, tooltip="For 'empty prompt'."),
+                io.Conditioning.Input(
+                    "like", optional=True, tooltip="For 'zeros': the condition to take the shape from."
+                ),
+                io.Model.Input("model", optional=True, tooltip="For 'class null label'."),
+            ],
+            outputs=[io.Conditioning.Output()],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, kind: dict, clip=None, like=None, model=None) -> io.NodeOutput:
+        name = kind["kind"]
+        say(cls.hidden.unique_id, KINDS[name])
+        with speaking_as(TITLE):
+            if name == "empty prompt":
+                clip = _needs(clip, "clip", name)
+                return io.NodeOutput(clip.encode_from_tokens_scheduled(clip.tokenize("")))
+            if name == "zeros":
+                return io.NodeOutput([_zeros(part) for part in _needs(like, "like", name)])
+            if name == "none":
+                return io.NodeOutput([[None, {}]])
+            if name == "class null label":
+                return io.NodeOutput(label_conditioning([len(class_labels(_needs(model, "model", name)))]))
+            return io.NodeOutput(_learned(kind["file"]))
+
+
+def _zeros(part: list) -> list:
+    cond, extras = part
+    zeroed = {key: torch.zeros_like(value) if _is_pooled(key, value) else value for key, value in extras.items()}
+    return [torch.zeros_like(cond) if cond is not None else None, zeroed]
+
+
+def _is_pooled(key: str, value) -> bool:
+    return key in ("pooled_output", "conditioning_lyrics") and isinstance(value, torch.Tensor)
+
+
+def _learned(file: str) -> list:
+    path = folder_paths.get_full_path(NULL_FOLDER, file)
+    if path is None:
+        raise GuidanceError(f"there is no file '{file}' in models/{NULL_FOLDER}.")
+    null = load_null_condition(path)
+    extras = {} if null.pooled is None else {"pooled_output": null.pooled}
+    return [[null.cond, extras]]

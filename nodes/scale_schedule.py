@@ -1,0 +1,156 @@
+"""Scale Schedule: how the strength of guidance changes over the run, with its curve drawn on the node."""
+
+from comfy_api.input import CurveInput
+from comfy_api.latest import io, ui
+
+from ..guidance_core.errors import GuidanceError
+from ..guidance_core.params import params_of
+from ..guidance_core.run import Run, percent_of_training
+from ..guidance_core.scale import ScaleSchedule
+from ..guidance_core.shapes import SHAPES, Flat, Keyframes, Points
+from ..guidance_core.schedules import betas, karras, sigmas_from_betas
+from .messages import say, speaking_as
+from .plot import curve_picture
+from .types import SCALE_SCHEDULE
+from .widgets import widgets
+
+TITLE = "Scale Schedule"
+
+WINDOWS = {  # axis: (start, end, least, most, step, tooltip of start, tooltip of end)
+    "step": (
+        0.0,
+        1.0,
+        0.0,
+        1.0,
+        0.01,
+        "First step, as a fraction of all steps.",
+        "Last step, as a fraction of all steps.",
+    ),
+    "percent": (0.0, 1.0, 0.0, 1.0, 0.01, "Start on ComfyUI's timestep percent.", "End on ComfyUI's timestep percent."),
+    "sigma": (
+        5.42,
+        0.28,
+        0.0,
+        10000.0,
+        0.01,
+        "Noise level at which it begins (the higher one).",
+        "Noise level at which it ends (the lower one).",
+    ),
+    "log_snr": (
+        -10.0,
+        10.0,
+        -30.0,
+        30.0,
+        0.1,
+        "Log signal-to-noise ratio at which it begins.",
+        "Log signal-to-noise ratio at which it ends.",
+    ),
+}
+
+
+def _shape_option(name: str) -> io.DynamicCombo.Option:
+    shape = SHAPES[name]
+    levels = () if issubclass(shape, Points) else ("high",) if issubclass(shape, Flat) else ("low", "high")
+    inputs = widgets(shape) + (widgets(ScaleSchedule, *levels) if levels else [])
+    return io.DynamicCombo.Option(name, inputs)
+
+
+def _axis_option(axis: str) -> io.DynamicCombo.Option:
+    start, end, low, high, step, start_doc, end_doc = WINDOWS[axis]
+    return io.DynamicCombo.Option(
+        axis,
+        [
+            io.Float.Input("start", default=start, min=low, max=high, step=step, round=0.0001, tooltip=start_doc),
+            io.Float.Input("end", default=end, min=low, max=high, step=step, round=0.0001, tooltip=end_doc),
+        ],
+    )
+
+
+def drawn_shape(curve: CurveInput, low: float, high: float) -> Keyframes:
+    """A curve from the Curve Editor as keyframes between low and high."""
+    points = sorted({x: y for x, y in curve.points}.items())
+    interpolation = "linear" if type(curve).__name__ == "LinearCurve" else "monotone_cubic"
+    return Keyframes(", ".join(f"{x:.6g}: {low + (high - low) * y:.6g}" for x, y in points), interpolation)
+
+
+class ScaleScheduleNode(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="GuidanceKitScaleSchedule",
+            display_name=TITLE,
+            category="model/sampling/guidance",
+            description=(
+                "How the strength of guidance changes over the run: 1 is the full scale, 0 is off. "
+                "Where it is 0, passes that would do nothing are not run."
+            ),
+            search_aliases=["cfg schedule", "guidance schedule", "limited interval", "cfg curve", "dynamic cfg"],
+            has_intermediate_output=True,
+            inputs=[
+                io.DynamicCombo.Input(
+                    "shape",
+                    options=[_shape_option(name) for name in SHAPES],
+                    tooltip="\n".join(f"{name}: {shape.doc}" for name, shape in SHAPES.items()),
+                ),
+                io.DynamicCombo.Input(
+                    "axis",
+                    options=[_axis_option(axis) for axis in WINDOWS],
+                    tooltip="What start and end count: sampling steps, ComfyUI's timestep percent, the noise level sigma, "
+                    "or the log signal-to-noise ratio.",
+                ),
+                *(_advanced(widgets(ScaleSchedule, "reverse", "preserve_mean"))),
+                io.Custom("CURVE").Input(
+                    "curve",
+                    optional=True,
+                    extra_dict={"forceInput": True},
+                    tooltip="A curve drawn in the Curve Editor; it takes the place of the shape.",
+                ),
+            ],
+            outputs=[SCALE_SCHEDULE.Output("schedule"), io.Image.Output("picture")],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, shape: dict, axis: dict, reverse: bool, preserve_mean: bool, curve=None) -> io.NodeOutput:
+        with speaking_as(TITLE):
+            schedule = _schedule(shape, axis, reverse, preserve_mean, curve)
+            picture = curve_picture(schedule, _example_run(schedule))
+        if curve is not None:
+            say(cls.hidden.unique_id, f"The drawn curve is used in place of '{shape['shape']}'.")
+        return io.NodeOutput(schedule, picture, ui=ui.PreviewImage(picture, cls=cls))
+
+
+def _advanced(inputs: list[io.Input]) -> list[io.Input]:
+    for each in inputs:
+        each.advanced = True
+    return inputs
+
+
+def _schedule(shape: dict, axis: dict, reverse: bool, preserve_mean: bool, curve) -> ScaleSchedule:
+    name = shape["shape"]
+    levels = {key: shape[key] for key in ("low", "high") if key in shape}
+    if curve is not None:
+        try:
+            curve = CurveInput.from_raw(curve)
+        except (KeyError, TypeError, ValueError) as error:
+            raise GuidanceError(f"the curve input is not a curve ({error}); connect a Curve Editor.") from error
+        made = drawn_shape(curve, levels.get("low", 0.0), levels.get("high", 1.0))
+    else:
+        cls = SHAPES[name]
+        made = cls(**{key: shape[key] for key in params_of(cls)})
+    return ScaleSchedule(
+        shape=made,
+        start=axis["start"],
+        end=axis["end"],
+        axis=axis["axis"],
+        reverse=reverse,
+        preserve_mean=preserve_mean,
+        **levels,
+    )
+
+
+def _example_run(schedule: ScaleSchedule) -> Run:
+    """A run to draw the curve over: 40 steps on Stable Diffusion's noise levels, or from the schedule's own highest one."""
+    top = max(schedule.start, 14.6) if schedule.axis == "sigma" else 14.6
+    percent = percent_of_training(sigmas_from_betas(betas("scaled_linear")))
+    return Run(sigmas=tuple(karras(0.03, top, 40).tolist()), percent=percent)

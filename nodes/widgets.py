@@ -1,0 +1,24 @@
+"""Parameters as ComfyUI widgets."""
+
+from comfy_api.latest import io
+
+from ..guidance_core.params import Param, params_of
+
+
+def widget(name: str, param: Param) -> io.Input:
+    """One widget for one declared parameter."""
+    common = {"default": param.default, "tooltip": param.doc, "advanced": param.advanced or None}
+    if param.kind is tuple:
+        return io.Combo.Input(name, options=list(param.options), **common)
+    if param.kind is bool:
+        return io.Boolean.Input(name, **common)
+    if param.kind is str:
+        return io.String.Input(name, **common)
+    if param.kind is int:
+        return io.Int.Input(name, min=int(param.low), max=int(param.high), **common)
+    return io.Float.Input(name, min=param.low, max=param.high, step=param.step, round=0.001, **common)
+
+
+def widgets(cls: type, *only: str) -> list[io.Input]:
+    """The widgets of a dataclass's parameters, or of the named ones among them."""
+    return [widget(name, param) for name, param in params_of(cls).items() if not only or name in only]

@@ -1,0 +1,170 @@
+"""Prompts in API format, written as calls, and what the probe reads out of a finished run."""
+
+import base64
+import itertools
+import json
+from dataclasses import dataclass
+
+import numpy as np
+
+_fresh = itertools.count(1)
+
+
+class Output(list):
+    """An output of a node, as prompts refer to it: [node id, slot]."""
+
+    @property
+    def node(self) -> str:
+        return self[0]
+
+    def slot(self, index: int) -> "Output":
+        return Output([self[0], index])
+
+
+class Graph:
+    """A prompt under construction: `g.KSampler(model=m, ...)` adds a node and gives its first output.
+
+    A dict value is a dynamic combo: `shape={"shape": "power", "exponent": 3}`.
+    """
+
+    def __init__(self):
+        self.prompt: dict[str, dict] = {}
+
+    def __getattr__(self, class_type: str):
+        def add(**inputs) -> Output:
+            node_id = str(len(self.prompt) + 1)
+            self.prompt[node_id] = {"class_type": class_type, "inputs": _flat(inputs)}
+            return Output([node_id, 0])
+
+        return add
+
+
+def _flat(inputs: dict) -> dict:
+    flat = {}
+    for name, value in inputs.items():
+        if isinstance(value, dict):
+            flat |= {name if key == name else f"{name}.{key}": each for key, each in value.items()}
+        else:
+            flat[name] = value
+    return flat
+
+
+def fresh() -> int:
+    """A number not used before, to keep ComfyUI from reusing a node's cached output."""
+    return next(_fresh)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What ProbeRead saw: the latent, the network's calls as (timestep, conditions), the classifier's calls (log-SNR)."""
+
+    latent: np.ndarray
+    calls: list
+    second_calls: list
+    classifier_calls: list
+
+    @property
+    def passes(self) -> int:
+        """Conditions run through the network, whether batched into one call or not."""
+        return sum(len(conditions) for _, conditions in self.calls)
+
+
+def read(result, node: Output) -> Reading:
+    """The reading of a ProbeRead node."""
+    report = json.loads(result.outputs[node.node]["text"][0])
+    latent = np.frombuffer(base64.b64decode(report["data"]), dtype=np.float32).reshape(report["shape"])
+    return Reading(latent, report["calls"], report["second_calls"], report["classifier_calls"])
+
+
+SCHEDULE_AXES = {"step": {"start": 0.0, "end": 1.0}, "sigma": {"start": 100.0, "end": 0.0}}
+
+
+def schedule(
+    g: Graph, shape="constant", axis="step", curve=None, reverse=False, preserve_mean=False, **values
+) -> Output:
+    """A Scale Schedule node; values are the shape's and the window's (start, end)."""
+    window = {
+        "axis": axis,
+        **SCHEDULE_AXES.get(axis, {}),
+        **{k: values.pop(k) for k in ("start", "end") if k in values},
+    }
+    extra = {} if curve is None else {"curve": curve}
+    return g.GuidanceKitScaleSchedule(
+        shape={"shape": shape, "high": 1.0, **values},
+        axis=window,
+        reverse=reverse,
+        preserve_mean=preserve_mean,
+        **extra,
+    )
+
+
+def cfg_combine(g: Graph, model, scale, method="standard", schedule=None, **parameters) -> Output:
+    """A CFG Combine node."""
+    extra = {} if schedule is None else {"schedule": schedule}
+    return g.GuidanceKitCFGCombine(model=model, scale=scale, method={"method": method, **parameters}, **extra)
+
+
+def classifier_guidance(g: Graph, model, classifier, target, scale=2.0, schedule=None, **options) -> Output:
+    """A Classifier Guidance node."""
+    extra = {} if schedule is None else {"schedule": schedule}
+    options = {"entropy_aware": False, "max_shift": 0.0, **options}
+    return g.GuidanceKitClassifierGuidance(
+        model=model, classifier=classifier, target=target, scale=scale, **options, **extra
+    )
+
+
+def ksampler(
+    g: Graph, model, cfg=1.0, steps=6, sampler="euler", scheduler="normal", latent=None, positive=None, negative=None
+):
+    """A KSampler on the probe's conditions."""
+    return g.KSampler(
+        model=model,
+        seed=7,
+        steps=steps,
+        cfg=cfg,
+        sampler_name=sampler,
+        scheduler=scheduler,
+        denoise=1.0,
+        positive=positive or g.ProbeCondition(seed=1),
+        negative=negative or g.ProbeCondition(seed=2),
+        latent_image=latent or g.ProbeLatent(batch=1, channels=4, frames=0, masked=False),
+    )
+
+
+GUIDERS = ("cfg", "basic", "perp_neg", "dual_model", "dual_regular", "dual_nested")
+
+
+def custom_sampler(
+    g: Graph, model, guider: str, cfg: float, steps=6, sampler="euler", second=None, negative=None
+) -> Output:
+    """SamplerCustomAdvanced under one of ComfyUI's guiders, on the probe's conditions."""
+    positive = g.ProbeCondition(seed=1)
+    negative = negative or g.ProbeCondition(seed=2)
+    third = g.ProbeCondition(seed=3)
+    if guider == "cfg":
+        made = g.CFGGuider(model=model, positive=positive, negative=negative, cfg=cfg)
+    elif guider == "basic":
+        made = g.BasicGuider(model=model, conditioning=positive)
+    elif guider == "perp_neg":
+        made = g.PerpNegGuider(
+            model=model, positive=positive, negative=negative, empty_conditioning=third, cfg=cfg, neg_scale=0.8
+        )
+    elif guider == "dual_model":
+        made = g.DualModelGuider(model=model, model_negative=second, positive=positive, negative=negative, cfg=cfg)
+    else:
+        made = g.DualCFGGuider(
+            model=model,
+            cond1=positive,
+            cond2=third,
+            negative=negative,
+            cfg_conds=cfg,
+            cfg_cond2_negative=cfg - 1.5,
+            style=guider.removeprefix("dual_"),
+        )
+    return g.SamplerCustomAdvanced(
+        noise=g.RandomNoise(noise_seed=7),
+        guider=made,
+        sampler=g.KSamplerSelect(sampler_name=sampler),
+        sigmas=g.BasicScheduler(model=model, scheduler="normal", steps=steps, denoise=1.0),
+        latent_image=g.ProbeLatent(batch=1, channels=4, frames=0, masked=False),
+    )

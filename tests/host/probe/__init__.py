@@ -1,0 +1,245 @@
+"""Test nodes for a real ComfyUI: small models with random weights that log every pass, and a node that reads results out."""
+
+import base64
+import json
+
+import comfy.latent_formats
+import comfy.model_base
+import comfy.model_management
+import comfy.supported_models_base
+import torch
+from comfy.model_patcher import ModelPatcher
+from comfy_api.latest import ComfyExtension, io
+from torch import nn
+
+UNET = {  # Stable Diffusion 1.5's shape, made small
+    "image_size": 32,
+    "in_channels": 4,
+    "out_channels": 4,
+    "model_channels": 32,
+    "num_res_blocks": [1, 1],
+    "channel_mult": (1, 2),
+    "transformer_depth": [1, 1],
+    "transformer_depth_output": [1, 1, 1, 1],
+    "transformer_depth_middle": 1,
+    "context_dim": 16,
+    "use_spatial_transformer": True,
+    "use_linear_in_transformer": False,
+    "legacy": False,
+    "dtype": torch.float32,
+}
+TYPES = {
+    "eps": comfy.model_base.ModelType.EPS,
+    "v": comfy.model_base.ModelType.V_PREDICTION,
+    "flow": comfy.model_base.ModelType.FLOW,
+    "edm": comfy.model_base.ModelType.EDM,
+}
+
+
+class Sd15Config(comfy.supported_models_base.BASE):
+    unet_extra_config = {"num_heads": 2, "num_head_channels": -1}
+    latent_format = comfy.latent_formats.SD15
+
+
+class VideoFormat(comfy.latent_formats.LatentFormat):
+    latent_channels = 4
+    latent_dimensions = 3
+
+
+class VideoConfig(comfy.supported_models_base.BASE):
+    latent_format = VideoFormat
+
+
+class VideoNetwork(nn.Module):
+    """A denoiser of [B, C, T, H, W]."""
+
+    dtype = torch.float32
+
+    def __init__(self):
+        super().__init__()
+        self.inside = nn.Conv3d(4, 8, 3, padding=1)
+        self.prompt = nn.Linear(16, 8)
+        self.outside = nn.Conv3d(8, 4, 3, padding=1)
+
+    def forward(self, x, timesteps, context=None, **kwargs):
+        bias = self.prompt(context.mean(1))[:, :, None, None, None]
+        return self.outside(torch.tanh(self.inside(x) + bias))
+
+
+def logged(network: nn.Module) -> nn.Module:
+    """Make a network keep (timestep, conditions in the batch) of each of its calls, cond 0 and uncond 1 as ComfyUI counts."""
+    network.calls = []
+    forward = network.forward
+
+    def counting(x, timesteps, context=None, *args, transformer_options=None, **kwargs):
+        options = transformer_options or {}
+        network.calls.append((float(timesteps[0]), list(options.get("cond_or_uncond", []))))
+        return forward(x, timesteps, context, *args, transformer_options=options, **kwargs)
+
+    network.forward = counting
+    return network
+
+
+class ProbeModel(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="ProbeModel",
+            inputs=[
+                io.Combo.Input("kind", options=[*TYPES, "video"]),
+                io.Int.Input("seed", default=0),
+                io.Int.Input("nonce", default=0),
+            ],
+            outputs=[io.Model.Output()],
+        )
+
+    @classmethod
+    def execute(cls, kind, seed, nonce):
+        torch.manual_seed(seed)
+        video = kind == "video"
+        config = VideoConfig({"disable_unet_model_creation": True}) if video else Sd15Config(dict(UNET))
+        model = comfy.model_base.BaseModel(config, TYPES["flow" if video else kind])
+        if video:
+            model.diffusion_model = VideoNetwork()
+        for parameter in model.diffusion_model.parameters():
+            parameter.copy_(torch.randn(parameter.shape) * (0.1 if parameter.ndim > 1 else 0.02))
+        model.diffusion_model = logged(model.diffusion_model)
+        model.eval().requires_grad_(False)
+        device = comfy.model_management.get_torch_device()
+        return io.NodeOutput(ModelPatcher(model, load_device=device, offload_device=torch.device("cpu")))
+
+
+class ProbeCondition(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="ProbeCondition",
+            inputs=[io.Int.Input("seed", default=0)],
+            outputs=[io.Conditioning.Output()],
+        )
+
+    @classmethod
+    def execute(cls, seed):
+        generator = torch.Generator().manual_seed(seed)
+        return io.NodeOutput([[2 * torch.randn(1, 7, 16, generator=generator), {}]])
+
+
+class ProbeLatent(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="ProbeLatent",
+            inputs=[
+                io.Int.Input("batch", default=1),
+                io.Int.Input("channels", default=4),
+                io.Int.Input("frames", default=0),
+                io.Boolean.Input("masked", default=False),
+            ],
+            outputs=[io.Latent.Output()],
+        )
+
+    @classmethod
+    def execute(cls, batch, channels, frames, masked):
+        shape = (batch, channels, frames, 16, 16) if frames else (batch, channels, 16, 16)
+        generator = torch.Generator().manual_seed(5)
+        samples = torch.randn(shape, generator=generator) if masked else torch.zeros(shape)
+        latent = {"samples": samples}
+        if masked:
+            mask = torch.zeros(1, 16, 16)
+            mask[:, :, :8] = 1
+            latent["noise_mask"] = mask
+        return io.NodeOutput(latent)
+
+
+class ProbeClassifier(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="ProbeClassifier",
+            inputs=[
+                io.Int.Input("channels", default=4),
+                io.String.Input("latent_space", default=""),
+                io.Float.Input("nan_below_log_snr", default=-1000.0, min=-1000.0, max=1000.0),
+                io.Int.Input("nonce", default=0),
+            ],
+            outputs=[io.Custom("NOISY_CLASSIFIER").Output()],
+        )
+
+    @classmethod
+    def execute(cls, channels, latent_space, nan_below_log_snr, nonce):
+        pack = kit()
+        torch.manual_seed(1)
+        parameters = {"channels": channels, "classes": 3, **pack.network.SIZES["small"]}
+        network = pack.network.LatentEncoder(**parameters).eval().requires_grad_(False)
+        forward = network.forward
+        network.calls = []
+
+        def counting(x, log_snr):
+            network.calls.append(float(log_snr[0]))
+            logits = 20 * forward(x, log_snr)
+            return logits * torch.where(log_snr < nan_below_log_snr, torch.nan, 1.0)[:, None]
+
+        network.forward = counting
+        classifier = pack.noisy.NoisyClassifier(network, ["cat", "dog", "bird"], latent_space, parameters=parameters)
+        return io.NodeOutput(pack.load_classifier.host_classifier(classifier))
+
+
+def kit():
+    """The modules of the pack under test, as ComfyUI loaded them."""
+    import sys
+    import types
+
+    found = {}
+    for name, module in list(sys.modules.items()):
+        if "GuidanceKit" in name:
+            found[name.rsplit(".", 1)[-1]] = module
+    classifier = {
+        name.rsplit(".", 1)[-1]: m
+        for name, m in list(sys.modules.items())
+        if "GuidanceKit.guidance_core.classifier." in name
+    }
+    return types.SimpleNamespace(**{**found, **classifier})
+
+
+class ProbeRead(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="ProbeRead",
+            is_output_node=True,
+            not_idempotent=True,
+            inputs=[
+                io.Latent.Input("latent"),
+                io.Model.Input("model", optional=True),
+                io.Model.Input("second_model", optional=True),
+                io.Custom("NOISY_CLASSIFIER").Input("classifier", optional=True),
+                io.Int.Input("nonce", default=0),
+            ],
+            outputs=[],
+        )
+
+    @classmethod
+    def execute(cls, latent, nonce, model=None, second_model=None, classifier=None):
+        samples = latent["samples"].float().contiguous()
+        report = {
+            "shape": list(samples.shape),
+            "data": base64.b64encode(samples.numpy().tobytes()).decode(),
+            "calls": _take(model.model.diffusion_model) if model else [],
+            "second_calls": _take(second_model.model.diffusion_model) if second_model else [],
+            "classifier_calls": _take(classifier.classifier.network) if classifier else [],
+        }
+        return io.NodeOutput(ui={"text": [json.dumps(report)]})
+
+
+def _take(network) -> list:
+    calls, network.calls[:] = list(network.calls), []
+    return calls
+
+
+class Probe(ComfyExtension):
+    async def get_node_list(self):
+        return [ProbeModel, ProbeCondition, ProbeLatent, ProbeClassifier, ProbeRead]
+
+
+async def comfy_entrypoint():
+    return Probe()
