@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..classifier.evaluation import accuracy_by_log_snr
-from ..classifier.training import descend, follow, train_classifier, uniform_levels, warm_up_and_cosine
+from ..classifier.training import TrainStep, descend, follow, train_classifier, uniform_levels, warm_up_and_cosine
 from ..null import drop_condition
 from ..paths import VE
 from ..schedules import betas, sigmas_from_betas
@@ -26,6 +26,9 @@ from .network import NULL, DigitsUNet
 
 PARTS = ("denoiser", "classifier", "judge")
 LOG_SNR_EDGES = [float(edge) for edge in range(-10, 11, 2)]
+
+vary = partial(jitter, shift=0.5, degrees=5.0, zoom=0.04)
+"""The variation that the denoiser and the noisy classifier both learn: they must agree on what digits look like."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ def train_denoiser(digits: Digits, steps: int = 4000, batch: int = 64, seed: int
 
     def loss_of(network: DigitsUNet) -> Tensor:
         chosen = torch.randint(len(digits.labels), (batch,), generator=generator)
-        x0 = jitter(digits.x0[chosen], generator, shift=0.5, degrees=5.0, zoom=0.04)
+        x0 = vary(digits.x0[chosen], generator)
         y = drop_condition(digits.labels[chosen], NULL, 0.15, generator)
         t = uniform_levels(batch, 0, len(sigmas), generator).long().clamp(max=len(sigmas) - 1)
         noise = torch.randn(x0.shape, generator=generator)
@@ -73,6 +76,19 @@ def train_denoiser(digits: Digits, steps: int = 4000, batch: int = 64, seed: int
         return F.mse_loss(network(alpha * x0 + sigma * noise, t, y), alpha * noise - sigma * x0)
 
     return train(DigitsUNet().to(memory_format=torch.channels_last), loss_of, steps, learning_rate=2e-3)
+
+
+def train_demo_classifier(digits: Digits) -> Iterator[TrainStep]:
+    """The small noisy classifier. Its guidance must be as strong as Bayes says, so nothing blunts its probabilities."""
+    return train_classifier(
+        digits.x0,
+        digits.labels,
+        LABELS,
+        learning_rate=2e-3,
+        entropy_penalty=0.0,
+        augment=vary,
+        latent_space="digits",
+    )
 
 
 def train_judge(digits: Digits, steps: int = 1000, batch: int = 64, seed: int = 1) -> Iterator[Progress]:
@@ -122,9 +138,7 @@ def main() -> None:
         metadata = {"held_out_accuracy": str(accuracy), "spread": str(spread)}
         save(network, arguments.out / "judge.safetensors", torch.float32, metadata)
     if "classifier" in arguments.only:
-        augment = partial(jitter, shift=0.75, degrees=6.0, zoom=0.05)
-        training = train_classifier(digits.x0, digits.labels, LABELS, augment=augment, latent_space="digits")
-        classifier = report("classifier", training).classifier
+        classifier = report("classifier", train_demo_classifier(digits)).classifier
         generator = torch.Generator().manual_seed(0)
         for b in accuracy_by_log_snr(classifier, held_out.x0, held_out.labels, LOG_SNR_EDGES, generator, repeats=10):
             print(
