@@ -4,10 +4,10 @@ import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid, one_hot
 
 from ..errors import GuidanceError
 
@@ -28,17 +28,16 @@ class Target:
     rows: tuple[tuple[Part, ...], ...]
 
     def log_prob(self, logits: Tensor) -> Tensor:
-        """Weighted log-probability of the target under softmax, [B], from logits [B, K]; differentiable and bounded above."""
+        """Weighted log-probability of the target under softmax, [B], from logits [B, K]; differentiable, at most 0."""
         rows = [self.rows[i % len(self.rows)] for i in range(logits.shape[0])]
         parts = [(i, part) for i, row in enumerate(rows) for part in row]
+        _check_labels([part.label for _, part in parts], logits)
         samples = torch.tensor([i for i, _ in parts], device=logits.device)
         labels = torch.tensor([part.label for _, part in parts], device=logits.device)
         weights = torch.tensor([part.weight for _, part in parts], device=logits.device, dtype=logits.dtype)
         negative = torch.tensor([part.negative for _, part in parts], device=logits.device)
-        chosen = logits[samples]
-        is_label = torch.nn.functional.one_hot(labels, logits.shape[1]).bool()
-        inside = chosen.masked_fill(is_label == negative[:, None], -torch.inf).logsumexp(1)
-        log_probs = inside - chosen.logsumexp(1)
+        log_odds = _log_odds(logits[samples], labels)
+        log_probs = logsigmoid(torch.where(negative, -log_odds, log_odds))
         return torch.zeros_like(logits[:, 0]).index_add(0, samples, weights * log_probs)
 
 
@@ -54,25 +53,38 @@ class LabelTarget:
             raise GuidanceError(
                 f"There are {len(self.labels)} target labels for a batch of {len(logits)}; give one each."
             )
-        return logits.log_softmax(1).gather(1, self._column.to(logits.device))[:, 0]
-
-    @cached_property
-    def _column(self) -> Tensor:
-        return self.labels.detach().clone().long()[:, None]
+        labels = self.labels.clone().to(logits.device, torch.long)  # a copy, since autograd refuses inference tensors
+        _check_labels(labels.tolist(), logits)
+        return logsigmoid(_log_odds(logits, labels))
 
 
 def as_target(target: "Target | LabelTarget | Tensor") -> "Target | LabelTarget":
-    """A target as given, or int labels [B] as one."""
-    return LabelTarget(target) if isinstance(target, Tensor) else target
+    """A target as given, or int labels [B] as one. Raises GuidanceError for anything else."""
+    if isinstance(target, Target | LabelTarget):
+        return target
+    if isinstance(target, Tensor) and target.ndim == 1 and not target.is_floating_point():
+        return LabelTarget(target)
+    raise GuidanceError(f"A target must be int labels [B] or a Target from parse_target(text, labels), got {target!r}.")
 
 
-PART = re.compile(
-    r"""(?P<outer>-?)\s*(?:
-        \(\s*(?P<inner>-?)\s*(?P<weighted>[^()]+?)\s*(?::\s*(?P<weight>[^():]+?)\s*)?\)   # (label:weight)
-        |(?P<bare>[^()]+?)                                                                # label
-    )\s*""",
-    re.VERBOSE,
-)
+def _log_odds(logits: Tensor, labels: Tensor) -> Tensor:
+    """log(p / (1 - p)) of one label a sample, [B].
+
+    log p = logsigmoid(log_odds) and log(1 - p) = logsigmoid(-log_odds) keep an exact gradient however sure the
+    classifier is, where that of a log-softmax rounds to 0 (float32: from a margin of 17 on).
+    """
+    is_label = one_hot(labels, logits.shape[1]).bool()
+    others = logits.masked_fill(is_label, torch.finfo(logits.dtype).min / 4).logsumexp(1)
+    return logits.gather(1, labels[:, None])[:, 0] - others
+
+
+def _check_labels(labels: Sequence[int], logits: Tensor) -> None:
+    classes = logits.shape[1]
+    for label in labels:
+        if not 0 <= label < classes:
+            raise GuidanceError(
+                f"The target has the label {label}, but the classifier has {classes} classes, from 0 on."
+            )
 
 
 def parse_target(text: str, labels: Sequence[str]) -> Target:
@@ -91,33 +103,46 @@ def parse_target(text: str, labels: Sequence[str]) -> Target:
 
 
 def label_index(name: str, labels: Sequence[str]) -> int:
-    """The index of a label, whatever its case. Raises GuidanceError for an unknown one, naming near ones."""
-    index = {label.strip().lower(): i for i, label in enumerate(labels)}
-    wanted = name.strip().lower()
-    if wanted not in index:
-        near = difflib.get_close_matches(wanted, index, n=3, cutoff=0.5)
+    """The index of a label as written, or else in any case. An unknown one is a GuidanceError that names near ones."""
+    found = _find(name, labels)
+    if found is None:
+        near = difflib.get_close_matches(name.strip().lower(), [label.lower() for label in labels], n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else f"the labels are {', '.join(labels[:20])}."
         raise GuidanceError(f"There is no label '{name.strip()}': {hint}")
-    return index[wanted]
+    return found
+
+
+def _find(name: str, labels: Sequence[str]) -> int | None:
+    for fold in (str.strip, lambda text: text.strip().lower()):
+        known = [fold(label) for label in labels]
+        if fold(name) in known:
+            return known.index(fold(name))
+    return None
 
 
 def _part(entry: str, labels: Sequence[str]) -> Part:
-    if entry.lower() in (label.strip().lower() for label in labels):  # a label that looks like syntax: "(other)"
-        return Part(label_index(entry, labels))
-    match = PART.fullmatch(entry)
-    if match is None:
-        raise GuidanceError(f"'{entry}' is not a target; write label, -label or (label:1.5), separated by commas.")
-    name = (match["weighted"] or match["bare"]).strip()
+    """One label with its marks, taken off from the outside in; a label that looks like a mark, such as "-1", wins."""
+    name, negative, weight = entry, False, 1.0
+
+    def starts(mark: str) -> bool:
+        return name.startswith(mark) and _find(name, labels) is None
+
+    if starts("-"):
+        name, negative = name[1:].strip(), True
+    if starts("(") and name.endswith(")"):
+        name = name[1:-1].strip()
+        if ":" in name and _find(name, labels) is None:
+            name, _, text = name.rpartition(":")
+            name, weight = name.strip(), _weight(text, entry)
+        if starts("-"):
+            name, negative = name[1:].strip(), not negative
     label = label_index(name, labels)
-    negative = bool(match["outer"]) != bool(match["inner"])
     if negative and len(labels) < 2:
         raise GuidanceError(f"'-{name}' has no meaning: this classifier has one label only.")
-    return Part(label, _weight(match["weight"], entry), negative)
+    return Part(label, weight, negative)
 
 
-def _weight(text: str | None, entry: str) -> float:
-    if text is None:
-        return 1.0
+def _weight(text: str, entry: str) -> float:
     try:
         weight = float(text)
     except ValueError:
