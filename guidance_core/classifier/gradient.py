@@ -1,4 +1,4 @@
-"""The gradient of a classifier's log-probability with respect to the noisy sample; autograd modes are handled here alone."""
+"""The gradient of a classifier's log-probability in the noisy sample; autograd modes are handled here alone."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ..errors import GuidanceError
 from ..paths import VE, Path
 from ..tensors import expand, per_sample
 from .noisy import NoisyClassifier
@@ -16,7 +17,7 @@ Classifier = Callable[[Tensor, Tensor, Path], Tensor]
 
 @dataclass(frozen=True)
 class TargetGradient:
-    """grad like x (float32 at least), log_prob [B] of the target, entropy [B] of p(y | x) and its largest value log K."""
+    """grad like x (float32 at least), log_prob [B] of the target, entropy [B] of p(y | x) and its largest value."""
 
     grad: Tensor
     log_prob: Tensor
@@ -38,12 +39,20 @@ def leave_inference_mode(module: nn.Module) -> None:
 def target_gradient(
     classifier: Classifier, x: Tensor, sigma: Tensor | float, target: Target, path: Path
 ) -> TargetGradient:
-    """One forward and backward pass of the classifier at x. Works under no_grad and inference_mode; x is not touched."""
+    """One forward and backward pass of the classifier at x. Works under no_grad and inference_mode; x is not touched.
+
+    Raises GuidanceError when the logits do not depend on x.
+    """
+    network = classifier.network if isinstance(classifier, NoisyClassifier) else classifier
     with torch.inference_mode(False), torch.enable_grad():
-        if isinstance(classifier, NoisyClassifier):
-            leave_inference_mode(classifier.network)
+        if isinstance(network, nn.Module):
+            leave_inference_mode(network)
         leaf = x.detach().clone().to(torch.promote_types(x.dtype, torch.float32)).requires_grad_()
         logits = classifier(leaf, per_sample(sigma, leaf).to(leaf.dtype).clone(), path)
+        if not logits.requires_grad:
+            raise GuidanceError(
+                "The classifier's logits do not depend on x: it must not detach them or run under no_grad."
+            )
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         log_prob = target.log_prob(logits)
         # the sum over the batch, never the mean: a mean would divide each sample's gradient by the batch size
@@ -59,7 +68,8 @@ def log_prob_grad(
 ) -> tuple[Tensor, Tensor]:
     """grad_x log p(target | x) like x, and log p(target | x) [B], at noise level sigma.
 
-    classifier: callable (x, sigma [B], path) -> logits [B, K], or a NoisyClassifier. target: int labels [B], or a Target.
+    classifier: callable (x, sigma [B], path) -> logits [B, K], or a NoisyClassifier. target: int labels [B], or a
+    Target. Raises GuidanceError for a target that is neither, or that has labels the classifier lacks.
     """
     result = target_gradient(classifier, x, sigma, as_target(target), path)
     return result.grad.to(x.dtype), result.log_prob
@@ -73,12 +83,14 @@ def shift_denoised(
     scale: one number, or one a sample [B]. At pure noise (alpha = 0: flow at sigma 1) x says nothing of the class, and
     nothing is added.
     """
-    return denoised + shift(grad, sigma, path, scale)
+    return denoised + shift(grad, sigma, path, scale).to(denoised.dtype)
 
 
 def shift(grad: Tensor, sigma: Tensor | float, path: Path, scale: float | Tensor) -> Tensor:
-    """scale * sigma^2 / alpha * grad, and 0 where alpha is 0."""
+    """scale * sigma^2 / alpha * grad in float32 at least, and 0 where alpha is 0."""
+    grad = grad.to(torch.promote_types(grad.dtype, torch.float32))  # sigma^2 is beyond half precision
     sigma = per_sample(sigma, grad)
+    sigma = sigma.to(torch.promote_types(sigma.dtype, torch.float32))
     alpha = path.alpha(sigma)
     factor = torch.where(alpha > 0, sigma**2 / alpha, torch.zeros_like(alpha))
     return expand(scale, grad) * expand(factor, grad) * grad

@@ -30,8 +30,8 @@ class TermEvent:
 class ClassifierTerm(Checked):
     """Adds scale * schedule * sigma^2 / alpha * grad log p(target | x) to denoised (arXiv:2105.05233).
 
-    Where scale * schedule is 0 the classifier is not run. Raises GuidanceError, naming the step, when the gradient is not
-    finite.
+    Where scale * schedule is 0 the classifier is not run. Raises GuidanceError for what is no target, and, naming the
+    step, when the gradient is not finite.
     """
 
     classifier: Callable[..., Tensor]
@@ -42,7 +42,7 @@ class ClassifierTerm(Checked):
     schedule: ScaleSchedule = ScaleSchedule()
     entropy_aware: bool = flag(
         False,
-        "Steer harder where the classifier is sure, so that guidance does not fade once it agrees (ED-DPM, arXiv:2206.11474).",
+        "Steer harder where the classifier is sure: guidance does not fade once it agrees (ED-DPM, arXiv:2206.11474).",
         advanced=True,
     )
     max_shift: float = number(
@@ -53,6 +53,10 @@ class ClassifierTerm(Checked):
         "Cap on the change of each sample, relative to |denoised - x|; 0 is no cap. 0.5 tames high scales.",
         advanced=True,
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        as_target(self.target)
 
     def start(self, run: Run) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
         """Open a run: (denoised, x, sigma [B]) -> guided denoised."""
@@ -66,8 +70,9 @@ class ClassifierTerm(Checked):
             if abs(scale) < 1e-6:
                 return denoised
             result = target_gradient(self.classifier, x, sigma, target, run.path)
-            if not bool(result.grad.isfinite().all()):
-                raise GuidanceError(_not_finite(run, level_of(sigma)))
+            finite = result.grad.isfinite().flatten(1).all(1)
+            if not bool(finite.all()):
+                raise GuidanceError(_not_finite(run, float(sigma[~finite][0])))
             scales = scale
             if self.entropy_aware:
                 scales = scale * result.max_entropy / result.entropy.clamp(min=MIN_ENTROPY)
@@ -86,6 +91,6 @@ def _not_finite(run: Run, sigma: float) -> str:
     if run.sigmas is not None:
         where = f"step {int(run.step(sigma)) + 1} of {len(run.levels)} ({where})"
     return (
-        f"the classifier's gradient is not a finite number at {where}. Check the classifier file and that it belongs to "
-        f"this model's latents, or switch guidance off there with a schedule."
+        f"the classifier's gradient is not a finite number at {where}. Check the classifier file and that it belongs "
+        f"to this model's latents, or switch guidance off there with a schedule."
     )
