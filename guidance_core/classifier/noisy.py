@@ -24,8 +24,9 @@ class NoisyClassifier:
     """A network p(y | x_t, log-SNR) and what is needed to use it safely.
 
     network: (x [B, C, ...] of unit variance, log_snr [B]) -> logits [B, K]. labels: K names. latent_space: the name of
-    the latents it was trained on ("" when unknown). log_snr_range: the noise levels it was trained on; beyond them it is
-    asked at the nearest end. parameters: the keyword arguments that rebuild the network. info: free text for the file.
+    the latents it was trained on ("" when unknown). log_snr_range: the noise levels it was trained on; beyond them it
+    is asked at the nearest end. parameters: the keyword arguments that rebuild the network; a network of another
+    architecture works without them, but cannot be saved. info: free text for the file.
     """
 
     network: nn.Module
@@ -37,13 +38,13 @@ class NoisyClassifier:
     info: dict[str, str] = field(default_factory=dict)
 
     @property
-    def channels(self) -> int:
-        """Latent channels it expects."""
-        return self.parameters["channels"]
+    def channels(self) -> int | None:
+        """Latent channels it expects; None when that was not said."""
+        return self.parameters.get("channels")
 
     def __call__(self, x: Tensor, sigma: Tensor | float, path: Path = VE) -> Tensor:
         """Logits [B, K] of x [B, C, ...] at noise level sigma ([B] or one number) on a path."""
-        if x.shape[1] != self.channels:
+        if self.channels not in (None, x.shape[1]):
             raise GuidanceError(
                 f"this classifier was trained on {self.channels}-channel latents and got {x.shape[1]} channels: "
                 f"use a classifier made for this model's latents{_space(self.latent_space)}."
@@ -53,7 +54,12 @@ class NoisyClassifier:
         return self.network(path.unit(x, sigma), log_snr)
 
     def save(self, file: str | os.PathLike) -> None:
-        """Write a safetensors file, whole or not at all."""
+        """Write a safetensors file, whole or not at all. A network that no file can rebuild is a GuidanceError."""
+        if not isinstance(self.network, ARCHITECTURES.get(self.architecture, ())):
+            raise GuidanceError(
+                f"A {type(self.network).__name__} cannot be saved as '{self.architecture}': files hold networks of the "
+                f"architectures {', '.join(ARCHITECTURES)}."
+            )
         metadata = {
             "format": FORMAT,
             "version": str(VERSION),
@@ -73,7 +79,8 @@ class NoisyClassifier:
         name = os.path.basename(file)
         if metadata.get("version") != str(VERSION):
             raise GuidanceError(
-                f"'{name}' has format version {metadata.get('version')}, this Guidance Kit reads version {VERSION}: update it."
+                f"'{name}' has format version {metadata.get('version')}, this Guidance Kit reads version {VERSION}: "
+                f"update it."
             )
         architecture = metadata.get("architecture")
         if architecture not in ARCHITECTURES:
@@ -86,7 +93,9 @@ class NoisyClassifier:
             with torch.inference_mode(False):
                 network = ARCHITECTURES[architecture](**parameters)
                 network.load_state_dict(tensors)
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            if len(labels) != parameters["classes"] or not low < high:
+                raise ValueError(f"{len(labels)} labels for {parameters['classes']} classes, log-SNR {low} to {high}")
+        except (LookupError, ArithmeticError, AttributeError, TypeError, ValueError, RuntimeError) as error:
             raise GuidanceError(
                 f"'{name}' is damaged: its weights and its description do not agree ({error})."
             ) from error
