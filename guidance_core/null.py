@@ -14,7 +14,7 @@ FORMAT = "guidance-kit.null-condition"
 
 @dataclass(frozen=True, eq=False)
 class NullCondition:
-    """A null condition learned in training: cond [1, tokens, width], and the pooled vector [1, width] where a model has one."""
+    """A null condition learned in training: cond [1, tokens, width], and pooled [1, width] where a model has one."""
 
     cond: Tensor
     pooled: Tensor | None = None

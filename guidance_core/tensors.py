@@ -7,7 +7,7 @@ from .errors import GuidanceError
 
 
 def expand(value: Tensor | float, x: Tensor) -> Tensor:
-    """A per-sample value ([B], or a scalar) in the shape that broadcasts against x [B, C, ...], in x's dtype and device."""
+    """A per-sample value ([B], or a scalar) shaped to broadcast against x [B, C, ...], in x's dtype and device."""
     value = torch.as_tensor(value, device=x.device, dtype=x.dtype)
     return value.reshape(-1, *[1] * (x.ndim - 1)) if value.ndim else value
 
@@ -15,7 +15,7 @@ def expand(value: Tensor | float, x: Tensor) -> Tensor:
 def per_sample(value: Tensor | float, x: Tensor) -> Tensor:
     """A noise level, one number or [B], as [B] on x's device. Raises GuidanceError for any other count.
 
-    A floating tensor keeps its dtype; a plain number takes x's, float32 at least, so that half precision does not blur it.
+    A floating tensor keeps its dtype; a plain number takes x's, float32 at least: half precision would blur it.
     """
     value = torch.as_tensor(value, device=x.device, dtype=_level_dtype(value, x)).flatten()
     if len(value) not in (1, len(x)):
