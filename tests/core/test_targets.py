@@ -1,0 +1,167 @@
+"""Targets: the grammar of their text, and the log-probability they stand for."""
+
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+import guidance_core as gc
+from guidance_core.classifier.targets import LabelTarget, Part, Target, as_target
+
+DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+ODD = ["x-ray", "-1", "(other)", "crane (bird)", "score: 9", "Ünïcode", "two words", "a(b"]
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("seven", [[Part(7)]]),
+        (" Seven ", [[Part(7)]]),
+        ("seven, -three", [[Part(7), Part(3, negative=True)]]),
+        ("(seven:1.5), -three", [[Part(7, 1.5), Part(3, negative=True)]]),
+        ("-blurry", None),
+        ("-(three:0.5)", [[Part(3, 0.5, True)]]),
+        ("(-three:0.5)", [[Part(3, 0.5, True)]]),
+        ("-(-three)", [[Part(3)]]),
+        ("( seven : 2 )", [[Part(7, 2.0)]]),
+        ("(seven)", [[Part(7)]]),
+        ("seven,, one,", [[Part(7), Part(1)]]),
+        ("seven | three", [[Part(7)], [Part(3)]]),
+        ("seven\n-three, one", [[Part(7)], [Part(3, negative=True), Part(1)]]),
+        ("- seven", [[Part(7, negative=True)]]),
+    ],
+)
+def test_grammar(text, rows):
+    if rows is None:
+        with pytest.raises(gc.GuidanceError, match="no label 'blurry'"):
+            gc.parse_target(text, DIGITS)
+        return
+    assert gc.parse_target(text, DIGITS) == Target(tuple(tuple(row) for row in rows))
+
+
+@pytest.mark.parametrize("label", range(len(ODD)))
+def test_labels_that_look_like_syntax_can_be_named_negated_and_weighted(label):
+    name = ODD[label]
+    for text, part in (
+        (name, Part(label)),
+        (f"-{name}", Part(label, negative=True)),
+        (f"({name}:1.5)", Part(label, 1.5)),
+        (f"-({name}:1.5)", Part(label, 1.5, True)),
+    ):
+        assert gc.parse_target(text, ODD).rows == ((part,),), text
+
+
+def test_labels_that_differ_in_case_only_are_told_apart():
+    labels = ["Polish", "polish", "other"]
+    assert [gc.parse_target(text, labels).rows[0][0].label for text in ("Polish", "polish", "-Polish")] == [0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("sven", "no label 'sven': did you mean seven"),
+        ("thre, one", "no label 'thre': did you mean three"),
+        ("xyzzy", "no label 'xyzzy': .*zero, one, two"),
+        ("", "has an empty part; write at least one label, e.g. 'zero'"),
+        ("seven |", "has an empty part"),
+        (",", "has an empty part"),
+        ("(seven:0)", r"weight in '\(seven:0\)' must be a number above 0 and at most 100; use -label"),
+        ("(seven:-1)", "must be a number above 0"),
+        ("(seven:many)", "must be a number above 0"),
+        ("(seven:101)", "at most 100"),
+        ("(seven:nan)", "must be a number above 0"),
+        ("(seven:)", "must be a number above 0|no label"),
+    ],
+)
+def test_refusals_help(text, sentence):
+    with pytest.raises(gc.GuidanceError, match=sentence):
+        gc.parse_target(text, DIGITS)
+
+
+def test_away_from_the_only_label_is_refused():
+    with pytest.raises(gc.GuidanceError, match="'-only' has no meaning: this classifier has one label only"):
+        gc.parse_target("-only", ["only"])
+
+
+@given(text=st.text(max_size=60) | st.text("seven,three|-():. 0123456789\n", max_size=60))
+@example(text="(" + " " * 3000 + "x")
+@example(text="(((((seven:1)))))")
+@settings(max_examples=500, deadline=2000)
+def test_any_text_is_a_target_or_a_sentence(text):
+    for labels in (DIGITS, ODD, ["only"]):
+        try:
+            target = gc.parse_target(text, labels)
+        except gc.GuidanceError:
+            continue
+        log_prob = target.log_prob(torch.zeros(4, len(labels)))
+        assert bool(log_prob.isfinite().all())
+
+
+def test_log_prob_is_the_weighted_sum_of_logs(randn):
+    logits = 3 * randn(5, 10)
+    p = logits.softmax(1)
+    target = gc.parse_target("seven, (-three:0.5), (one:2)", DIGITS)
+    want = p[:, 7].log() + 0.5 * (1 - p[:, 3]).log() + 2 * p[:, 1].log()
+    torch.testing.assert_close(target.log_prob(logits), want)
+
+
+def test_a_label_twice_counts_twice(randn):
+    logits = randn(2, 10)
+    double = gc.parse_target("seven, seven", DIGITS).log_prob(logits)
+    torch.testing.assert_close(double, gc.parse_target("(seven:2)", DIGITS).log_prob(logits))
+
+
+def test_rows_repeat_over_the_batch(randn):
+    logits = randn(5, 10)
+    log_p = logits.log_softmax(1)
+    got = gc.parse_target("seven | three", DIGITS).log_prob(logits)
+    torch.testing.assert_close(got, log_p[range(5), [7, 3, 7, 3, 7]])
+
+
+def test_more_rows_than_samples_use_the_first(randn):
+    logits = randn(1, 10)
+    torch.testing.assert_close(gc.parse_target("seven | three", DIGITS).log_prob(logits), logits.log_softmax(1)[:, 7])
+
+
+def test_labels_are_the_plain_target(randn):
+    logits = randn(3, 10)
+    labels = torch.tensor([7, 0, 9])
+    got = as_target(labels).log_prob(logits)
+    torch.testing.assert_close(got, logits.log_softmax(1)[range(3), labels])
+    torch.testing.assert_close(got, gc.parse_target("seven | zero | nine", DIGITS).log_prob(logits))
+
+
+@pytest.mark.parametrize("margin", [40.0, 80.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_log_probs_stay_exact_when_saturated(margin, dtype):
+    """log(1 - p) at p = 1 - 1e-17 is -margin + log of the others, not -infinity; at p = 1e-17 it is -p, not above 0."""
+    logits = torch.zeros(1, 4, dtype=dtype)
+    logits[0, 2] = margin
+    away = gc.parse_target("-two", ["zero", "one", "two", "three"])
+    torch.testing.assert_close(float(away.log_prob(logits)), -margin + float(torch.tensor(3.0).log()))
+    logits[0, 2] = -margin
+    assert -1e-6 <= float(away.log_prob(logits)) <= 0
+
+
+@pytest.mark.parametrize("make", [LabelTarget, lambda labels: Target(tuple((Part(int(y)),) for y in labels))])
+def test_labels_that_the_classifier_lacks_are_refused(make, randn):
+    with pytest.raises(gc.GuidanceError, match="label 4, but the classifier has 3 classes"):
+        make(torch.tensor([1, 4])).log_prob(randn(2, 3))
+
+
+def test_negative_indices_are_refused(randn):
+    with pytest.raises(gc.GuidanceError, match="label -1, but the classifier has 3 classes"):
+        LabelTarget(torch.tensor([1, -1])).log_prob(randn(2, 3))
+
+
+def test_labels_of_another_batch_are_refused(randn):
+    with pytest.raises(gc.GuidanceError, match="3 target labels for a batch of 2; give one each"):
+        LabelTarget(torch.tensor([1, 0, 1])).log_prob(randn(2, 3))
+
+
+@pytest.mark.parametrize(
+    "wrong", ["seven", 7, [7, 3], torch.tensor(7), torch.tensor([[7]]), torch.tensor([7.0])], ids=repr
+)
+def test_what_is_no_target_is_refused(wrong):
+    with pytest.raises(gc.GuidanceError, match=r"target must be int labels \[B\] or a Target from parse_target"):
+        as_target(wrong)
