@@ -29,7 +29,7 @@ def to_prompt(workflow: dict, object_info: dict[str, dict]) -> dict[str, dict]:
 
 
 @dataclass(frozen=True)
-class _Widget:
+class Widget:
     name: str
     type: str
     options: dict
@@ -83,13 +83,13 @@ class _Graph:
         if isinstance(saved, dict):
             raise ValueError(f"Node {node['id']} ({node['type']}) saves its widgets by name, which only old packs do.")
         values = iter(saved)
-        pending = _widgets(self.info[node["type"]])
+        pending = widgets(self.info[node["type"]])
         while pending:
             widget = pending.pop(0)
-            value = UNSAVED[widget.type] if widget.type in UNSAVED else next(values, _default(widget))
+            value = UNSAVED[widget.type] if widget.type in UNSAVED else next(values, default(widget))
             if widget.type == "COMFY_DYNAMICCOMBO_V3":
-                pending[:0] = _option_widgets(widget, value)
-            for _ in range(_controls(widget)):
+                pending[:0] = option_widgets(widget, value)
+            for _ in range(controls(widget)):
                 next(values, None)
             if isinstance(value, list):
                 value = {"__value__": value} | ({"__type__": "CURVE"} if widget.type == "CURVE" else {})
@@ -97,7 +97,7 @@ class _Graph:
                 yield widget.name, value
 
 
-def _widgets(spec: dict) -> list[_Widget]:
+def widgets(spec: dict) -> list[Widget]:
     """The widgets of a node, or of an option of a DynamicCombo, in the front end's order."""
     found, order = [], spec.get("input_order", {})
     for group in ("required", "optional"):
@@ -109,24 +109,24 @@ def _widgets(spec: dict) -> list[_Widget]:
                 type_, choices = "COMBO", type_
             type_ = options.get("widgetType", type_)
             if (type_ in WIDGETS or type_ in UNSAVED) and not options.get("forceInput"):
-                found.append(_Widget(name, type_, options, choices))
+                found.append(Widget(name, type_, options, choices))
     return found
 
 
-def _option_widgets(combo: _Widget, key: str) -> list[_Widget]:
+def option_widgets(combo: Widget, key: str) -> list[Widget]:
     """The widgets that the chosen option of a DynamicCombo brings along, by their nested names."""
     chosen = next((option["inputs"] for option in combo.choices if option["key"] == key), {})
-    return [replace(inner, name=f"{combo.name}.{inner.name}") for inner in _widgets({"input": chosen})]
+    return [replace(inner, name=f"{combo.name}.{inner.name}") for inner in widgets({"input": chosen})]
 
 
-def _default(widget: _Widget) -> Any:
+def default(widget: Widget) -> Any:
     if widget.type == "COMFY_DYNAMICCOMBO_V3":
         return widget.choices[0]["key"]
     first = widget.choices[0] if widget.choices else WIDGETS[widget.type]
     return widget.options.get("default", first)
 
 
-def _controls(widget: _Widget) -> int:
+def controls(widget: Widget) -> int:
     """How many widgets, saved but not sent, the front end puts behind this one for control_after_generate."""
     by_name = widget.type == "INT" and widget.name in ("seed", "noise_seed")
     if not widget.options.get("control_after_generate", by_name):

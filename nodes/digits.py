@@ -26,7 +26,8 @@ class Digits(comfy.latent_formats.LatentFormat):
 class DigitsConfig(comfy.supported_models_base.BASE):
     unet_config = {"disable_unet_model_creation": True}
     latent_format = Digits
-    sampling_settings = {"beta_schedule": "linear", "linear_start": 1e-4, "linear_end": 0.02}
+    # ComfyUI calls betas that are linear themselves "sqrt_linear"; its "linear" is linear in sqrt(beta)
+    sampling_settings = {"beta_schedule": "sqrt_linear", "linear_start": 1e-4, "linear_end": 0.02}
     supported_inference_dtypes = [torch.float32]
 
 

@@ -1,0 +1,269 @@
+"""Writes the example workflows: `python -m devtools.make_workflows`. Each is a graph laid out here, saved in UI format 0.4.
+
+The graphs are drafted from the server's own list of nodes, so that a new widget of a node appears in them by itself.
+"""
+
+import json
+import sys
+from dataclasses import dataclass, field
+
+from devtools.host import ROOT
+from devtools.server import ComfyServer
+from devtools.workflow import Widget, controls, default, option_widgets, widgets
+
+WORKFLOWS = ROOT / "example_workflows"
+DIGITS = "zero | one | two | three | four | five | six | seven | eight | nine"
+
+
+@dataclass
+class Canvas:
+    """A workflow under construction. `node` places a node; `link` connects two."""
+
+    object_info: dict[str, dict]
+    nodes: list[dict] = field(default_factory=list)
+    links: list[list] = field(default_factory=list)
+    groups: list[dict] = field(default_factory=list)
+
+    def node(
+        self, class_type: str, at: tuple[int, int], size: tuple[int, int], title: str = "", inputs=None, **values
+    ) -> dict:
+        """Add a node. inputs: socket -> (node, slot). values: widgets by name, nested ones as `shape.start` in a dict."""
+        spec = self.object_info[class_type]
+        node = {
+            "id": len(self.nodes) + 1,
+            "type": class_type,
+            "pos": list(at),
+            "size": list(size),
+            "flags": {},
+            "order": len(self.nodes),
+            "mode": 0,
+            "inputs": [],
+            "outputs": [
+                {"name": name, "type": type_, "links": []}
+                for name, type_ in zip(spec["output_name"], spec["output"], strict=True)
+            ],
+            "properties": {"Node name for S&R": class_type},
+            "widgets_values": list(_widget_values(spec, dict(values))),
+        }
+        if title:
+            node["title"] = title
+        self.nodes.append(node)
+        for socket, (source, slot) in (inputs or {}).items():
+            self.link(source, slot, node, socket)
+        return node
+
+    def link(self, source: dict, slot: int, target: dict, socket: str) -> None:
+        """Connect an output to a named input."""
+        output = source["outputs"][slot]
+        link_id = len(self.links) + 1
+        self.links.append([link_id, source["id"], slot, target["id"], len(target["inputs"]), output["type"]])
+        target["inputs"].append({"name": socket, "type": output["type"], "link": link_id})
+        output["links"].append(link_id)
+
+    def note(self, text: str, at: tuple[int, int], size: tuple[int, int]) -> None:
+        """Add a note in Markdown."""
+        self.nodes.append(
+            {
+                "id": len(self.nodes) + 1,
+                "type": "MarkdownNote",
+                "pos": list(at),
+                "size": list(size),
+                "flags": {},
+                "order": len(self.nodes),
+                "mode": 0,
+                "inputs": [],
+                "outputs": [],
+                "properties": {},
+                "widgets_values": [text],
+            }
+        )
+
+    def group(self, title: str, at: tuple[int, int], size: tuple[int, int], color: str = "#3f789e") -> None:
+        """Add a titled frame."""
+        self.groups.append(
+            {"id": len(self.groups) + 1, "title": title, "bounding": [*at, *size], "color": color, "flags": {}}
+        )
+
+    def workflow(self) -> dict:
+        """The workflow as the front end saves it."""
+        return {
+            "last_node_id": len(self.nodes),
+            "last_link_id": len(self.links),
+            "nodes": self.nodes,
+            "links": self.links,
+            "groups": self.groups,
+            "config": {},
+            "extra": {},
+            "version": 0.4,
+        }
+
+
+def _widget_values(spec: dict, values: dict):
+    pending: list[Widget] = widgets(spec)
+    while pending:
+        widget = pending.pop(0)
+        value = values.pop(widget.name, None)
+        value = default(widget) if value is None else value
+        yield value
+        if widget.type == "COMFY_DYNAMICCOMBO_V3":
+            pending[:0] = option_widgets(widget, value)
+        yield from ["fixed"] * controls(widget)
+    if values:
+        raise ValueError(f"There is no widget {', '.join(values)} on this node.")
+
+
+def classifier_guidance(canvas: Canvas) -> None:
+    """Classifier guidance at four scales: ten digits a row."""
+    canvas.note(
+        "## Classifier guidance\n"
+        "An unconditional model of handwritten digits, steered by a noisy classifier. Every row starts from the same "
+        "noise; only **classifier_scale** differs: 0 (no guidance), 1, 2 and 4.\n\n"
+        "Each sampler shows a trace: its scales, the log-probability of the target, and the size of the gradient.",
+        (0, 0),
+        (330, 220),
+    )
+    digits = canvas.node("GuidanceKitLoadDigitsDemo", (0, 290), (330, 100))
+    null = canvas.node(
+        "GuidanceKitNullConditionEncoder",
+        (0, 450),
+        (330, 130),
+        inputs={"model": (digits, 0)},
+        **{"kind": "class null label"},
+    )
+    latent = canvas.node("EmptyLatentImage", (0, 640), (330, 106), width=128, height=128, batch_size=10)
+    canvas.group("Model, condition, size", (-20, 250), (370, 520))
+    samplers = []
+    for i, scale in enumerate((0.0, 1.0, 2.0, 4.0)):
+        samplers.append(
+            canvas.node(
+                "GuidanceKitClassifierGuidanceSampler",
+                (410 + 380 * i, 40),
+                (350, 760),
+                title=f"Classifier scale {scale:g}",
+                inputs={
+                    "model": (digits, 0),
+                    "classifier": (digits, 2),
+                    "positive": (null, 0),
+                    "negative": (null, 0),
+                    "latent_image": (latent, 0),
+                },
+                target=DIGITS,
+                classifier_scale=scale,
+                seed=7,
+                steps=25,
+                cfg=1.0,
+                sampler_name="euler",
+                scheduler="normal",
+            )
+        )
+    canvas.group("The same noise at four scales", (390, -10), (1530, 830), "#8a6d3b")
+    _sheet(canvas, digits, samplers, (1960, 40), "guidance-kit/classifier-guidance")
+    canvas.group("One row a scale", (1940, -10), (850, 830), "#3f7a56")
+
+
+def cfg_interval(canvas: Canvas) -> None:
+    """CFG with an interval schedule: nearly the same pictures with fewer passes."""
+    canvas.note(
+        "## CFG in an interval\n"
+        "Row 1: the conditional model alone (CFG off). Row 2: CFG 4 at every step. Row 3: CFG 4 in the middle of the run "
+        "only, where guidance matters; outside the interval one pass a step is run instead of two.\n\n"
+        "After a run each **CFG Combine** says how many passes it ran. CFG Combine sets the scale in place of the "
+        "sampler's cfg.",
+        (0, 0),
+        (330, 240),
+    )
+    digits = canvas.node("GuidanceKitLoadDigitsDemo", (0, 310), (330, 100))
+    positive = canvas.node(
+        "GuidanceKitClassCondition", (0, 470), (330, 80), inputs={"model": (digits, 0)}, label=DIGITS
+    )
+    null = canvas.node(
+        "GuidanceKitNullConditionEncoder",
+        (0, 610),
+        (330, 130),
+        inputs={"model": (digits, 0)},
+        **{"kind": "class null label"},
+    )
+    latent = canvas.node("EmptyLatentImage", (0, 800), (330, 106), width=128, height=128, batch_size=10)
+    canvas.group("Model, conditions, size", (-20, 270), (370, 660))
+    schedule = canvas.node(
+        "GuidanceKitScaleSchedule",
+        (410, 650),
+        (350, 340),
+        **{"shape": "interval", "axis": "sigma", "axis.start": 3.0, "axis.end": 0.4},
+    )
+    branches = [
+        ("CFG off", 1.0, {}),
+        ("CFG 4 at every step", 4.0, {}),
+        ("CFG 4 in the interval", 4.0, {"schedule": (schedule, 0)}),
+    ]
+    samplers = []
+    for i, (title, scale, extra) in enumerate(branches):
+        combine = canvas.node(
+            "GuidanceKitCFGCombine",
+            (410, 40 + 200 * i),
+            (350, 150),
+            title=title,
+            inputs={"model": (digits, 0), **extra},
+            scale=scale,
+        )
+        sampler = canvas.node(
+            "KSampler",
+            (820, 40 + 330 * i),
+            (320, 280),
+            inputs={
+                "model": (combine, 0),
+                "positive": (positive, 0),
+                "negative": (null, 0),
+                "latent_image": (latent, 0),
+            },
+            seed=7,
+            steps=25,
+            cfg=1.0,
+            sampler_name="euler",
+            scheduler="normal",
+        )
+        samplers.append(sampler)
+    canvas.group("One CFG each", (390, -10), (770, 1020), "#8a6d3b")
+    _sheet(canvas, digits, samplers, (1200, 40), "guidance-kit/cfg-interval")
+    canvas.group("One row each", (1180, -10), (850, 1020), "#3f7a56")
+
+
+def _sheet(canvas: Canvas, digits: dict, samplers: list[dict], at: tuple[int, int], prefix: str) -> None:
+    """Decode the digits of every sampler, ten a row, into one saved picture."""
+    x, y = at
+    rows = {f"latents.latent{i}": (sampler, 0) for i, sampler in enumerate(samplers)}
+    batch = canvas.node("BatchLatentsNode", (x, y), (210, 130), inputs=rows)
+    decoded = canvas.node("VAEDecode", (x, y + 190), (210, 50), inputs={"samples": (batch, 0), "vae": (digits, 1)})
+    listed = canvas.node("RebatchImages", (x, y + 300), (210, 60), inputs={"images": (decoded, 0)}, batch_size=1)
+    grid = canvas.node(
+        "ImageGrid",
+        (x, y + 420),
+        (210, 130),
+        inputs={"images": (listed, 0)},
+        columns=10,
+        cell_width=128,
+        cell_height=128,
+        padding=2,
+    )
+    canvas.node("SaveImage", (x + 250, y), (560, 420), inputs={"images": (grid, 0)}, filename_prefix=prefix)
+
+
+WORKFLOW_MAKERS = {"classifier_guidance_at_four_scales": classifier_guidance, "cfg_in_an_interval": cfg_interval}
+
+
+def main() -> int:
+    """Write every example workflow."""
+    WORKFLOWS.mkdir(exist_ok=True)
+    with ComfyServer() as server:
+        object_info = server.object_info()
+    for name, make in WORKFLOW_MAKERS.items():
+        canvas = Canvas(object_info)
+        make(canvas)
+        file = WORKFLOWS / f"{name}.json"
+        file.write_text(json.dumps(canvas.workflow(), indent=1) + "\n", encoding="utf-8")
+        print(file)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
