@@ -1,4 +1,4 @@
-"""Guidance Kit for ComfyUI: the pack's entry point. ComfyUI is imported inside it only, so that tests can import the root."""
+"""Guidance Kit for ComfyUI: the pack's entry point. ComfyUI is imported inside it only, never with this module."""
 
 
 async def comfy_entrypoint():

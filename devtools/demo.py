@@ -25,7 +25,7 @@ SAMPLES = 100  # of each row of the table: ten a digit
 
 @dataclass(frozen=True)
 class Row:
-    """One sampler of a workflow, measured: title, judge accuracy, diversity (real digits 1), passes run and without skipping."""
+    """One sampler of a workflow, measured. plain_passes: how many it would have run without skipping."""
 
     title: str
     accuracy: float
@@ -51,9 +51,7 @@ def main() -> int:
             rows = _measure(server, prompt, titles, judged)
             written += _save(result, prompt, titles, file.stem, [row.title for row in rows])
             print(f"\n{file.stem.replace('_', ' ')}: ran in {result.seconds:.1f} s\n{_table(rows)}", flush=True)
-    print(
-        f"\nThe judge is a classifier of clean digits that never guides; {SAMPLES} samples a row. Diversity 1 is real digits."
-    )
+    print(f"\nThe judge knows clean digits and never guides; {SAMPLES} samples a row. Diversity 1 is real digits.")
     print("Pictures:", *(f"  {path}" for path in written), sep="\n")
     print(f"Done in {time.monotonic() - began:.0f} s.")
     return 0

@@ -1,4 +1,4 @@
-"""Writes the example workflows: `python -m devtools.make_workflows`. Each is a graph laid out here, saved in UI format 0.4.
+"""Writes the example workflows: `python -m devtools.make_workflows`. Each is a graph laid out here, in UI format 0.4.
 
 The graphs are drafted from the server's own list of nodes, so that a new widget of a node appears in them by itself.
 """
@@ -27,7 +27,7 @@ class Canvas:
     def node(
         self, class_type: str, at: tuple[int, int], size: tuple[int, int], title: str = "", inputs=None, **values
     ) -> dict:
-        """Add a node. inputs: socket -> (node, slot). values: widgets by name, nested ones as `shape.start` in a dict."""
+        """Add a node. inputs: socket -> (node, slot). values: widgets by name, nested ones such as `axis.start`."""
         spec = self.object_info[class_type]
         node = {
             "id": len(self.nodes) + 1,
@@ -165,8 +165,8 @@ def cfg_interval(canvas: Canvas) -> None:
     """CFG with an interval schedule: nearly the same pictures with fewer passes."""
     canvas.note(
         "## CFG in an interval\n"
-        "Row 1: the conditional model alone (CFG off). Row 2: CFG 4 at every step. Row 3: CFG 4 in the middle of the run "
-        "only, where guidance matters; outside the interval one pass a step is run instead of two.\n\n"
+        "Row 1: the conditional model alone (CFG off). Row 2: CFG 4 at every step. Row 3: CFG 4 in the middle of the "
+        "run only, where guidance matters; outside the interval one pass a step is run instead of two.\n\n"
         "After a run each **CFG Combine** says how many passes it ran. CFG Combine sets the scale in place of the "
         "sampler's cfg.",
         (0, 0),

@@ -1,7 +1,8 @@
 """Runs a guidance plan inside ComfyUI's sampling: the only reader of its hook dictionaries.
 
-A plan travels on the MODEL and is opened anew by every run, so nothing survives in the execution cache. Three wrappers carry
-it: OUTER_SAMPLE opens and closes the run, PREDICT_NOISE guides one call of any guider, CALC_COND_BATCH counts passes.
+A plan travels on the MODEL and is opened anew by every run, so nothing survives in the execution cache. Three wrappers
+carry it: OUTER_SAMPLE opens and closes the run, PREDICT_NOISE guides one call of any guider, CALC_COND_BATCH counts
+passes.
 """
 
 from collections.abc import Callable, Iterator
@@ -210,7 +211,7 @@ def _combines(call: Call) -> bool:
 
 
 def _with_method(pipeline: PipelineRun, kind, guider, model_options: dict) -> dict:
-    """model_options under which the pipeline's result replaces the guider's own combination, before other nodes' hooks."""
+    """model_options in which the pipeline's result replaces the guider's own, before the hooks of other nodes."""
 
     def combine(args):
         cond, uncond = kind.predictions({**args, "guider": guider})

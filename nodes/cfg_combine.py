@@ -23,9 +23,9 @@ class CFGCombine(io.ComfyNode):
             display_name=TITLE,
             category="model/sampling/guidance",
             description=(
-                "Classifier-free guidance for this model: its scale, its schedule and its method, in place of the sampler's "
-                "cfg. Works with KSampler and every guider; steps where the schedule is 0 run one pass instead of two. "
-                "Chain several to stack methods; the last one sets scale and schedule."
+                "Classifier-free guidance for this model: its scale, its schedule and its method, in place of the "
+                "sampler's cfg. Works with KSampler and every guider; steps where the schedule is 0 run one pass, not "
+                "two. Chain several to stack methods; the last one sets scale and schedule."
             ),
             search_aliases=[
                 "cfg",
@@ -45,7 +45,7 @@ class CFGCombine(io.ComfyNode):
                     max=100.0,
                     step=0.1,
                     round=0.01,
-                    tooltip="How strongly to follow the prompt: 1 is off, 5 to 8 is usual. Used in place of the sampler's cfg.",
+                    tooltip="How strongly to follow the prompt: 1 is off, 5 to 8 is usual. Replaces the sampler's cfg.",
                 ),
                 io.DynamicCombo.Input(
                     "method",

@@ -15,7 +15,8 @@ def class_labels(model) -> tuple[str, ...]:
     labels = getattr(model.model, "class_labels", None)
     if not labels:
         raise GuidanceError(
-            "this model is not class-conditional, it has no class labels; for a model with prompts use CLIP Text Encode."
+            "this model is not class-conditional, it has no class labels; for a model with prompts "
+            "use CLIP Text Encode."
         )
     return labels
 

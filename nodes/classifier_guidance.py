@@ -24,7 +24,7 @@ def target_input() -> io.Input:
         default="",
         multiline=False,
         placeholder="seven, -three",
-        tooltip="Labels to steer to, by comma: seven, -three steers to seven and away from three; (seven:1.5) is stronger; "
+        tooltip="Labels to steer to, by comma: seven, -three is to seven and away from three; (seven:1.5) is stronger; "
         "seven | three alternates over the batch.",
     )
 
@@ -57,9 +57,9 @@ class ClassifierGuidance(io.ComfyNode):
             display_name=TITLE,
             category="model/sampling/guidance",
             description=(
-                "Steers the picture towards what a noisy classifier calls the target, at every step. Stacks with CFG and "
-                "with further Classifier Guidance nodes; works with KSampler and every guider. On flow models it begins at "
-                f"sigma {FLOW_SIGMA} unless a schedule says otherwise."
+                "Steers the picture towards what a noisy classifier calls the target, at every step. Stacks with CFG "
+                "and with further Classifier Guidance nodes; works with KSampler and every guider. On flow models it "
+                f"begins at sigma {FLOW_SIGMA} unless a schedule says otherwise."
             ),
             search_aliases=["classifier", "guidance", "steer", "label", "negative target", "classifier guidance"],
             inputs=[

@@ -31,8 +31,8 @@ class ClassifierGuidanceSampler(io.ComfyNode):
             display_name=TITLE,
             category="model/sampling/guidance",
             description=(
-                "KSampler that also steers by a noisy classifier. Gives the latent, and a trace of scales, the target's "
-                "log-probability and the gradient's size over the steps."
+                "KSampler that also steers by a noisy classifier. Gives the latent, and a trace of scales, of the "
+                "target's log-probability and the gradient's size over the steps."
             ),
             search_aliases=["ksampler", "classifier guidance", "sampler", "classifier", "guided sampler"],
             has_intermediate_output=True,

@@ -1,4 +1,4 @@
-"""The bundled digits model as ComfyUI's own kinds of object: a model with V_PREDICTION sampling, and a VAE of 8 x 8 pixels a latent."""
+"""The bundled digits as ComfyUI's own kinds of object: a V_PREDICTION model, and a VAE of 8 x 8 pixels a latent."""
 
 import comfy.latent_formats
 import comfy.model_base

@@ -1,7 +1,7 @@
-"""What guidance means under each of ComfyUI's guiders: which of its attributes to set for one call so that it does our CFG.
+"""What CFG means under each of ComfyUI's guiders: which of its attributes to set for the length of one call.
 
-A guider reads its scales and conditions anew at every call. Setting them for the length of the call is the one way in which
-passes are skipped: a scale of 1 or a condition of None is not run, and what is not run has no weight in the result.
+A guider reads its scales and conditions anew at every call. Setting them is the one way in which passes are skipped: a
+scale of 1 or a condition of None is not run, and what is not run has no weight in the result.
 """
 
 from collections.abc import Callable
@@ -45,7 +45,7 @@ def _perp_neg(guider, run: PipelineRun, sigma: float, present: Present) -> Call:
 
 
 def _dual_cfg(guider, run: PipelineRun, sigma: float, present: Present) -> Call:
-    """Two scales of the guider's own: cfg1 of positive against middle, cfg2 towards negative. The schedule moves both."""
+    """The guider's own scales: cfg1 of positive against middle, cfg2 against negative. The schedule moves both."""
     strength = run.strength_at(sigma)
     cfg1, cfg2 = effective_scale(guider.cfg1, strength), effective_scale(guider.cfg2, strength)
     if "negative" not in present:
@@ -105,7 +105,7 @@ KINDS = {  # by the qualified name of predict_noise: ComfyUI loads its extra nod
 
 
 def kind_of(guider) -> GuiderKind:
-    """The kind whose predict_noise this guider runs; one that ComfyUI does not have is driven by its cfg, and told so."""
+    """The kind whose predict_noise this guider runs. Any other guider is driven by its cfg, and says so."""
     known = KINDS.get(type(guider).predict_noise.__qualname__)
     name = type(guider).__name__
     return known or GuiderKind(

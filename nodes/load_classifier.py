@@ -1,4 +1,4 @@
-"""Load Noisy Classifier: a classifier file from models/noisy_classifiers, or one already read, under ComfyUI's memory management."""
+"""Load Noisy Classifier: a file from models/noisy_classifiers, under ComfyUI's memory management."""
 
 import os
 
@@ -33,7 +33,7 @@ class LoadNoisyClassifier(io.ComfyNode):
             node_id="GuidanceKitLoadNoisyClassifier",
             display_name=TITLE,
             category="model/loaders",
-            description="Loads a noisy classifier (.safetensors) from models/noisy_classifiers. Nothing in the file is executed.",
+            description="A noisy classifier (.safetensors) from models/noisy_classifiers. Nothing in it is executed.",
             search_aliases=["classifier", "noisy classifier", "classifier guidance"],
             inputs=[
                 io.Combo.Input(
@@ -48,7 +48,7 @@ class LoadNoisyClassifier(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, file: str) -> bool | str:
         if folder_paths.get_full_path(CLASSIFIER_FOLDER, file) is None:
-            return f"{TITLE}: there is no file '{file}' in models/{CLASSIFIER_FOLDER}; put it there and press R to refresh."
+            return f"{TITLE}: there is no file '{file}' in models/{CLASSIFIER_FOLDER}; put it there and press R."
         return True
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Load Digits Demo: the bundled handwritten-digits model, VAE and noisy classifier, so that examples run with no download."""
+"""Load Digits Demo: the bundled model of handwritten digits, with which examples run without a download."""
 
 from comfy_api.latest import io
 
@@ -15,8 +15,8 @@ class LoadDigitsDemo(io.ComfyNode):
             display_name="Load Digits Demo",
             category="model/loaders",
             description=(
-                "A small class-conditional model of handwritten digits, its VAE and a noisy classifier (labels zero to nine). "
-                "Comes with the pack; use 128 x 128 pictures."
+                "A small class-conditional model of handwritten digits, its VAE and a noisy classifier (labels zero to "
+                "nine). Comes with the pack; use 128 x 128 pictures."
             ),
             search_aliases=["digits", "demo", "example model", "handwritten"],
             inputs=[],

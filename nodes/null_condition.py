@@ -13,8 +13,8 @@ TITLE = "Null-Condition Encoder"
 NULL_FOLDER = "null_conditions"
 
 KINDS = {
-    "empty prompt": "The text encoder's answer to an empty prompt: SD 1.x, SDXL and most models with prompts. Needs clip.",
-    "zeros": "A condition of zeros, shaped like another one: models trained with zeroed prompts, SDXL fine-tunes. Needs like.",
+    "empty prompt": "The text encoder's answer to an empty prompt: SD 1.x, SDXL, most models with prompts. Needs clip.",
+    "zeros": "A condition of zeros, in the shape of another one: models trained with zeroed prompts. Needs like.",
     "none": "No condition at all: models that run without one. A UNet with cross-attention refuses it.",
     "learned": "A null condition learned in training, from models/null_conditions.",
     "class null label": "The extra label of a class-conditional model, such as the digits demo. Needs model.",
@@ -44,7 +44,10 @@ class NullConditionEncoder(io.ComfyNode):
             node_id="GuidanceKitNullConditionEncoder",
             display_name=TITLE,
             category="model/conditioning",
-            description='The condition for "no condition", to connect as negative. Which one is right depends on how the model was trained.',
+            description=(
+                'The condition for "no condition", to connect as negative. Which one is right depends on how the model '
+                "was trained."
+            ),
             search_aliases=["null", "empty prompt", "unconditional", "zero out", "negative"],
             inputs=[
                 io.DynamicCombo.Input(

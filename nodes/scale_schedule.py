@@ -7,8 +7,8 @@ from ..guidance_core.errors import GuidanceError
 from ..guidance_core.params import params_of
 from ..guidance_core.run import Run, percent_of_training
 from ..guidance_core.scale import ScaleSchedule
-from ..guidance_core.shapes import SHAPES, Flat, Keyframes, Points
 from ..guidance_core.schedules import betas, karras, sigmas_from_betas
+from ..guidance_core.shapes import SHAPES, Flat, Keyframes, Points
 from .messages import say, speaking_as
 from .plot import curve_picture
 from .types import SCALE_SCHEDULE
@@ -95,8 +95,8 @@ class ScaleScheduleNode(io.ComfyNode):
                 io.DynamicCombo.Input(
                     "axis",
                     options=[_axis_option(axis) for axis in WINDOWS],
-                    tooltip="What start and end count: sampling steps, ComfyUI's timestep percent, the noise level sigma, "
-                    "or the log signal-to-noise ratio.",
+                    tooltip="What start and end count: sampling steps, ComfyUI's timestep percent, the noise level "
+                    "sigma, or the log signal-to-noise ratio.",
                 ),
                 *(_advanced(widgets(ScaleSchedule, "reverse", "preserve_mean"))),
                 io.Custom("CURVE").Input(
@@ -150,7 +150,7 @@ def _schedule(shape: dict, axis: dict, reverse: bool, preserve_mean: bool, curve
 
 
 def _example_run(schedule: ScaleSchedule) -> Run:
-    """A run to draw the curve over: 40 steps on Stable Diffusion's noise levels, or from the schedule's own highest one."""
+    """A run to draw the curve over: 40 steps on Stable Diffusion's noise levels, begun higher where start is."""
     top = max(schedule.start, 14.6) if schedule.axis == "sigma" else 14.6
     percent = percent_of_training(sigmas_from_betas(betas("scaled_linear")))
     return Run(sigmas=tuple(karras(0.03, top, 40).tolist()), percent=percent)

@@ -56,7 +56,7 @@ def fresh() -> int:
 
 @dataclass(frozen=True)
 class Reading:
-    """What ProbeRead saw: the latent, the network's calls as (timestep, conditions), the classifier's calls (log-SNR)."""
+    """What ProbeRead saw: the latent, the network's calls (timestep, conditions), the classifier's calls (log-SNR)."""
 
     latent: np.ndarray
     calls: list

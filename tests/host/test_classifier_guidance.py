@@ -1,4 +1,4 @@
-"""Classifier Guidance in a real ComfyUI: what it does to a run, at what cost, beside masks, batches, video and every guider."""
+"""Classifier Guidance in a real ComfyUI: what it does, at what cost, with masks, batches, video and every guider."""
 
 import numpy as np
 import pytest
@@ -57,7 +57,7 @@ def test_two_runs_are_bit_equal(server):
 
 @pytest.mark.parametrize("guider", GUIDERS)
 def test_term_is_added_after_every_guider(server, guider):
-    """A term that acts only in the last step adds scale * sigma^2 * g to that step's denoised, whatever the guider's scales."""
+    """A term that acts in the last step alone adds scale * sigma^2 * g there, whatever the guider's own scales."""
 
     def build(scale):
         def latent(g, m, c):

@@ -1,4 +1,4 @@
-"""The bundled digits in a real ComfyUI: loading, conditions, sampling, decoding, and the same numbers as the library's own run."""
+"""The bundled digits in a real ComfyUI: conditions, sampling, decoding, and the numbers of the library's own run."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Test nodes for a real ComfyUI: small models with random weights that log every pass, and a node that reads results out."""
+"""Test nodes for a real ComfyUI: small random models that log every pass, and a node that reads results out."""
 
 import base64
 import json
@@ -67,7 +67,7 @@ class VideoNetwork(nn.Module):
 
 
 def logged(network: nn.Module) -> nn.Module:
-    """Make a network keep (timestep, conditions in the batch) of each of its calls, cond 0 and uncond 1 as ComfyUI counts."""
+    """Make a network keep (timestep, conditions in the batch) of each of its calls; ComfyUI numbers the conditions."""
     network.calls = []
     forward = network.forward
 
