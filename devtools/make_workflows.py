@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from devtools.host import ROOT
 from devtools.server import ComfyServer
-from devtools.workflow import Widget, controls, default, option_widgets, widgets
+from devtools.workflow import Widget, controls, default, option_widgets, to_prompt, widgets
 
 WORKFLOWS = ROOT / "example_workflows"
 DIGITS = "zero | one | two | three | four | five | six | seven | eight | nine"
@@ -252,16 +252,21 @@ WORKFLOW_MAKERS = {"classifier_guidance_at_four_scales": classifier_guidance, "c
 
 
 def main() -> int:
-    """Write every example workflow."""
+    """Write every example workflow, run it, and keep its picture as the thumbnail."""
     WORKFLOWS.mkdir(exist_ok=True)
     with ComfyServer() as server:
         object_info = server.object_info()
-    for name, make in WORKFLOW_MAKERS.items():
-        canvas = Canvas(object_info)
-        make(canvas)
-        file = WORKFLOWS / f"{name}.json"
-        file.write_text(json.dumps(canvas.workflow(), indent=1) + "\n", encoding="utf-8")
-        print(file)
+        for name, make in WORKFLOW_MAKERS.items():
+            canvas = Canvas(object_info)
+            make(canvas)
+            workflow = canvas.workflow()
+            (WORKFLOWS / f"{name}.json").write_text(json.dumps(workflow, indent=1) + "\n", encoding="utf-8")
+            prompt = to_prompt(workflow, object_info)
+            result = server.run(prompt)
+            (saver,) = (node_id for node_id, node in prompt.items() if node["class_type"] == "SaveImage")
+            (picture,) = result.images(saver)
+            picture.convert("RGB").save(WORKFLOWS / f"{name}.jpg", quality=88)
+            print(f"{name}: {result.seconds:.1f} s")
     return 0
 
 

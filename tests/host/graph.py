@@ -42,7 +42,7 @@ class Graph:
 def _flat(inputs: dict) -> dict:
     flat = {}
     for name, value in inputs.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and name in value:
             flat |= {name if key == name else f"{name}.{key}": each for key, each in value.items()}
         else:
             flat[name] = value

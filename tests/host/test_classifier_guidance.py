@@ -98,7 +98,7 @@ def test_inpaint_mask_keeps_what_it_protects(server):
         return latent
 
     off, on = run(server, build(0.0)).latent, run(server, build(20.0)).latent
-    kept, painted = (..., slice(8, None), slice(None)), (..., slice(0, 8), slice(None))
+    kept, painted = (..., slice(8, None)), (..., slice(0, 8))
     np.testing.assert_allclose(on[kept], off[kept], atol=1e-5)
     assert np.abs(on[painted] - off[painted]).max() > 1e-4 * np.abs(off).max()
 
@@ -115,7 +115,7 @@ def test_video_latents_are_guided(server):
     off, on = run(server, build(0.0), "video"), run(server, build(20.0), "video")
     assert on.latent.shape == (2, 4, 3, 16, 16)
     assert np.isfinite(on.latent).all()
-    assert len(on.classifier_calls) == len(flow_steps(on)) > 0
+    assert len(set(on.classifier_calls)) == len(flow_steps(on)) > 0
     assert np.abs(on.latent - off.latent).max() > 1e-5
 
 

@@ -146,7 +146,7 @@ class ProbeLatent(io.ComfyNode):
         latent = {"samples": samples}
         if masked:
             mask = torch.zeros(1, 16, 16)
-            mask[:, :, :8] = 1
+            mask[:, :, :8] = 1  # the left half is painted anew
             latent["noise_mask"] = mask
         return io.NodeOutput(latent)
 
