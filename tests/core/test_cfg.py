@@ -336,13 +336,13 @@ def replaced(field, function):
     return stage
 
 
-STAGES = [
-    staged("a", Phase.PREDICTIONS, replaced("uncond", lambda p: p.uncond + 1)),
-    staged("b", Phase.PREDICTIONS, replaced("uncond", lambda p: p.uncond * 2)),
-    staged("c", Phase.DIFFERENCE, replaced("uncond", lambda p: p.cond - (p.cond - p.uncond) ** 2)),
-    staged("d", Phase.SCALE, replaced("scale", lambda p: p.scale / 2)),
-    staged("e", Phase.RESULT, replaced("guided", lambda p: p.guided.clamp(-2, 2))),
-    staged("f", Phase.RESULT, replaced("guided", lambda p: p.guided + p.cond)),
+STAGES = [  # in the order of their phases, and by name within one
+    staged("x", Phase.PREDICTIONS, replaced("uncond", lambda p: p.uncond + 1)),
+    staged("y", Phase.PREDICTIONS, replaced("uncond", lambda p: p.uncond * 2)),
+    staged("m", Phase.DIFFERENCE, replaced("uncond", lambda p: p.cond - (p.cond - p.uncond) ** 2)),
+    staged("c", Phase.SCALE, replaced("scale", lambda p: p.scale / 2)),
+    staged("a", Phase.RESULT, replaced("guided", lambda p: p.guided.clamp(-2, 2))),
+    staged("b", Phase.RESULT, replaced("guided", lambda p: p.guided + p.cond)),
 ]
 
 

@@ -137,6 +137,13 @@ def test_a_denoiser_asks_the_network_at_the_nearest_training_level(randn):
     assert asked == [[0, 500, 999], [10, 11, 0], [700, 700, 700]]
 
 
+def test_the_nearest_training_level_is_nearest_in_log_sigma(randn):
+    asked = []
+    denoiser = gc.eps_denoiser(lambda x, t: asked.extend(t.tolist()) or x, torch.tensor([0.1, 1.0, 10.0]))
+    denoiser(randn(4, 1, 2, 2), torch.tensor([0.3, 0.4, 3.0, 4.0]))
+    assert asked == [0, 1, 1, 2]
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_half_precision_samples_do_not_blur_the_training_step(dtype, randn):
     """A run in half precision asks for the same training steps as one in double precision."""
