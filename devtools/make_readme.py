@@ -1,4 +1,4 @@
-"""Writes the generated tables of the README: `python -m devtools.make_readme` (`--methods` leaves out the measured one)."""
+"""Writes the generated tables of the README: `python -m devtools.make_readme` (`--methods`: not the measured one)."""
 
 import argparse
 import re
@@ -38,7 +38,8 @@ def results_table() -> str:
 
 def replaced(text: str, name: str, table: str) -> str:
     """The text with a new table between the marks of that name."""
-    return re.sub(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", lambda m: f"{m[1]}{table}\n{m[2]}", text, flags=re.DOTALL)
+    marks = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
+    return re.sub(marks, lambda found: f"{found[1]}{table}\n{found[2]}", text, flags=re.DOTALL)
 
 
 def main() -> int:

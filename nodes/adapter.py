@@ -16,7 +16,7 @@ from comfy.patcher_extension import WrappersMP
 
 from ..guidance_core.cfg import PipelineRun
 from ..guidance_core.cfg.base import Pipeline
-from ..guidance_core.classifier.term import ClassifierTerm
+from ..guidance_core.classifier.term import ClassifierTerm, TermEvent
 from ..guidance_core.errors import GuidanceError
 from ..guidance_core.paths import FLOW, VE
 from ..guidance_core.run import Run
@@ -45,6 +45,7 @@ class TermPart:
     patcher: ModelPatcher
     title: str
     node_id: str | None
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -116,13 +117,38 @@ def percent_of(model: ModelPatcher) -> Callable[[float], float]:
     return percent
 
 
+class TermRun:
+    """One run of a classifier term, and what it has seen so far."""
+
+    def __init__(self, part: TermPart, run: Run, record: Callable[[object], None]):
+        self.part, self.gradients, self.log_prob = part, 0, None
+        self._record = record
+        with speaking_as(part.title):
+            self._guided = part.term.start(replace(run, record=self._seen))
+
+    def __call__(self, denoised, x, sigma):
+        with speaking_as(self.part.title):
+            return self._guided(denoised, x, sigma)
+
+    def _seen(self, event: TermEvent) -> None:
+        self.gradients, self.log_prob = self.gradients + 1, event.log_prob
+        self._record(event)
+
+    def report(self) -> list[str]:
+        """What the term did, in a few lines for the node."""
+        if self.log_prob is None:
+            return ["classifier not run: its strength was 0 at every step"]
+        last = float(self.log_prob.mean())
+        return [f"{self.gradients} gradients, log p(target) {last:.3g} at the last", *filter(None, [self.part.note])]
+
+
 @dataclass
 class HostRun:
     """One sampling run of a plan under a guider."""
 
     plan: Plan
     pipeline: PipelineRun | None
-    terms: list[tuple[TermPart, Callable]]
+    terms: list[TermRun]
     passes: int = 0
     expected: int = 0  # passes that plain CFG would have run
     forced: bool = False  # the sampler or another node asked for every pass
@@ -137,11 +163,8 @@ def _open(plan: Plan, guider, sigmas: torch.Tensor, seed: int | None) -> HostRun
         percent=percent_of(model),
         output=output_space(model),
     )
-    terms = []
-    for i, part in enumerate(plan.terms):
-        last = i == len(plan.terms) - 1
-        with speaking_as(part.title):
-            terms.append((part, part.term.start(replace(run, record=plan.record) if last else run)))
+    records = [run.record] * (len(plan.terms) - 1) + [plan.record]
+    terms = [TermRun(part, run, record) for part, record in zip(plan.terms, records, strict=False)]
     pipeline = None
     if plan.cfg is not None:
         with speaking_as(plan.cfg.title):
@@ -159,8 +182,7 @@ def _outer_sample(executor, noise, latent_image, sampler, sigmas, *args, **kwarg
     guider.model_options[RUN] = run
     with _overridden(guider, {"cfg": _loading_scale(run, guider, sigmas)} if run.pipeline else {}):
         result = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
-    if plan.cfg is not None:
-        say(plan.cfg.node_id, _report(run, guider))
+    _speak(run, guider)
     return result
 
 
@@ -177,9 +199,8 @@ def _predict_noise(executor, x, timestep, model_options=None, seed=None):
     if run is None:
         return executor(x, timestep, model_options, seed)
     denoised = _guided_by_cfg(run, executor, guider, x, timestep, model_options, seed)
-    for part, term in run.terms:
-        with speaking_as(part.title):
-            denoised = term(denoised, x, timestep)
+    for term in run.terms:
+        denoised = term(denoised, x, timestep)
     return denoised
 
 
@@ -253,7 +274,18 @@ def _overridden(guider, attributes: dict) -> Iterator[None]:
             setattr(guider, name, value)
 
 
-def _report(run: HostRun, guider) -> str:
+def _speak(run: HostRun, guider) -> None:
+    """Show on each node of the plan what it did in a run."""
+    lines: dict[str | None, list[str]] = {}
+    if run.plan.cfg is not None:
+        lines.setdefault(run.plan.cfg.node_id, []).extend(_cfg_report(run, guider))
+    for term in run.terms:
+        lines.setdefault(term.part.node_id, []).extend(term.report())
+    for node_id, said in lines.items():
+        say(node_id, "\n".join(said))
+
+
+def _cfg_report(run: HostRun, guider) -> list[str]:
     """What CFG did in a run, in a few lines for the node."""
     lines = [f"{run.passes} passes run, {run.expected} without skipping"]
     if note := kind_of(guider).note(guider, run.pipeline.plain):
@@ -262,7 +294,7 @@ def _report(run: HostRun, guider) -> str:
         lines.append("The sampler or another node needs both passes at every step, so none are skipped.")
     if not run.pipeline.plain and "sampler_cfg_function" in guider.model_options:
         lines.append("The CFG function of another node on this model is replaced by this method; remove one of them.")
-    return "\n".join(lines)
+    return lines
 
 
 def check_classifier(model: ModelPatcher, classifier) -> None:

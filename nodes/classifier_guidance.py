@@ -42,11 +42,13 @@ def classifier_part(
     with speaking_as(title):
         check_classifier(model, classifier.classifier)
         parsed = parse_target(target, classifier.classifier.labels)
-        if schedule is None:
-            on_flow = path_of(model) is FLOW
-            schedule = ScaleSchedule("interval", start=FLOW_SIGMA, axis="sigma") if on_flow else ScaleSchedule()
+        note = ""
+        if schedule is None and path_of(model) is FLOW:
+            schedule = ScaleSchedule("interval", start=FLOW_SIGMA, axis="sigma")
+            note = f"This flow model is guided below sigma {FLOW_SIGMA}; connect a schedule to choose another window."
+        schedule = schedule or ScaleSchedule()
         term = ClassifierTerm(classifier.classifier, parsed, schedule=schedule, **options)
-    return TermPart(term, classifier.patcher, title, node_id)
+    return TermPart(term, classifier.patcher, title, node_id, note)
 
 
 class ClassifierGuidance(io.ComfyNode):

@@ -13,7 +13,6 @@ from ..guidance_core.classifier.term import ClassifierTerm
 from ..guidance_core.scale import ScaleSchedule
 from .adapter import CfgPart, plan_of, with_plan
 from .classifier_guidance import classifier_part, target_input
-from .messages import say
 from .plot import trace_picture
 from .types import NOISY_CLASSIFIER, SCALE_SCHEDULE
 from .widgets import widgets
@@ -120,12 +119,14 @@ class ClassifierGuidanceSampler(io.ComfyNode):
             max_shift=max_shift,
         )
         plan, events = plan_of(model), []
+        if plan.cfg is not None:
+            part = replace(
+                part, note=f"{part.note}\nCFG Combine on the model sets cfg; the cfg here is not used.".strip()
+            )
         own_cfg = CfgPart(Pipeline(cfg, cfg_schedule or ScaleSchedule()), TITLE, node_id)
         plan = replace(plan, cfg=plan.cfg or own_cfg, terms=(*plan.terms, part), record=events.append)
         guided = with_plan(model, plan)
         latent = _sample(guided, latent_image, positive, negative, seed, steps, cfg, sampler_name, scheduler, denoise)
-        if plan.cfg is not own_cfg:
-            say(node_id, "CFG Combine on the model sets cfg; the cfg of this node is not used.")
         trace = trace_picture(events)
         return io.NodeOutput(latent, trace, ui=ui.PreviewImage(trace, cls=cls))
 

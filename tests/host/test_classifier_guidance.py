@@ -131,28 +131,48 @@ def test_terms_stack(server):
     np.testing.assert_allclose(stacked.latent, one.latent, atol=1e-4 * np.abs(one.latent).max())
 
 
-def test_all_in_one_sampler_is_the_two_patches_and_ksampler(server):
-    def node(g, m, c):
-        return g.GuidanceKitClassifierGuidanceSampler(
-            model=m,
-            classifier=c,
-            positive=g.ProbeCondition(seed=1),
-            negative=g.ProbeCondition(seed=2),
-            latent_image=g.ProbeLatent(batch=1, channels=4, frames=0, masked=False),
-            target="cat, -dog",
-            classifier_scale=5.0,
-            seed=7,
-            steps=6,
-            cfg=3.0,
-            sampler_name="dpmpp_2m",
-            scheduler="normal",
-            denoise=1.0,
-            entropy_aware=True,
-            max_shift=0.5,
-        )
+def all_in_one(g, m, c, cfg=3.0):
+    """A Classifier Guidance Sampler on the probe's conditions."""
+    return g.GuidanceKitClassifierGuidanceSampler(
+        model=m,
+        classifier=c,
+        positive=g.ProbeCondition(seed=1),
+        negative=g.ProbeCondition(seed=2),
+        latent_image=g.ProbeLatent(batch=1, channels=4, frames=0, masked=False),
+        target="cat, -dog",
+        classifier_scale=5.0,
+        seed=7,
+        steps=6,
+        cfg=cfg,
+        sampler_name="dpmpp_2m",
+        scheduler="normal",
+        denoise=1.0,
+        entropy_aware=True,
+        max_shift=0.5,
+    )
 
+
+def test_all_in_one_sampler_is_the_two_patches_and_ksampler(server):
     def patches(g, m, c):
         m = classifier_guidance(g, m, c, "cat, -dog", 5.0, entropy_aware=True, max_shift=0.5)
         return ksampler(g, m, 3.0, sampler="dpmpp_2m")
 
-    assert np.array_equal(run(server, node).latent, run(server, patches).latent)
+    assert np.array_equal(run(server, all_in_one).latent, run(server, patches).latent)
+
+
+def test_nodes_say_what_they_did(server):
+    """Gradients and the target's log-probability; where guidance of a flow model begins; whose cfg is used."""
+
+    def said(kind, build):
+        g = Graph()
+        classifier = g.ProbeClassifier(channels=4, latent_space="", nan_below_log_snr=-1000.0, nonce=fresh())
+        g.ProbeRead(latent=build(g, g.ProbeModel(kind=kind, seed=0, nonce=fresh()), classifier), nonce=fresh())
+        return "\n".join(text for texts in server.run(g.prompt).texts.values() for text in texts)
+
+    assert "6 gradients, log p(target)" in said("eps", lambda g, m, c: ksampler(g, classifier_guidance(g, m, c, "cat")))
+    assert "below sigma 0.85" in said("flow", lambda g, m, c: ksampler(g, classifier_guidance(g, m, c, "cat")))
+    assert "strength was 0" in said("eps", lambda g, m, c: ksampler(g, classifier_guidance(g, m, c, "cat", 0.0)))
+    assert "12 passes run" in said("eps", all_in_one)
+    both = said("eps", lambda g, m, c: all_in_one(g, cfg_combine(g, m, 1.0), c))
+    assert "6 passes run" in both
+    assert "CFG Combine on the model sets cfg" in both
