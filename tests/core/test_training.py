@@ -67,6 +67,11 @@ def test_any_size_and_aspect_ratio(network, randn, shape):
     assert (grad.abs().amax((0, 1)) > 0).all()  # every position is seen
 
 
+def test_more_halvings_than_the_size_allows(randn):
+    deep = LatentEncoder(channels=2, classes=3, width=8, multipliers=[1] * 5, depth=1, embedding=16)
+    assert deep(randn(3, 2, 4, 5, dtype=torch.float32), LOG_SNR).shape == (3, 3)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_head_is_float32_whatever_the_weights_are(network, randn, dtype):
     x = randn(3, 2, 8, 8, dtype=torch.float32)
