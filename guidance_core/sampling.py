@@ -36,7 +36,8 @@ def _levels(sigmas: Tensor, path: Path) -> Iterator[tuple[int, Tensor, Tensor, T
 
 def _denoise(denoiser: Denoiser, x: Tensor, sigma: Tensor) -> Tensor:
     level = sigma.to(x.device, torch.promote_types(x.dtype, torch.float32))  # half precision would blur it
-    return denoiser(x, level.expand(x.shape[0]))
+    with torch.no_grad():  # guidance turns it on for its own gradients
+        return denoiser(x, level.expand(x.shape[0]))
 
 
 def _noise_like(x: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -231,3 +231,11 @@ def test_a_guided_denoiser_on_another_path_is_refused(randn):
     guided = gc.classifier_guided(lambda x, s: x, lambda x, s, p: x.flatten(1), torch.tensor([0]), path=gc.FLOW)
     with pytest.raises(gc.GuidanceError, match="on the flow path, the run on VE"):
         gc.sample(guided, randn(1, 1, 2, 2), gc.karras(0.1, 10, 3))
+
+
+def test_a_trainable_network_leaves_no_graph_behind():
+    weight = torch.tensor(0.5, requires_grad=True)
+    noise = torch.randn(2, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    for step in gc.steps(lambda x, sigma: weight * x, noise, gc.karras(0.1, 10.0, 5), "heun"):
+        assert not step.x.requires_grad
+        assert not step.denoised.requires_grad

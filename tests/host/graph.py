@@ -62,6 +62,7 @@ class Reading:
     calls: list
     second_calls: list
     classifier_calls: list
+    loaded: list  # class names of the networks under ComfyUI's memory management
 
     @property
     def passes(self) -> int:
@@ -73,7 +74,7 @@ def read(result, node: Output) -> Reading:
     """The reading of a ProbeRead node."""
     report = json.loads(result.outputs[node.node]["text"][0])
     latent = np.frombuffer(base64.b64decode(report["data"]), dtype=np.float32).reshape(report["shape"])
-    return Reading(latent, report["calls"], report["second_calls"], report["classifier_calls"])
+    return Reading(latent, **{name: report[name] for name in ("calls", "second_calls", "classifier_calls", "loaded")})
 
 
 SCHEDULE_AXES = {"step": {"start": 0.0, "end": 1.0}, "sigma": {"start": 100.0, "end": 0.0}}

@@ -20,6 +20,7 @@ def test_term_costs_one_gradient_a_call_and_changes_the_picture(server, kind):
     plain = run(server, lambda g, m, c: ksampler(g, m), kind)
     assert plain.classifier_calls == []
     assert guided.calls == plain.calls
+    assert "LatentEncoder" in guided.loaded  # loaded by ComfyUI, beside the diffusion model
     assert len(guided.classifier_calls) == (len(guided.calls) if kind != "flow" else len(flow_steps(guided)))
     assert np.isfinite(guided.latent).all()
     assert np.abs(guided.latent - plain.latent).max() > 1e-4 * np.abs(plain.latent).max()
