@@ -54,9 +54,12 @@ def slow(asked: argparse.Namespace) -> list[str]:
 
 
 def environment(name: str) -> dict[str, str]:
-    """The core suite sees no ComfyUI: neither a path to one nor a search path from outside."""
+    """The core suite sees no ComfyUI: neither a path to one nor a search path from outside.
+
+    One thread each: the tests' tensors are so small that several threads cost more than they bring.
+    """
     hidden = {"COMFYUI_PATH", "PYTHONPATH"} if name == "tests/core" else set()
-    return {key: value for key, value in os.environ.items() if key not in hidden}
+    return {key: value for key, value in os.environ.items() if key not in hidden} | {"OMP_NUM_THREADS": "1"}
 
 
 if __name__ == "__main__":
