@@ -64,6 +64,21 @@ def digits_model(digits) -> ModelPatcher:
     )
 
 
+SOFT = 0.15  # tones this near to paper or ink are taken as paper or ink, which gives the enlarged strokes crisp edges
+
+
+def crisp(tone: Tensor) -> Tensor:
+    """A smooth step from paper to ink over the tones from SOFT to 1 - SOFT."""
+    t = ((tone - SOFT) / (1 - 2 * SOFT)).clamp(0, 1)
+    return t * t * (3 - 2 * t)
+
+
+def uncrisp(tone: Tensor) -> Tensor:
+    """The inverse of crisp, with paper and ink themselves at 0 and 1."""
+    t = 0.5 - torch.sin(torch.asin((1 - 2 * tone).clamp(-1, 1)) / 3)
+    return torch.where(tone <= 0, 0.0, torch.where(tone >= 1, 1.0, SOFT + (1 - 2 * SOFT) * t))
+
+
 class _Pixels(nn.Module):
     """Latents as pictures in two colours: paper at -1, ink at 1."""
 
@@ -76,13 +91,12 @@ class _Pixels(nn.Module):
 
     def decode(self, latent: Tensor, **kwargs) -> Tensor:
         smooth = nn.functional.interpolate(latent, scale_factor=8, mode="bicubic")
-        tone = (smooth.clamp(-1, 1) + 1) / 2
-        return self.paper + tone * (self.ink - self.paper)
+        return self.paper + crisp((smooth + 1) / 2) * (self.ink - self.paper)
 
     def encode(self, pixels: Tensor, **kwargs) -> Tensor:
         line = self.ink - self.paper
         tone = ((pixels[:, :3] - self.paper) * line).sum(1, keepdim=True) / (line**2).sum()
-        return nn.functional.avg_pool2d(2 * tone - 1, 8)
+        return nn.functional.avg_pool2d(2 * uncrisp(tone) - 1, 8)
 
 
 class DigitsVAE(comfy.sd.VAE):
