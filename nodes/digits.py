@@ -10,6 +10,7 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
 from ..guidance_core import demo
+from ..guidance_core.errors import GuidanceError
 
 PAPER = (0.055, 0.067, 0.125)
 INK = (1.0, 0.925, 0.78)
@@ -43,10 +44,13 @@ class DigitsNetwork(nn.Module):
 
     def forward(self, x: Tensor, timesteps: Tensor, context: Tensor | None = None, **kwargs) -> Tensor:
         if context is None:
-            labels = torch.full((x.shape[0],), self.null_label, device=x.device)
-        else:
-            labels = context[:, 0, 0].round().long().clamp(0, self.null_label)
-        return self.network(x, timesteps, labels)
+            return self.network(x, timesteps, torch.full((x.shape[0],), self.null_label, device=x.device))
+        if context.shape[1:] != (1, 1):
+            raise GuidanceError(
+                "Load Digits Demo: this model takes a class, not a prompt; connect Class Condition as positive and "
+                "Null-Condition Encoder (class null label) as negative."
+            )
+        return self.network(x, timesteps, context[:, 0, 0].round().long())
 
 
 def digits_model(digits) -> ModelPatcher:

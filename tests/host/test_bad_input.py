@@ -143,6 +143,14 @@ def test_loading_a_bad_file_is_refused(server, name):
     assert not list(server.base.rglob("pickle-was-run"))
 
 
+def test_digits_refuse_a_prompt(server):
+    def build(g, m):
+        empty = g.EmptyLatentImage(width=128, height=128, batch_size=1)
+        return ksampler(g, g.GuidanceKitLoadDigitsDemo(), latent=empty)
+
+    assert "Load Digits Demo: this model takes a class, not a prompt" in refusal(server, build)
+
+
 def test_missing_file_is_refused_before_the_run(server):
     def build(g, m):
         return ksampler(g, classifier_guidance(g, m, g.GuidanceKitLoadNoisyClassifier(file="gone.safetensors"), "cat"))
