@@ -77,9 +77,7 @@ def _measure(server: ComfyServer, prompt: dict, titles: dict[str, str], judged: 
         file = server.base / "output" / place["subfolder"] / place["filename"]
         images = judged.to_image(load_file(file)["latent_tensor"])
         speaker = prompt[node_id]["inputs"]["model"][0] if node_id not in result.texts else node_id
-        passes, plain = map(
-            int, re.search(r"(\d+) passes run, (\d+) without", "\n".join(result.texts[speaker])).groups()
-        )
+        passes, plain = map(int, re.search(r"(\d+) of (\d+) passes run", "\n".join(result.texts[speaker])).groups())
         accuracy, diversity = judged.judge.accuracy(images, wanted), judged.judge.diversity(images, wanted)
         rows.append(Row(titles[speaker], accuracy, diversity, passes, plain))
     return rows

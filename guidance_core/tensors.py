@@ -5,6 +5,8 @@ from torch import Tensor
 
 from .errors import GuidanceError
 
+SALT = 0x5EED_C0DE  # keeps seeded_noise apart from the noise that a run of the same seed begins with
+
 
 def expand(value: Tensor | float, x: Tensor) -> Tensor:
     """A per-sample value ([B], or a scalar) shaped to broadcast against x [B, C, ...], in x's dtype and device."""
@@ -48,6 +50,6 @@ def seeded_noise(x: Tensor, seed: int, draw: int) -> Tensor:
     """Unit normal noise like x whose sample i depends on (seed, draw, i) only: not on the batch size or the device."""
     rows = []
     for i in range(x.shape[0]):
-        generator = torch.Generator().manual_seed((seed * 1_000_003 + draw * 7_919 + i) % 2**63)
+        generator = torch.Generator().manual_seed((SALT + seed * 1_000_003 + draw * 7_919 + i) % 2**63)
         rows.append(torch.randn(x.shape[1:], generator=generator, dtype=torch.float32))
     return torch.stack(rows).to(x)

@@ -1,15 +1,14 @@
 """Runs a guidance plan inside ComfyUI's sampling: the only reader of its hook dictionaries.
 
 A plan travels on the MODEL and is opened anew by every run, so nothing survives in the execution cache. Three wrappers
-carry it: OUTER_SAMPLE opens and closes the run, PREDICT_NOISE guides one call of any guider, CALC_COND_BATCH counts
-passes.
+carry it: OUTER_SAMPLE opens and closes the run, PREDICT_NOISE guides one call of any guider, CALC_COND_BATCH fills in
+for conditions that are left out.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-import comfy.model_sampling
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
@@ -18,14 +17,15 @@ from ..guidance_core.cfg import PipelineRun
 from ..guidance_core.cfg.base import Pipeline
 from ..guidance_core.classifier.term import ClassifierTerm, TermEvent
 from ..guidance_core.errors import GuidanceError
-from ..guidance_core.paths import FLOW, VE
+from ..guidance_core.paths import FLOW, VE, Path
 from ..guidance_core.run import Run
-from ..guidance_core.spaces import EPS, VELOCITY, X0, Edm, Space, V
+from ..guidance_core.spaces import Space
 from .guider_kinds import Call, kind_of
 from .messages import say, speaking_as
 
 KEY = "guidance_kit"
 RUN = "guidance_kit_run"
+HOOKS = ("sampler_cfg_function", "sampler_pre_cfg_function", "sampler_post_cfg_function")
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,10 @@ class TermPart:
 
 @dataclass(frozen=True)
 class CfgEvent:
-    """One call under CFG: the noise level, the effective scale and how many passes it ran."""
+    """One call under CFG: the noise level and the effective scale."""
 
     sigma: float
     scale: float
-    passes: int
 
 
 @dataclass(frozen=True)
@@ -66,16 +65,21 @@ class Plan:
     record: Callable[[object], None] = lambda event: None
 
 
+EMPTY = Plan()
+
+
 def plan_of(model: ModelPatcher) -> Plan:
-    """The plan a MODEL carries; an empty one when it carries none."""
-    return model.model_options.get(KEY, Plan())
+    """The plan a MODEL carries; EMPTY when it carries none."""
+    return model.model_options.get(KEY, EMPTY)
 
 
 def with_plan(model: ModelPatcher, plan: Plan) -> ModelPatcher:
     """A clone of MODEL that samples under the plan."""
-    model = model.clone()
+    before, model = plan_of(model), model.clone()
     model.model_options[KEY] = plan
     model.set_additional_models(KEY, [part.patcher for part in plan.terms])
+    if plan.cfg is before.cfg and before is not EMPTY:
+        return model  # of several nodes that set cfg the one nearest the sampler wins: do not come nearer
     for kind, wrapper in (
         (WrappersMP.OUTER_SAMPLE, _outer_sample),
         (WrappersMP.PREDICT_NOISE, _predict_noise),
@@ -86,21 +90,24 @@ def with_plan(model: ModelPatcher, plan: Plan) -> ModelPatcher:
     return model
 
 
-def path_of(model: ModelPatcher):
-    """The noise path that ComfyUI samples this model on."""
-    return FLOW if isinstance(model.get_model_object("model_sampling"), comfy.model_sampling.CONST) else VE
+def path_of(model: ModelPatcher) -> Path | None:
+    """The noise path on which ComfyUI samples this model, read off what it does; None for one that has no name here."""
+    noise_scaling = model.get_model_object("model_sampling").noise_scaling
+    sigma, one, zero = torch.tensor([0.5]), torch.ones(1), torch.zeros(1)
+    levels = (float(noise_scaling(sigma, zero, one)), float(noise_scaling(sigma, one, zero)))  # alpha, sigma
+    return {(1.0, 0.5): VE, (0.5, 0.5): FLOW}.get(levels)
 
 
-def output_space(model: ModelPatcher) -> Space:
-    """The space of the model's own output."""
-    sampling = model.get_model_object("model_sampling")
-    spaces = (
-        (comfy.model_sampling.EDM, lambda: Edm(float(sampling.sigma_data))),
-        (comfy.model_sampling.V_PREDICTION, lambda: V),
-        (comfy.model_sampling.X0, lambda: X0),
-        (comfy.model_sampling.CONST, lambda: VELOCITY),
-    )
-    return next((space() for kind, space in spaces if isinstance(sampling, kind)), EPS)
+@dataclass(frozen=True)
+class ModelOutput(Space):
+    """The space of a model's own output, whatever it is: ComfyUI's conversion to denoised is linear in x and output."""
+
+    model_sampling: object
+
+    def coefficients(self, sigma, path):
+        one, zero = torch.ones_like(sigma), torch.zeros_like(sigma)
+        denoised = self.model_sampling.calculate_denoised
+        return denoised(sigma, zero, one), -denoised(sigma, one, zero)
 
 
 def percent_of(model: ModelPatcher) -> Callable[[float], float]:
@@ -149,19 +156,20 @@ class HostRun:
     plan: Plan
     pipeline: PipelineRun | None
     terms: list[TermRun]
-    passes: int = 0
-    expected: int = 0  # passes that plain CFG would have run
+    passes: int = 0  # that CFG asks for
+    expected: int = 0  # that CFG would ask for without leaving any out
     forced: bool = False  # the sampler or another node asked for every pass
+    roles: tuple[str, ...] = ()  # of the batch of passes under way
 
 
 def _open(plan: Plan, guider, sigmas: torch.Tensor, seed: int | None) -> HostRun:
     model = guider.model_patcher
     run = Run(
-        path_of(model),
+        path_of(model) or VE,
         tuple(sigmas.tolist()),
         seed=seed or 0,
         percent=percent_of(model),
-        output=output_space(model),
+        output=ModelOutput(model.get_model_object("model_sampling")),
     )
     records = [run.record] * (len(plan.terms) - 1) + [plan.record]
     terms = [TermRun(part, run, record) for part, record in zip(plan.terms, records, strict=False)]
@@ -188,8 +196,9 @@ def _outer_sample(executor, noise, latent_image, sampler, sigmas, *args, **kwarg
 
 def _loading_scale(run: HostRun, guider, sigmas: torch.Tensor) -> float:
     """A cfg that tells a guider before the run whether its unconditional model will be needed at all."""
-    scales = [run.pipeline.scale_at(sigma) for sigma in sigmas.tolist()[:-1]]
-    return next((scale for scale in scales if scale != 1), 1.0)
+    steps = sigmas.tolist()
+    between = [a + (b - a) * k / 8 for a, b in zip(steps, steps[1:], strict=False) for k in range(8)]
+    return next((scale for scale in map(run.pipeline.scale_at, between) if scale != 1), 1.0)
 
 
 def _predict_noise(executor, x, timestep, model_options=None, seed=None):
@@ -207,23 +216,23 @@ def _predict_noise(executor, x, timestep, model_options=None, seed=None):
 def _guided_by_cfg(run: HostRun, executor, guider, x, timestep, model_options, seed):
     if run.pipeline is None:
         return executor(x, timestep, model_options, seed)
-    before, sigma = run.passes, float(timestep[0])
-    kind = kind_of(guider)
-    present = frozenset(role for role, parts in guider.conds.items() if _active(parts, timestep))
-    run.expected += len(present)
-    call: Call = kind.call(guider, run.pipeline, sigma, present)
+    sigma, kind = float(timestep[0]), kind_of(guider)
+    active = {role: _active_parts(parts, timestep) for role, parts in guider.conds.items()}
+    call: Call = kind.call(guider, run.pipeline, sigma, frozenset(role for role, parts in active.items() if parts))
     if model_options.get("disable_cfg1_optimization", False):
         run.forced, call = True, Call(call.attributes)
-    attributes = call.attributes
-    if call.without:
-        conds = {role: None if role in call.without else parts for role, parts in guider.conds.items()}
-        attributes = attributes | {"conds": conds}
-    with _overridden(guider, attributes):
+    elif any(model_options.get(hook) for hook in HOOKS):
+        call = replace(call, without=call.without - {"positive"})  # other nodes' hooks read it
+    left_out = call.skipped | call.without
+    run.expected += sum(active.values())
+    run.passes += sum(parts for role, parts in active.items() if role not in left_out)
+    run.roles = kind.roles
+    conds = {role: None if role in call.without else parts for role, parts in guider.conds.items()}
+    with _overridden(guider, call.attributes | {"conds": conds}):
         if not run.pipeline.plain and _combines(call):
             model_options = _with_method(run.pipeline, kind, guider, model_options)
         denoised = executor(x, timestep, model_options, seed)
-    scale = call.attributes.get("cfg", call.attributes.get("cfg1", 1.0))
-    run.plan.record(CfgEvent(sigma, scale, run.passes - before))
+    run.plan.record(CfgEvent(sigma, call.attributes.get("cfg", call.attributes.get("cfg1", 1.0))))
     return denoised
 
 
@@ -244,10 +253,10 @@ def _with_method(pipeline: PipelineRun, kind, guider, model_options: dict) -> di
     }
 
 
-def _active(parts: list[dict] | None, timestep: torch.Tensor) -> bool:
-    """Whether any part of a condition acts at this noise level (ConditioningSetTimestepRange and its kin)."""
+def _active_parts(parts: list[dict] | None, timestep: torch.Tensor) -> int:
+    """How many parts of a condition act at this noise level (ConditioningSetTimestepRange and its kin)."""
     level = timestep[0]
-    return any(
+    return sum(
         not ("timestep_start" in part and level > part["timestep_start"])
         and not ("timestep_end" in part and level < part["timestep_end"])
         for part in parts or ()
@@ -255,10 +264,19 @@ def _active(parts: list[dict] | None, timestep: torch.Tensor) -> bool:
 
 
 def _calc_cond_batch(executor, model, conds, x_in, timestep, model_options):
+    """Gives a condition that is left out or absent the positive's output, where ComfyUI leaves zeros.
+
+    It has no weight in the guider's own result; samplers and hooks that read it see no guidance, not a black picture.
+    """
+    out = executor(model, conds, x_in, timestep, model_options)
     run: HostRun | None = model_options.get(RUN)
-    if run is not None:
-        run.passes += sum(_active(parts, timestep) for parts in conds)
-    return executor(model, conds, x_in, timestep, model_options)
+    if run is None or len(run.roles) != len(conds):
+        return out
+    present = [bool(_active_parts(parts, timestep)) for parts in conds]
+    stand_in = run.roles.index("positive")
+    if not present[stand_in]:
+        stand_in = present.index(True) if any(present) else stand_in
+    return [each if there else out[stand_in].clone() for each, there in zip(out, present, strict=True)]
 
 
 @contextmanager
@@ -287,7 +305,7 @@ def _speak(run: HostRun, guider) -> None:
 
 def _cfg_report(run: HostRun, guider) -> list[str]:
     """What CFG did in a run, in a few lines for the node."""
-    lines = [f"{run.passes} passes run, {run.expected} without skipping"]
+    lines = [f"CFG: {run.passes} of {run.expected} passes run"]
     if note := kind_of(guider).note(guider, run.pipeline.plain):
         lines.append(note)
     if run.forced:
@@ -299,6 +317,12 @@ def _cfg_report(run: HostRun, guider) -> list[str]:
 
 def check_classifier(model: ModelPatcher, classifier) -> None:
     """Raise GuidanceError unless the classifier was made for this model's latents."""
+    if path_of(model) is None:
+        kind = ", ".join(cls.__name__ for cls in type(model.get_model_object("model_sampling")).__mro__[1:3])
+        raise GuidanceError(
+            f"this model mixes data and noise in a way of its own ({kind}), which noisy classifiers do not know: "
+            f"use models of the VE kind (SD 1.x, SDXL) or flow kind (SD3, Flux)."
+        )
     latents = model.get_model_object("latent_format")
     name = type(latents).__name__
     if classifier.channels != latents.latent_channels:

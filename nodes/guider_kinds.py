@@ -15,9 +15,13 @@ from ..guidance_core.scale import effective_scale
 
 @dataclass(frozen=True)
 class Call:
-    """The guider's attributes for one call, and the conditions whose passes are left out."""
+    """The guider's attributes for one call, and the conditions it leaves out.
+
+    skipped: those the guider leaves out by itself under these attributes. without: those to take away from it as well.
+    """
 
     attributes: dict[str, float]
+    skipped: frozenset[str] = field(default_factory=frozenset)
     without: frozenset[str] = field(default_factory=frozenset)
 
 
@@ -30,8 +34,9 @@ def _cfg(guider, run: PipelineRun, sigma: float, present: Present) -> Call:
         scale = 1.0
     elif "positive" not in present:
         scale = 0.0
-    dropped = frozenset() if run.passes(scale).cond else frozenset({"positive"})
-    return Call({"cfg": scale}, dropped)
+    passes = run.passes(scale)
+    skipped = frozenset() if passes.uncond else frozenset({"negative"})
+    return Call({"cfg": scale}, skipped, frozenset() if passes.cond else frozenset({"positive"}))
 
 
 def _perp_neg(guider, run: PipelineRun, sigma: float, present: Present) -> Call:
@@ -41,7 +46,10 @@ def _perp_neg(guider, run: PipelineRun, sigma: float, present: Present) -> Call:
         scale, neg_scale = 1.0, 0.0
     if "negative" not in present:
         neg_scale = 0.0
-    return Call({"cfg": scale, "neg_scale": neg_scale})
+    if neg_scale != 0:
+        return Call({"cfg": scale, "neg_scale": neg_scale})
+    skipped = {"negative"} if scale != 1 else {"negative", "empty_negative_prompt"}
+    return Call({"cfg": scale, "neg_scale": 0.0}, frozenset(skipped))
 
 
 def _dual_cfg(guider, run: PipelineRun, sigma: float, present: Present) -> Call:
@@ -57,7 +65,8 @@ def _dual_cfg(guider, run: PipelineRun, sigma: float, present: Present) -> Call:
         weights |= {"middle": cfg2 * (1 - cfg1), "positive": cfg1 * cfg2}
     else:
         weights |= {"middle": abs(1 - cfg1) + abs(1 - cfg2), "positive": cfg1}
-    return Call({"cfg1": cfg1, "cfg2": cfg2}, frozenset(role for role, weight in weights.items() if weight == 0))
+    without = frozenset(role for role, weight in weights.items() if weight == 0)
+    return Call({"cfg1": cfg1, "cfg2": cfg2}, without=without)
 
 
 def _same_output(args: dict) -> tuple[Tensor, Tensor]:
@@ -66,9 +75,14 @@ def _same_output(args: dict) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class GuiderKind:
-    """How one kind of guider is driven. note: what its user should know, by method name and guider."""
+    """How one kind of guider is driven.
+
+    roles: the order in which it hands its conditions to one batch of passes, where a left-out one may take the
+    positive's output. note: what its user should know.
+    """
 
     call: Callable[..., Call]
+    roles: tuple[str, ...] = ()
     predictions: Callable[[dict], tuple[Tensor, Tensor]] = _same_output
     note: Callable[[object, bool], str] = lambda guider, plain: ""
 
@@ -97,10 +111,10 @@ def _basic_note(guider, plain: bool) -> str:
 
 
 KINDS = {  # by the qualified name of predict_noise: ComfyUI loads its extra nodes under module names of their own
-    "CFGGuider.predict_noise": GuiderKind(_cfg, note=_basic_note),
+    "CFGGuider.predict_noise": GuiderKind(_cfg, ("positive", "negative"), note=_basic_note),
     "Guider_DualModel.predict_noise": GuiderKind(_cfg),
-    "Guider_DualCFG.predict_noise": GuiderKind(_dual_cfg, note=_dual_cfg_note),
-    "Guider_PerpNeg.predict_noise": GuiderKind(_perp_neg, _perp_neg_output),
+    "Guider_DualCFG.predict_noise": GuiderKind(_dual_cfg, ("negative", "middle", "positive"), note=_dual_cfg_note),
+    "Guider_PerpNeg.predict_noise": GuiderKind(_perp_neg, predictions=_perp_neg_output),
 }
 
 

@@ -1,5 +1,7 @@
 """Null-Condition Encoder: what "no condition" means to a model, as an explicit choice."""
 
+import os
+
 import folder_paths
 import torch
 from comfy_api.latest import io
@@ -62,6 +64,11 @@ class NullConditionEncoder(io.ComfyNode):
             outputs=[io.Conditioning.Output()],
             hidden=[io.Hidden.unique_id],
         )
+
+    @classmethod
+    def fingerprint_inputs(cls, kind, clip=None, like=None, model=None) -> str:
+        path = folder_paths.get_full_path(NULL_FOLDER, kind["file"]) if kind["kind"] == "learned" else None
+        return f"{kind}:{os.path.getmtime(path)}" if path else str(kind)
 
     @classmethod
     def execute(cls, kind: dict, clip=None, like=None, model=None) -> io.NodeOutput:

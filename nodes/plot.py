@@ -134,7 +134,7 @@ def trace_picture(events: Sequence[CfgEvent | TermEvent]) -> Tensor:
     ends = (f"sigma {_nice(calls[0].sigma)}", f"sigma {_nice(calls[-1].sigma)}") if calls else ("", "")
     cfg = Line([call.scale for call in calls], BLUE, "CFG")
     classifier = Line([term.scale if term else 0.0 for term in terms], AMBER, "classifier")
-    scales = Panel("scale", [cfg, classifier], low=min(0.0, *cfg.values, *classifier.values), x_labels=ends)
+    scales = Panel("scale", [cfg, classifier], low=min([0.0, *cfg.values, *classifier.values]), x_labels=ends)
     return picture(
         [
             scales,

@@ -16,6 +16,8 @@ from .widgets import widgets
 
 TITLE = "Scale Schedule"
 
+EVER = 30.0  # a log-SNR that stands for the beginning (-) or the end of any run
+
 WINDOWS = {  # axis: (start, end, least, most, step, tooltip of start, tooltip of end)
     "step": (
         0.0,
@@ -23,8 +25,8 @@ WINDOWS = {  # axis: (start, end, least, most, step, tooltip of start, tooltip o
         0.0,
         1.0,
         0.01,
-        "First step, as a fraction of all steps.",
-        "Last step, as a fraction of all steps.",
+        "First step, as a fraction of the steps of the sampler's run; for runs split over samplers use percent.",
+        "Last step, as a fraction of the steps of the sampler's run.",
     ),
     "percent": (0.0, 1.0, 0.0, 1.0, 0.01, "Start on ComfyUI's timestep percent.", "End on ComfyUI's timestep percent."),
     "sigma": (
@@ -33,17 +35,17 @@ WINDOWS = {  # axis: (start, end, least, most, step, tooltip of start, tooltip o
         0.0,
         10000.0,
         0.01,
-        "Noise level at which it begins (the higher one).",
-        "Noise level at which it ends (the lower one).",
+        "Noise level at which it begins (the higher one). SDXL: 5.42; flow models, whose sigma is 0 to 1: 0.84.",
+        "Noise level at which it ends (the lower one). SDXL: 0.28; flow models: 0.22.",
     ),
     "log_snr": (
-        -10.0,
-        10.0,
-        -30.0,
-        30.0,
+        -EVER,
+        EVER,
+        -EVER,
+        EVER,
         0.1,
-        "Log signal-to-noise ratio at which it begins.",
-        "Log signal-to-noise ratio at which it ends.",
+        "Log signal-to-noise ratio at which it begins; -30 is the beginning of the run.",
+        "Log signal-to-noise ratio at which it ends; 30 is the end of the run.",
     ),
 }
 
@@ -138,10 +140,13 @@ def _schedule(shape: dict, axis: dict, reverse: bool, preserve_mean: bool, curve
     else:
         cls = SHAPES[name]
         made = cls(**{key: shape[key] for key in params_of(cls)})
+    start, end = axis["start"], axis["end"]
+    if axis["axis"] == "log_snr":
+        start, end = start if start > -EVER else None, end if end < EVER else None
     return ScaleSchedule(
         shape=made,
-        start=axis["start"],
-        end=axis["end"],
+        start=start,
+        end=end,
         axis=axis["axis"],
         reverse=reverse,
         preserve_mean=preserve_mean,

@@ -391,3 +391,12 @@ def test_guided_denoisers_nest(mixture):
     noise, sigmas = mixture.noise(2, seed=1), gc.karras(0.05, 20, 8)
     # u + 2 (u + (1 + 2 s)(c - u) - u) = u + (2 + 4 s)(c - u), and 1 + 3 (1/3 + 4/3 s) = 2 + 4 s
     torch.testing.assert_close(gc.sample(outer, noise, sigmas), gc.sample(want, noise, sigmas))
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_seeded_noise_is_not_the_noise_a_run_begins_with(seed):
+    """A run of the same seed draws its first noise from a generator of that seed."""
+    x = torch.zeros(1, 4, 16, 16)
+    start = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed))
+    ours = seeded_noise(x, seed, 0)
+    assert abs(float(torch.corrcoef(torch.stack([start.flatten(), ours.flatten()]))[0, 1])) < 0.15

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from graph import Graph, cfg_combine, custom_sampler, fresh, ksampler, read, schedule
+from graph import Graph, cfg_combine, classifier_guidance, custom_sampler, fresh, ksampler, read, schedule
 
 SCALE = 5.5
 
@@ -71,7 +71,8 @@ def test_interval_runs_only_the_conditional_outside(server, guider, outside, ins
         expected = (inside if 3 <= i <= 6 else outside) * evaluations
         assert sum(at_level[t]) == expected, f"step {i}"
     texts = " ".join(t for texts in result.texts.values() for t in texts)
-    assert f"{reading.passes} passes run" in texts
+    total = inside * sum(1 if sampler == "euler" or i == 0 else 2 for i in range(steps))
+    assert f"{reading.passes} of {total} passes run" in texts
 
 
 def test_dual_model_does_not_run_the_weak_model_outside(server):
@@ -201,8 +202,90 @@ def test_node_says_what_it_cannot_do(server):
     assert any("its own two scales" in t for texts in dual.texts.values() for t in texts)
 
 
-def test_other_nodes_hooks_keep_working(server):
-    """A post-CFG patch of ComfyUI's own (RescaleCFG sits in the CFG slot) acts on our scale as on the sampler's."""
-    ours, *_ = run(server, lambda g, m: ksampler(g, cfg_combine(g, g.RescaleCFG(model=m, multiplier=0.7), SCALE), 1.0))
-    core, *_ = run(server, lambda g, m: ksampler(g, g.RescaleCFG(model=m, multiplier=0.7), SCALE))
+@pytest.mark.parametrize("scale", [5.5, 1.0, 0.0])
+def test_the_cfg_slot_of_another_node_keeps_working(server, scale):
+    """RescaleCFG acts on our scale as on the sampler's own."""
+    ours, *_ = run(server, lambda g, m: ksampler(g, cfg_combine(g, g.RescaleCFG(model=m, multiplier=0.7), scale), 7.0))
+    core, *_ = run(server, lambda g, m: ksampler(g, g.RescaleCFG(model=m, multiplier=0.7), scale))
+    np.testing.assert_allclose(ours.latent, core.latent, atol=1e-4 * np.abs(core.latent).max())
+
+
+@pytest.mark.parametrize("scale", [5.5, 0.0])
+def test_a_post_cfg_hook_of_another_node_keeps_working(server, scale):
+    """PAG adds its own term and runs its own passes, which CFG Combine's report does not claim."""
+
+    def pag(g, m):
+        return g.PerturbedAttentionGuidance(model=m, scale=3.0)
+
+    ours, result, _ = run(server, lambda g, m: ksampler(g, cfg_combine(g, pag(g, m), scale), 7.0))
+    core, *_ = run(server, lambda g, m: ksampler(g, pag(g, m), scale))
     assert np.array_equal(ours.latent, core.latent)
+    assert ours.passes == core.passes == 18
+    assert any("12 of 12 passes run" in text for texts in result.texts.values() for text in texts)
+
+
+def test_a_pre_cfg_hook_outside_the_window_sees_no_guidance(server):
+    """APG reads the unconditional; where it is left out it must see no difference, not a prediction of zeros."""
+
+    def build(g, model):
+        apg = g.APG(model=model, eta=1.0, norm_threshold=0.0, momentum=0.0)
+        window = schedule(g, "interval", "step", start=1.0, end=1.0)
+        return ksampler(g, cfg_combine(g, apg, 1.001, schedule=window), 7.0)
+
+    hooked, *_ = run(server, build)
+    plain, *_ = run(server, lambda g, m: ksampler(g, m, 1.0))
+    assert hooked.passes == plain.passes + 1
+    assert np.abs(hooked.latent).max() < 1.5 * np.abs(plain.latent).max()
+
+
+def test_a_sampler_that_reads_an_absent_negative_sees_no_guidance(server):
+    """CFG++ steps along the unconditional; from where the negative ends it is the conditional."""
+
+    def ends_early(g, model):
+        gone = g.ConditioningSetTimestepRange(conditioning=g.ProbeCondition(seed=2), start=0.0, end=0.5)
+        return ksampler(g, cfg_combine(g, model, 1.5), sampler="euler_cfg_pp", negative=gone)
+
+    def never_there(g, model):
+        return ksampler(g, cfg_combine(g, model, 1.5), sampler="euler_cfg_pp")
+
+    early, *_ = run(server, ends_early)
+    whole, *_ = run(server, never_there)
+    assert early.latent.std() < 1.2 * whole.latent.std()
+
+
+def test_adding_a_classifier_does_not_change_whose_cfg_wins(server):
+    """Of CFG Combine and ComfyUI's CFG Override the one nearest the sampler wins, a classifier behind them or not."""
+
+    def build(classifier):
+        def latent(g, model):
+            model = g.CFGOverride(model=cfg_combine(g, model, 6.0), cfg=1.0, start_percent=0.0, end_percent=1.0)
+            if classifier:
+                made = g.ProbeClassifier(channels=4, latent_space="", nan_below_log_snr=-1000.0, nonce=fresh())
+                model = classifier_guidance(g, model, made, "cat", 0.0)
+            return ksampler(g, model, 4.0)
+
+        return latent
+
+    without, *_ = run(server, build(False))
+    behind, *_ = run(server, build(True))
+    assert np.array_equal(without.latent, behind.latent)
+    assert without.passes == behind.passes == 6
+
+
+def test_dual_model_loads_its_second_model_for_a_window_between_steps(server):
+    """dpm_2 evaluates between two steps; a window that lies there alone still needs the second model."""
+    g = Graph()
+    model, second = (g.ProbeModel(kind="eps", seed=seed, nonce=fresh()) for seed in (0, 3))
+    window = schedule(g, "interval", "step", start=0.25, end=0.35)
+    latent = custom_sampler(g, cfg_combine(g, model, 5.5, schedule=window), "dual_model", 1.0, 6, "dpm_2", second)
+    node = g.ProbeRead(latent=latent, model=model, second_model=second, nonce=fresh())
+    assert len(read(server.run(g.prompt), node).second_calls) == 1
+
+
+def test_log_snr_window_covers_the_first_step_of_a_flow_run(server):
+    """A flow run begins at log-SNR minus infinity, which the open window holds."""
+
+    def build(g, model):
+        return ksampler(g, cfg_combine(g, model, 4.0, schedule=schedule(g, axis="log_snr", start=-30.0, end=30.0)))
+
+    assert run(server, build, "flow")[0].passes == 12

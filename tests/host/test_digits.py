@@ -1,12 +1,15 @@
 """The bundled digits in a real ComfyUI: conditions, sampling, decoding, and the numbers of the library's own run."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
-from graph import Graph, fresh, read, schedule
+from graph import Graph, fresh, ksampler, read, schedule
 
 import guidance_core as gc
 from guidance_core import demo
+from guidance_core.null import NullCondition
 
 
 def sampler(g, digits, target, scale, batch=10, cfg=1.0, positive=None, **changes):
@@ -100,8 +103,6 @@ def test_null_conditions_of_every_kind(server):
     """Zeros keep the shape, a learned file gives its tensor, none is left out, the class null label is the last one."""
     folder = server.base / "models" / "null_conditions"
     folder.mkdir(parents=True, exist_ok=True)
-    from guidance_core.null import NullCondition
-
     NullCondition(torch.full((1, 7, 16), 0.5)).save(folder / "half.safetensors")
     g = Graph()
     model = g.ProbeModel(kind="eps", seed=0, nonce=fresh())
@@ -130,6 +131,31 @@ def test_null_conditions_of_every_kind(server):
     assert np.array_equal(got["zeros"], got["zero out"])
     assert not np.array_equal(got["zeros"], got["learned"])
     assert np.array_equal(got["none"], got["class null label"])
+
+
+def test_a_replaced_null_condition_is_read_anew(server):
+    folder = server.base / "models" / "null_conditions"
+    folder.mkdir(parents=True, exist_ok=True)
+    g = Graph()
+    model = g.ProbeModel(kind="eps", seed=0, nonce=fresh())
+    learned = g.GuidanceKitNullConditionEncoder(kind={"kind": "learned", "file": "changing.safetensors"})
+    latent = ksampler(g, model, positive=learned)
+    node = g.ProbeRead(latent=latent, nonce=fresh())
+    found = []
+    for value, age in ((0.5, 100), (-0.5, 0)):
+        NullCondition(torch.full((1, 7, 16), value)).save(folder / "changing.safetensors")
+        stat = (folder / "changing.safetensors").stat()
+        os.utime(folder / "changing.safetensors", (stat.st_atime, stat.st_mtime - age))
+        found.append(read(server.run(g.prompt), node).latent)
+    assert not np.array_equal(*found)
+
+
+def test_no_steps_leave_the_latent_as_it_is(server):
+    """At denoise 0 the sampler returns its latent, and the trace is empty."""
+    g = Graph()
+    latent = sampler(g, g.GuidanceKitLoadDigitsDemo(), "four", 2.0, batch=2, denoise=0.0)
+    node = g.ProbeRead(latent=latent, nonce=fresh())
+    assert np.abs(read(server.run(g.prompt), node).latent).max() == 0
 
 
 def test_schedule_node_draws_its_curve(server):

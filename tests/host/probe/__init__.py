@@ -227,7 +227,7 @@ class ProbeRead(io.ComfyNode):
             "calls": _take(model.model.diffusion_model) if model else [],
             "second_calls": _take(second_model.model.diffusion_model) if second_model else [],
             "classifier_calls": _take(classifier.classifier.network) if classifier else [],
-            "loaded": [type(m.model.model).__name__ for m in comfy.model_management.current_loaded_models],
+            "loaded": [type(m.model.model).__name__ for m in comfy.model_management.current_loaded_models if m.model],
         }
         return io.NodeOutput(ui={"text": [json.dumps(report)]})
 
