@@ -131,13 +131,13 @@ def classifier_guidance(canvas: Canvas) -> None:
         **{"kind": "class null label"},
     )
     latent = canvas.node("EmptyLatentImage", (0, 640), (330, 106), width=128, height=128, batch_size=10)
-    canvas.group("Model, condition, size", (-20, 250), (370, 520))
+    canvas.group("Model, condition, size", (-20, 240), (370, 540))
     samplers = []
     for i, scale in enumerate((0.0, 1.0, 2.0, 4.0)):
         samplers.append(
             canvas.node(
                 "GuidanceKitClassifierGuidanceSampler",
-                (410 + 380 * i, 40),
+                (410 + 380 * i, 50),
                 (350, 760),
                 title=f"Classifier scale {scale:g}",
                 inputs={
@@ -156,9 +156,9 @@ def classifier_guidance(canvas: Canvas) -> None:
                 scheduler="simple",
             )
         )
-    canvas.group("The same noise at four scales", (390, -10), (1530, 830), "#8a6d3b")
-    _sheet(canvas, digits, samplers, (1960, 40), "guidance-kit/classifier-guidance")
-    canvas.group("One row a scale", (1940, -10), (850, 830), "#3f7a56")
+    canvas.group("The same noise at four scales", (390, -20), (1530, 850), "#8a6d3b")
+    _sheet(canvas, digits, samplers, (1960, 50), "guidance-kit/classifier-guidance")
+    canvas.group("One row a scale", (1940, -20), (850, 850), "#3f7a56")
 
 
 def cfg_interval(canvas: Canvas) -> None:
@@ -184,11 +184,11 @@ def cfg_interval(canvas: Canvas) -> None:
         **{"kind": "class null label"},
     )
     latent = canvas.node("EmptyLatentImage", (0, 800), (330, 106), width=128, height=128, batch_size=10)
-    canvas.group("Model, conditions, size", (-20, 270), (370, 660))
+    canvas.group("Model, conditions, size", (-20, 260), (370, 690))
     schedule = canvas.node(
         "GuidanceKitScaleSchedule",
-        (410, 650),
-        (350, 340),
+        (410, 710),
+        (350, 450),
         **{"shape": "interval", "axis": "sigma", "axis.start": 3.0, "axis.end": 0.4},
     )
     branches = [
@@ -200,7 +200,7 @@ def cfg_interval(canvas: Canvas) -> None:
     for i, (title, scale, extra) in enumerate(branches):
         combine = canvas.node(
             "GuidanceKitCFGCombine",
-            (410, 40 + 200 * i),
+            (410, 50 + 200 * i),
             (350, 150),
             title=title,
             inputs={"model": (digits, 0), **extra},
@@ -208,7 +208,7 @@ def cfg_interval(canvas: Canvas) -> None:
         )
         sampler = canvas.node(
             "KSampler",
-            (820, 40 + 330 * i),
+            (820, 50 + 330 * i),
             (320, 280),
             inputs={
                 "model": (combine, 0),
@@ -223,9 +223,9 @@ def cfg_interval(canvas: Canvas) -> None:
             scheduler="simple",
         )
         samplers.append(sampler)
-    canvas.group("One CFG each", (390, -10), (770, 1020), "#8a6d3b")
-    _sheet(canvas, digits, samplers, (1200, 40), "guidance-kit/cfg-interval")
-    canvas.group("One row each", (1180, -10), (850, 1020), "#3f7a56")
+    canvas.group("One CFG each", (390, -20), (770, 1200), "#8a6d3b")
+    _sheet(canvas, digits, samplers, (1200, 50), "guidance-kit/cfg-interval")
+    canvas.group("One row each", (1180, -20), (850, 1200), "#3f7a56")
 
 
 def _sheet(canvas: Canvas, digits: dict, samplers: list[dict], at: tuple[int, int], prefix: str) -> None:

@@ -144,9 +144,9 @@ class TermRun:
     def report(self) -> list[str]:
         """What the term did, in a few lines for the node."""
         if self.log_prob is None:
-            return ["classifier not run: its strength was 0 at every step"]
+            return ["Classifier not run: its strength was 0 at every step."]
         last = float(self.log_prob.mean())
-        return [f"{self.gradients} gradients, log p(target) {last:.3g} at the last", *filter(None, [self.part.note])]
+        return [f"{self.gradients} gradients, log p(target) {last:.3g} at the last.", *filter(None, [self.part.note])]
 
 
 @dataclass
@@ -305,7 +305,7 @@ def _speak(run: HostRun, guider) -> None:
 
 def _cfg_report(run: HostRun, guider) -> list[str]:
     """What CFG did in a run, in a few lines for the node."""
-    lines = [f"CFG: {run.passes} of {run.expected} passes run"]
+    lines = [f"CFG: {run.passes} of {run.expected} passes run."]
     if note := kind_of(guider).note(guider, run.pipeline.plain):
         lines.append(note)
     if run.forced:
