@@ -90,7 +90,8 @@ def _check_labels(labels: Sequence[int], logits: Tensor) -> None:
 def parse_target(text: str, labels: Sequence[str]) -> Target:
     """A target from text: labels by comma, `-label` for away from it, `(label:1.5)` for a weight, `|` between samples.
 
-    "seven, -three" steers every sample to seven and away from three; "seven | three" alternates over the batch.
+    "seven, -three" steers every sample to seven and away from three; "seven | three" alternates over the batch. A label
+    that is itself a list by comma, as ImageNet's are, is found by any of its names that no other label has.
     Raises GuidanceError for an unknown label (naming near ones), a bad weight, or an empty target.
     """
     rows = []
@@ -117,7 +118,9 @@ def _find(name: str, labels: Sequence[str]) -> int | None:
         known = [fold(label) for label in labels]
         if fold(name) in known:
             return known.index(fold(name))
-    return None
+    wanted = name.strip().lower()
+    synonyms = [i for i, label in enumerate(labels) if wanted in map(str.strip, label.lower().split(","))]
+    return synonyms[0] if wanted and len(synonyms) == 1 else None
 
 
 def _part(entry: str, labels: Sequence[str]) -> Part:

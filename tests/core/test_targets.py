@@ -165,3 +165,17 @@ def test_labels_of_another_batch_are_refused(randn):
 def test_what_is_no_target_is_refused(wrong):
     with pytest.raises(gc.GuidanceError, match=r"target must be int labels \[B\] or a Target from parse_target"):
         as_target(wrong)
+
+
+def test_a_label_that_lists_synonyms_is_found_by_each_that_is_its_own():
+    """ImageNet's labels are lists of names; a name that two labels share finds neither."""
+    labels = ["great white shark, white shark", "tiger shark", "crane, wader", "crane, hoist", "cat"]
+    target = gc.parse_target("(white shark:2), -Tiger Shark, wader", labels)
+    assert [(part.label, part.weight, part.negative) for part in target.rows[0]] == [
+        (0, 2.0, False),
+        (1, 1.0, True),
+        (2, 1.0, False),
+    ]
+    for text in ("crane", "shark"):
+        with pytest.raises(gc.GuidanceError, match=f"There is no label '{text}'"):
+            gc.parse_target(text, labels)
