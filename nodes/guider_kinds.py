@@ -42,6 +42,8 @@ def _cfg(guider, run: PipelineRun, sigma: float, present: Present) -> Call:
 def _perp_neg(guider, run: PipelineRun, sigma: float, present: Present) -> Call:
     """empty + scale * (positive - neg_scale * perpendicular part of negative); both strengths follow the schedule."""
     scale, neg_scale = run.scale_at(sigma), guider.neg_scale * run.strength_at(sigma)
+    if "positive" not in present:
+        scale, neg_scale = 0.0, 0.0
     if "empty_negative_prompt" not in present:
         scale, neg_scale = 1.0, 0.0
     if "negative" not in present:
@@ -60,6 +62,8 @@ def _dual_cfg(guider, run: PipelineRun, sigma: float, present: Present) -> Call:
         cfg2 = 1.0
     if "middle" not in present:
         cfg1 = 1.0 if guider.nested else cfg2
+    if "positive" not in present:
+        cfg1 = 0.0
     weights = {"negative": 1 - cfg2}
     if guider.nested:
         weights |= {"middle": cfg2 * (1 - cfg1), "positive": cfg1 * cfg2}

@@ -136,10 +136,10 @@ GUIDERS = ("cfg", "basic", "perp_neg", "dual_model", "dual_regular", "dual_neste
 
 
 def custom_sampler(
-    g: Graph, model, guider: str, cfg: float, steps=6, sampler="euler", second=None, negative=None
+    g: Graph, model, guider: str, cfg: float, steps=6, sampler="euler", second=None, negative=None, positive=None
 ) -> Output:
     """SamplerCustomAdvanced under one of ComfyUI's guiders, on the probe's conditions."""
-    positive = g.ProbeCondition(seed=1)
+    positive = positive or g.ProbeCondition(seed=1)
     negative = negative or g.ProbeCondition(seed=2)
     third = g.ProbeCondition(seed=3)
     if guider == "cfg":

@@ -135,6 +135,25 @@ def test_negative_that_ends_early_is_absent_from_then_on(server, guider):
     assert not np.array_equal(absent.latent, burnt.latent)
 
 
+@pytest.mark.parametrize("guider", ["cfg", "perp_neg", "dual_model", "dual_regular", "dual_nested"])
+def test_positive_that_ends_early_leaves_the_others(server, guider):
+    """What is left guides on; nothing is multiplied against a prediction of zeros."""
+
+    def build(ends: bool):
+        def latent(g, model):
+            positive = g.ProbeCondition(seed=1)
+            if ends:
+                positive = g.ConditioningSetTimestepRange(conditioning=positive, start=0.0, end=0.5)
+            return custom_sampler(g, cfg_combine(g, model, SCALE), guider, SCALE, second=model, positive=positive)
+
+        return latent
+
+    early, *_ = run(server, build(True))
+    whole, *_ = run(server, build(False))
+    assert not np.array_equal(early.latent, whole.latent)
+    assert early.latent.std() < 1.2 * whole.latent.std()
+
+
 def test_two_runs_are_bit_equal(server):
     def build(g, model):
         cosine = schedule(g, "cosine", "step", low=0.2)
