@@ -154,6 +154,17 @@ def test_positive_that_ends_early_leaves_the_others(server, guider):
     assert early.latent.std() < 1.2 * whole.latent.std()
 
 
+@pytest.mark.parametrize("guider", ["dual_regular", "dual_nested"])
+def test_dual_cfg_without_its_first_condition_is_cfg_on_the_second(server, guider):
+    def absent(g, model):
+        gone = g.ConditioningSetTimestepRange(conditioning=g.ProbeCondition(seed=1), start=0.0, end=0.0)
+        return custom_sampler(g, cfg_combine(g, model, 1.0), guider, SCALE, positive=gone)
+
+    dual, *_ = run(server, absent)
+    plain, *_ = run(server, lambda g, m: ksampler(g, m, SCALE - 1.5, positive=g.ProbeCondition(seed=3)))
+    np.testing.assert_allclose(dual.latent, plain.latent, atol=2e-4 * np.abs(plain.latent).max())
+
+
 def test_two_runs_are_bit_equal(server):
     def build(g, model):
         cosine = schedule(g, "cosine", "step", low=0.2)
