@@ -68,6 +68,9 @@ def _draw(draw: ImageDraw.ImageDraw, panel: Panel, left: int, top: int, width: i
         x_name -= draw.textlength(line.name, font=font)
         draw.text((x_name, top + 5 * unit), line.name, fill=line.colour, font=font)
         x_name -= 12 * unit
+    if not any(value is not None for line in panel.lines for value in line.values):
+        draw.text(((x0 + x1) / 2, (y0 + y1) / 2), "not run", fill=TEXT, font=font, anchor="mm")
+        return
     for share in (0.0, 0.5, 1.0):
         y = y1 + (y0 - y1) * share
         draw.line([(x0, y), (x1, y)], fill=GRID, width=unit)
