@@ -13,8 +13,7 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 
-from ..guidance_core.cfg import PipelineRun
-from ..guidance_core.cfg.base import Pipeline
+from ..guidance_core.cfg import Pipeline, PipelineRun
 from ..guidance_core.classifier.term import ClassifierTerm, TermEvent
 from ..guidance_core.errors import GuidanceError
 from ..guidance_core.paths import FLOW, VE, Path
@@ -188,17 +187,17 @@ def _outer_sample(executor, noise, latent_image, sampler, sigmas, *args, **kwarg
     seed = kwargs.get("seed", args[3] if len(args) > 3 else None)
     run = _open(plan, guider, sigmas, seed)
     guider.model_options[RUN] = run
-    with _overridden(guider, {"cfg": _loading_scale(run, guider, sigmas)} if run.pipeline else {}):
+    with _overridden(guider, {"cfg": _loading_scale(run.pipeline, sigmas)} if run.pipeline else {}):
         result = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
     _speak(run, guider)
     return result
 
 
-def _loading_scale(run: HostRun, guider, sigmas: torch.Tensor) -> float:
+def _loading_scale(pipeline: PipelineRun, sigmas: torch.Tensor) -> float:
     """A cfg that tells a guider before the run whether its unconditional model will be needed at all."""
     steps = sigmas.tolist()
     between = [a + (b - a) * k / 8 for a, b in zip(steps, steps[1:], strict=False) for k in range(8)]
-    return next((scale for scale in map(run.pipeline.scale_at, between) if scale != 1), 1.0)
+    return next((scale for scale in map(pipeline.scale_at, between) if scale != 1), 1.0)
 
 
 def _predict_noise(executor, x, timestep, model_options=None, seed=None):

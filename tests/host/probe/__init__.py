@@ -2,6 +2,7 @@
 
 import base64
 import json
+import sys
 
 import comfy.latent_formats
 import comfy.model_base
@@ -167,10 +168,10 @@ class ProbeClassifier(io.ComfyNode):
 
     @classmethod
     def execute(cls, channels, latent_space, nan_below_log_snr, nonce):
-        pack = kit()
+        network_module = kit("guidance_core.classifier.network")
         torch.manual_seed(1)
-        parameters = {"channels": channels, "classes": 3, **pack.network.SIZES["small"]}
-        network = pack.network.LatentEncoder(**parameters).eval().requires_grad_(False)
+        parameters = {"channels": channels, "classes": 3, **network_module.SIZES["small"]}
+        network = network_module.LatentEncoder(**parameters).eval().requires_grad_(False)
         forward = network.forward
         network.calls = []
 
@@ -180,25 +181,15 @@ class ProbeClassifier(io.ComfyNode):
             return logits * torch.where(log_snr < nan_below_log_snr, torch.nan, 1.0)[:, None]
 
         network.forward = counting
-        classifier = pack.noisy.NoisyClassifier(network, ["cat", "dog", "bird"], latent_space, parameters=parameters)
-        return io.NodeOutput(pack.load_classifier.host_classifier(classifier))
+        classifier = kit("guidance_core.classifier.noisy").NoisyClassifier(
+            network, ["cat", "dog", "bird"], latent_space, parameters=parameters
+        )
+        return io.NodeOutput(kit("nodes.load_classifier").host_classifier(classifier))
 
 
-def kit():
-    """The modules of the pack under test, as ComfyUI loaded them."""
-    import sys
-    import types
-
-    found = {}
-    for name, module in list(sys.modules.items()):
-        if "GuidanceKit" in name:
-            found[name.rsplit(".", 1)[-1]] = module
-    classifier = {
-        name.rsplit(".", 1)[-1]: m
-        for name, m in list(sys.modules.items())
-        if "GuidanceKit.guidance_core.classifier." in name
-    }
-    return types.SimpleNamespace(**{**found, **classifier})
+def kit(module: str):
+    """A module of the pack under test, as ComfyUI loaded it."""
+    return next(found for name, found in sys.modules.items() if name.endswith(f"ComfyUI-GuidanceKit.{module}"))
 
 
 class ProbeRead(io.ComfyNode):
