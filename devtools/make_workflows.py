@@ -130,8 +130,8 @@ def classifier_guidance(canvas: Canvas) -> None:
         inputs={"model": (digits, 0)},
         **{"kind": "class null label"},
     )
-    latent = canvas.node("EmptyLatentImage", (0, 640), (330, 106), width=128, height=128, batch_size=10)
-    canvas.group("Model, condition, size", (-20, 240), (370, 540))
+    latent = canvas.node("EmptyLatentImage", (0, 700), (330, 106), width=128, height=128, batch_size=10)
+    canvas.group("Model, condition, size", (-20, 240), (370, 600))
     samplers = []
     for i, scale in enumerate((0.0, 1.0, 2.0, 4.0)):
         samplers.append(
@@ -183,8 +183,8 @@ def cfg_interval(canvas: Canvas) -> None:
         inputs={"model": (digits, 0)},
         **{"kind": "class null label"},
     )
-    latent = canvas.node("EmptyLatentImage", (0, 800), (330, 106), width=128, height=128, batch_size=10)
-    canvas.group("Model, conditions, size", (-20, 260), (370, 690))
+    latent = canvas.node("EmptyLatentImage", (0, 860), (330, 106), width=128, height=128, batch_size=10)
+    canvas.group("Model, conditions, size", (-20, 260), (370, 750))
     schedule = canvas.node(
         "GuidanceKitScaleSchedule",
         (410, 710),
