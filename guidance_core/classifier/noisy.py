@@ -17,6 +17,8 @@ from .network import LatentEncoder
 FORMAT = "guidance-kit.noisy-classifier"
 VERSION = 1
 ARCHITECTURES: dict[str, type[nn.Module]] = {"latent_encoder": LatentEncoder}
+HEADS = ("single", "multi", "regression")
+"""What logits mean: softmax over labels that exclude each other, a sigmoid for each label, or scores as they are."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +28,8 @@ class NoisyClassifier:
     network: (x [B, C, ...] of unit variance, log_snr [B]) -> logits [B, K]. labels: K names. latent_space: the name of
     the latents it was trained on ("" when unknown). log_snr_range: the noise levels it was trained on; beyond them it
     is asked at the nearest end. parameters: the keyword arguments that rebuild the network; a network of another
-    architecture works without them, but cannot be saved. info: free text for the file.
+    architecture works without them, but cannot be saved. info: free text for the file. head: what the logits mean, one
+    of HEADS.
     """
 
     network: nn.Module
@@ -36,6 +39,11 @@ class NoisyClassifier:
     architecture: str = "latent_encoder"
     parameters: dict = field(default_factory=dict)
     info: dict[str, str] = field(default_factory=dict)
+    head: str = "single"
+
+    def __post_init__(self) -> None:
+        if self.head not in HEADS:
+            raise GuidanceError(f"There is no classifier head '{self.head}'; choose one of {', '.join(HEADS)}.")
 
     @property
     def channels(self) -> int | None:
@@ -69,6 +77,7 @@ class NoisyClassifier:
             "latent_space": self.latent_space,
             "log_snr_range": json.dumps(list(self.log_snr_range)),
             "info": json.dumps(self.info),
+            "head": self.head,
         }
         write_tensors(file, self.network.state_dict(), metadata)
 
@@ -101,7 +110,8 @@ class NoisyClassifier:
             ) from error
         network.eval().requires_grad_(False)
         space = metadata.get("latent_space", "")
-        return cls(network, labels, space, (low, high), architecture, parameters, info)
+        head = metadata.get("head", "single")
+        return cls(network, labels, space, (low, high), architecture, parameters, info, head)
 
 
 def _space(latent_space: str) -> str:

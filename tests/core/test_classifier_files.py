@@ -1,5 +1,6 @@
 """Classifier files: what is saved comes back bit for bit, and every bad file is refused in a sentence."""
 
+import dataclasses
 import json
 import pickle
 
@@ -50,7 +51,7 @@ def rewritten(file, tensors=None, drop=(), **metadata):
 
 def test_a_round_trip_is_bit_equal(classifier, file, randn):
     loaded = gc.NoisyClassifier.load(file)
-    for word in ("labels", "latent_space", "log_snr_range", "architecture", "parameters", "info", "channels"):
+    for word in ("labels", "latent_space", "log_snr_range", "architecture", "parameters", "info", "channels", "head"):
         assert getattr(loaded, word) == getattr(classifier, word), word
     before, after = classifier.network.state_dict(), loaded.network.state_dict()
     assert before.keys() == after.keys()
@@ -60,6 +61,22 @@ def test_a_round_trip_is_bit_equal(classifier, file, randn):
     assert torch.equal(loaded(x[:, :, None], 0.4, gc.FLOW), classifier(x[:, :, None], 0.4, gc.FLOW))
     assert not loaded.network.training
     assert not any(parameter.requires_grad for parameter in loaded.network.parameters())
+
+
+@pytest.mark.parametrize("head", ["single", "multi", "regression"])
+def test_a_head_is_kept(head, classifier, tmp_path):
+    dataclasses.replace(classifier, head=head).save(tmp_path / "head.safetensors")
+    assert gc.NoisyClassifier.load(tmp_path / "head.safetensors").head == head
+
+
+def test_a_file_without_a_head_is_single(file):
+    assert gc.NoisyClassifier.load(rewritten(file, drop=["head"])).head == "single"
+
+
+def test_an_unknown_head(classifier, file):
+    with pytest.raises(gc.GuidanceError, match="no classifier head 'many'; choose one of single, multi, regression"):
+        dataclasses.replace(classifier, head="many")
+    refused(rewritten(file, head="many"), "no classifier head 'many'")
 
 
 def test_paths_may_be_text(classifier, tmp_path):
