@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ..errors import GuidanceError
 from ..paths import VE, Path
 from ..tensors import expand, per_sample
+from .heads import HEADS
 from .noisy import NoisyClassifier
 from .targets import Target, as_target
 
@@ -41,9 +42,12 @@ def target_gradient(
 ) -> TargetGradient:
     """One forward and backward pass of the classifier at x. Works under no_grad and inference_mode; x is not touched.
 
+    Logits mean what a NoisyClassifier's head says; those of a plain callable are of labels that exclude each other.
     Raises GuidanceError when the logits do not depend on x.
     """
-    network = classifier.network if isinstance(classifier, NoisyClassifier) else classifier
+    network, head = classifier, "single"
+    if isinstance(classifier, NoisyClassifier):
+        network, head = classifier.network, classifier.head
     with torch.inference_mode(False), torch.enable_grad():
         if isinstance(network, nn.Module):
             leave_inference_mode(network)
@@ -54,13 +58,11 @@ def target_gradient(
                 "The classifier's logits do not depend on x: it must not detach them or run under no_grad."
             )
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        log_prob = target.log_prob(logits)
+        log_prob = target.log_prob(logits, head)
         # the sum over the batch, never the mean: a mean would divide each sample's gradient by the batch size
         (grad,) = torch.autograd.grad(log_prob.sum(), leaf)
-        log_p = logits.detach().log_softmax(1)
-        entropy = -(log_p.exp() * log_p).sum(1)
-    max_entropy = float(torch.tensor(float(logits.shape[1])).log())
-    return TargetGradient(grad, log_prob.detach(), entropy, max_entropy)
+        entropy = HEADS[head].entropy(logits.detach())
+    return TargetGradient(grad, log_prob.detach(), entropy, HEADS[head].max_entropy(logits.shape[1]))
 
 
 def log_prob_grad(

@@ -7,14 +7,17 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid, one_hot
 
 from ..errors import GuidanceError
+from .heads import HEADS
 
 
 @dataclass(frozen=True)
 class Part:
-    """One label of a target: add weight * log p(label), or weight * log(1 - p(label)) when negative."""
+    """One label of a target: add weight * log p(label), or weight * log(1 - p(label)) when negative.
+
+    Of a score: add weight * score, or -weight * score.
+    """
 
     label: int
     weight: float = 1.0
@@ -27,8 +30,12 @@ class Target:
 
     rows: tuple[tuple[Part, ...], ...]
 
-    def log_prob(self, logits: Tensor) -> Tensor:
-        """Weighted log-probability of the target under softmax, [B], from logits [B, K]; differentiable, at most 0."""
+    def log_prob(self, logits: Tensor, head: str = "single") -> Tensor:
+        """Weighted sum of the log-probabilities of the target's parts, [B], from logits [B, K]; differentiable.
+
+        head: what the logits mean (heads.HEADS). A label's log p is at most 0; a score ("regression") stands for
+        itself, raised by `aesthetic` and lowered by `-aesthetic`: p(x) is tilted by exp(weight * score).
+        """
         rows = [self.rows[i % len(self.rows)] for i in range(logits.shape[0])]
         parts = [(i, part) for i, row in enumerate(rows) for part in row]
         _check_labels([part.label for _, part in parts], logits)
@@ -36,8 +43,7 @@ class Target:
         labels = torch.tensor([part.label for _, part in parts], device=logits.device)
         weights = torch.tensor([part.weight for _, part in parts], device=logits.device, dtype=logits.dtype)
         negative = torch.tensor([part.negative for _, part in parts], device=logits.device)
-        log_odds = _log_odds(logits[samples], labels)
-        log_probs = logsigmoid(torch.where(negative, -log_odds, log_odds))
+        log_probs = HEADS[head].log_prob(logits[samples], labels, negative)
         return torch.zeros_like(logits[:, 0]).index_add(0, samples, weights * log_probs)
 
 
@@ -47,15 +53,15 @@ class LabelTarget:
 
     labels: Tensor
 
-    def log_prob(self, logits: Tensor) -> Tensor:
-        """log p(label | x), [B]."""
+    def log_prob(self, logits: Tensor, head: str = "single") -> Tensor:
+        """log p(label | x), or the label's score, [B]."""
         if len(self.labels) != len(logits):
             raise GuidanceError(
                 f"There are {len(self.labels)} target labels for a batch of {len(logits)}; give one each."
             )
         labels = self.labels.clone().to(logits.device, torch.long)  # a copy, since autograd refuses inference tensors
         _check_labels(labels.tolist(), logits)
-        return logsigmoid(_log_odds(logits, labels))
+        return HEADS[head].log_prob(logits, labels, torch.zeros_like(labels, dtype=torch.bool))
 
 
 def as_target(target: "Target | LabelTarget | Tensor") -> "Target | LabelTarget":
@@ -67,17 +73,6 @@ def as_target(target: "Target | LabelTarget | Tensor") -> "Target | LabelTarget"
     raise GuidanceError(f"A target must be int labels [B] or a Target from parse_target(text, labels), got {target!r}.")
 
 
-def _log_odds(logits: Tensor, labels: Tensor) -> Tensor:
-    """log(p / (1 - p)) of one label a sample, [B].
-
-    log p = logsigmoid(log_odds) and log(1 - p) = logsigmoid(-log_odds) keep an exact gradient however sure the
-    classifier is, where that of a log-softmax rounds to 0 (float32: from a margin of 17 on).
-    """
-    is_label = one_hot(labels, logits.shape[1]).bool()
-    others = logits.masked_fill(is_label, torch.finfo(logits.dtype).min / 4).logsumexp(1)
-    return logits.gather(1, labels[:, None])[:, 0] - others
-
-
 def _check_labels(labels: Sequence[int], logits: Tensor) -> None:
     classes = logits.shape[1]
     for label in labels:
@@ -87,16 +82,17 @@ def _check_labels(labels: Sequence[int], logits: Tensor) -> None:
             )
 
 
-def parse_target(text: str, labels: Sequence[str]) -> Target:
+def parse_target(text: str, labels: Sequence[str], head: str = "single") -> Target:
     """A target from text: labels by comma, `-label` for away from it, `(label:1.5)` for a weight, `|` between samples.
 
     "seven, -three" steers every sample to seven and away from three; "seven | three" alternates over the batch. A label
     that is itself a list by comma, as ImageNet's are, is found by any of its names that no other label has.
+    head: the classifier's; away from the only label has a meaning unless labels exclude each other ("single").
     Raises GuidanceError for an unknown label (naming near ones), a bad weight, or an empty target.
     """
     rows = []
     for row in re.split(r"[|\n]", text.strip()):
-        parts = [_part(entry.strip(), labels) for entry in row.split(",") if entry.strip()]
+        parts = [_part(entry.strip(), labels, head) for entry in row.split(",") if entry.strip()]
         if not parts:
             raise GuidanceError(f"The target '{text}' has an empty part; write at least one label, e.g. '{labels[0]}'.")
         rows.append(tuple(parts))
@@ -123,7 +119,7 @@ def _find(name: str, labels: Sequence[str]) -> int | None:
     return synonyms[0] if wanted and len(synonyms) == 1 else None
 
 
-def _part(entry: str, labels: Sequence[str]) -> Part:
+def _part(entry: str, labels: Sequence[str], head: str) -> Part:
     """One label with its marks, taken off from the outside in; a label that looks like a mark, such as "-1", wins."""
     name, negative, weight = entry, False, 1.0
 
@@ -140,7 +136,7 @@ def _part(entry: str, labels: Sequence[str]) -> Part:
         if starts("-"):
             name, negative = name[1:].strip(), not negative
     label = label_index(name, labels)
-    if negative and len(labels) < 2:
+    if negative and head == "single" and len(labels) < 2:
         raise GuidanceError(f"'-{name}' has no meaning: this classifier has one label only.")
     return Part(label, weight, negative)
 

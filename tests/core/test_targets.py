@@ -83,6 +83,13 @@ def test_away_from_the_only_label_is_refused():
         gc.parse_target("-only", ["only"])
 
 
+@pytest.mark.parametrize("head", ["multi", "regression"])
+def test_away_from_the_only_label_has_a_meaning_where_labels_do_not_exclude_each_other(head, randn):
+    logits = randn(3, 1)
+    away, toward = (gc.parse_target(text, ["only"], head).log_prob(logits, head) for text in ("-only", "only"))
+    torch.testing.assert_close(away, toward - logits[:, 0] if head == "multi" else -toward)
+
+
 @given(text=st.text(max_size=60) | st.text("seven,three|-():. 0123456789\n", max_size=60))
 @example(text="(" + " " * 3000 + "x")
 @example(text="(((((seven:1)))))")
