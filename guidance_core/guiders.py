@@ -12,7 +12,7 @@ from .denoisers import Denoiser
 from .errors import GuidanceError
 from .params import make
 from .paths import VE, Path
-from .run import Run, level_of
+from .run import Run
 from .scale import ScaleSchedule, effective_scale
 from .spaces import Space
 from .tensors import per_sample
@@ -55,18 +55,19 @@ class CfgGuided(Guided):
 
     def start(self, run):
         run = self._on_path(run)
-        pipeline = self.pipeline.start(replace(run, output=run.output or self.output))
+        pipeline = self.pipeline.start(
+            replace(
+                run, output=run.output or self.output, denoiser_of=lambda source: start(run.denoiser_of(source), run)
+            )
+        )
         cond, uncond = start(self.cond, run), start(self.uncond, run)
-        constant = self.pipeline.schedule == ScaleSchedule()
 
         def denoiser(x, sigma, **condition):
             sigma = per_sample(sigma, x)
-            scale = effective_scale(self.pipeline.scale, 1.0) if constant else pipeline.scale_at(level_of(sigma))
+            scale = pipeline.scale_of(sigma)
             passes = pipeline.passes(scale)
             c = cond(x, sigma, **condition) if passes.cond else None
-            if not passes.uncond:
-                return c
-            u = uncond(x, sigma, **condition)
+            u = uncond(x, sigma, **condition) if passes.uncond else None
             return pipeline.combine(c, u, x, sigma, scale) if passes.cond else u
 
         return denoiser

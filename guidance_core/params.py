@@ -10,7 +10,10 @@ from .errors import GuidanceError
 
 @dataclasses.dataclass(frozen=True)
 class Param:
-    """What is known of one parameter. kind is float, int, bool, str or tuple (a choice among `options`)."""
+    """What is known of one parameter.
+
+    kind is float, int, bool, str, tuple (a choice among `options`) or object (something to connect, named by `socket`).
+    """
 
     kind: type
     default: Any
@@ -21,6 +24,7 @@ class Param:
     unit: str = ""
     options: tuple[str, ...] = ()
     advanced: bool = False
+    socket: str = ""
 
     def check(self, name: str, value: Any) -> None:
         """Raise GuidanceError unless value is allowed, naming the parameter, the value and what is allowed."""
@@ -34,7 +38,7 @@ class Param:
                 raise GuidanceError(f"{name} must be in [{self.low:g}, {self.high:g}], got {value}.")
             if self.kind is int and value != int(value):
                 raise GuidanceError(f"{name} must be a whole number, got {value}.")
-        elif not isinstance(value, self.kind):
+        elif self.kind is not object and not isinstance(value, self.kind):
             raise GuidanceError(f"{name} must be {'text' if self.kind is str else 'true or false'}, got {value!r}.")
 
 
@@ -72,6 +76,11 @@ def choice(default: str, options: tuple[str, ...], doc: str, *, advanced: bool =
 def text(default: str, doc: str, *, advanced: bool = False) -> Any:
     """A dataclass field that the user writes as text; the dataclass checks its grammar itself."""
     return _field(Param(str, default, doc, advanced=advanced))
+
+
+def socket(kind: str, doc: str) -> Any:
+    """A dataclass field for something to connect, None when nothing is: a model, condition, mask or classifier."""
+    return _field(Param(object, None, doc, socket=kind))
 
 
 def params_of(cls: type) -> dict[str, Param]:

@@ -13,8 +13,15 @@ from .spaces import Space, default_space
 AXES = ("step", "percent", "sigma", "log_snr")
 
 
+PURE_NOISE = -4.5  # log-SNR below which a run begins in noise, and not in a picture
+
+
 def _ignore(event: object) -> None:
     pass
+
+
+def _denoiser(source: object) -> Callable[[Tensor, Tensor], Tensor]:
+    return (lambda x, sigma: source) if isinstance(source, Tensor) else source
 
 
 @dataclass(frozen=True)
@@ -24,6 +31,8 @@ class Run:
     percent: sigma -> ComfyUI's timestep percent (0 at the noisiest training level, 1 at the cleanest); on the flow path
         1 - sigma where it is not given, which is ComfyUI's for a model without a shift.
     output: the space of the model's own output. record: called with each event worth tracing.
+    denoiser_of: what a method was given to predict with (a denoiser, or a ready prediction; in a host its own model or
+        condition) -> denoiser (x, sigma [B]) -> denoised.
     """
 
     path: Path = VE
@@ -32,6 +41,7 @@ class Run:
     percent: Callable[[float], float] | None = None
     output: Space | None = None
     record: Callable[[object], None] = _ignore
+    denoiser_of: Callable[[object], Callable[[Tensor, Tensor], Tensor]] = _denoiser
 
     @property
     def space(self) -> Space:
@@ -48,6 +58,17 @@ class Run:
                 "preserve_mean off."
             )
         return self.sigmas[:-1]
+
+    @property
+    def begins_in_noise(self) -> bool:
+        """Whether the run is known and begins in pure noise: no second half of a run, no picture to start from."""
+        if self.sigmas is None:
+            return False
+        return float(self.path.log_snr(torch.tensor(self.sigmas[0], dtype=torch.float64))) < PURE_NOISE
+
+    def level_after(self, sigma: float) -> float:
+        """The next noise level of the run below sigma; 0 when the run is unknown or at its end."""
+        return next((level for level in self.sigmas or () if level < sigma * (1 - 1e-6)), 0.0)
 
     def step(self, sigma: float) -> float:
         """The step at sigma as a real number: i at the start of step i, between two steps in proportion to sigma."""

@@ -1,5 +1,7 @@
 """Per-sample tensor arithmetic: every reduction runs over all axes but the batch, so batch mates never matter."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -46,10 +48,29 @@ def std(a: Tensor) -> Tensor:
     return a.flatten(1).std(dim=1)
 
 
-def seeded_noise(x: Tensor, seed: int, draw: int) -> Tensor:
-    """Unit normal noise like x whose sample i depends on (seed, draw, i) only: not on the batch size or the device."""
+def ratio(a: Tensor, b: Tensor) -> Tensor:
+    """a / b, and 0 where b is 0."""
+    return torch.where(b != 0, a / torch.where(b != 0, b, 1), 0)
+
+
+def project(a: Tensor, onto: Tensor) -> Tensor:
+    """The part of each sample of `a` that is parallel to `onto`; 0 where `onto` is 0."""
+    return expand(ratio(dot(a, onto), dot(onto, onto)), a) * onto
+
+
+def quantile(a: Tensor, q: float) -> Tensor:
+    """The q-quantile along the last axis, linear between values; of any size, where torch.quantile has a limit."""
+    ordered = a.sort(-1).values
+    place = q * (a.shape[-1] - 1)
+    low = int(place)
+    high = min(low + 1, a.shape[-1] - 1)
+    return ordered[..., low].lerp(ordered[..., high], place - low)
+
+
+def seeded_noise(x: Tensor, seed: int, draws: Sequence[int]) -> Tensor:
+    """Unit normal noise like x whose sample i depends on (seed, draws[i], i): not on the batch size or the device."""
     rows = []
-    for i in range(x.shape[0]):
+    for i, draw in enumerate(draws):
         generator = torch.Generator().manual_seed((SALT + seed * 1_000_003 + draw * 7_919 + i) % 2**63)
         rows.append(torch.randn(x.shape[1:], generator=generator, dtype=torch.float32))
     return torch.stack(rows).to(x)

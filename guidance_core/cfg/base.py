@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from ..errors import GuidanceError
-from ..params import Checked, is_number
-from ..run import Run
+from ..params import Checked, number
+from ..run import Run, level_of
 from ..scale import ScaleSchedule, effective_scale
+from ..tensors import expand
 
 
 class Phase(IntEnum):
@@ -26,14 +28,24 @@ class Phase(IntEnum):
 
 @dataclass(frozen=True)
 class Prediction:
-    """What stages see and replace: denoised predictions [B, C, ...] at one call of the model."""
+    """What stages see and replace: denoised predictions [B, C, ...] at one call of the model, float32 at least."""
 
     x: Tensor
     sigma: Tensor  # [B]
     cond: Tensor
     uncond: Tensor
-    scale: float | Tensor
+    scale: float | Tensor  # one number, or what broadcasts against x
     guided: Tensor | None = None  # set from the RESULT phase on
+    settled: Tensor | None = None  # [B], samples that need no guidance from the next call on
+
+    @property
+    def difference(self) -> Tensor:
+        """cond - uncond."""
+        return self.cond - self.uncond
+
+    def with_difference(self, difference: Tensor) -> "Prediction":
+        """The same conditional prediction, guided along another difference: uncond = cond - difference."""
+        return replace(self, uncond=self.cond - difference)
 
 
 Stage = Callable[[Prediction], Prediction]
@@ -42,15 +54,23 @@ Stage = Callable[[Prediction], Prediction]
 class Method(Checked, ABC):
     """One published way to combine cond and uncond: a frozen dataclass of its parameters, found by discovery.
 
-    doc: what it does to the picture, in plain words. source: paper. uncond_at_zero: at scale 0 the result is uncond, so
-    that the conditional pass need not run.
+    doc: what it does to the picture, in plain words. source: paper. rank: its place among the stages of one phase, low
+    first (by name where equal). decides: what it alone decides, in words; two methods that decide the same are not
+    combined. uncond_at_zero: at scale 0 the result is uncond, so that the conditional pass need not run.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     doc: ClassVar[str]
     source: ClassVar[str]
+    rank: ClassVar[int] = 50
+    decides: ClassVar[frozenset[str]] = frozenset()
     uncond_at_zero: ClassVar[bool] = False
+
+    @property
+    def replaces_uncond(self) -> bool:
+        """Whether the method brings a prediction of its own in the place of uncond, whose pass then need not run."""
+        return False
 
     @abstractmethod
     def start(self, run: Run) -> dict[Phase, Stage]:
@@ -66,24 +86,36 @@ class Passes:
 
 
 @dataclass(frozen=True)
-class Pipeline:
+class Pipeline(Checked):
     """Classifier-free guidance as set by the user: scale, schedule, and the methods stacked so far."""
 
-    scale: float
+    scale: float = number(
+        6.0, -100.0, 100.0, 0.1, "How strongly to follow the condition: 1 is off, 5 to 8 is usual for pictures."
+    )
     schedule: ScaleSchedule = ScaleSchedule()
     methods: tuple[Method, ...] = ()
 
-    def __post_init__(self) -> None:
-        if not (is_number(self.scale) and math.isfinite(self.scale)):
-            raise GuidanceError(f"scale must be a finite number, got {self.scale!r}.")
-
     def extended(self, scale: float, schedule: ScaleSchedule, method: Method) -> "Pipeline":
-        """This pipeline with one more method, under a new scale and schedule. A method twice is a GuidanceError."""
-        if method.name != "standard" and any(method.name == other.name for other in self.methods):
-            raise GuidanceError(
-                f"the method '{method.name}' is already in this model's pipeline; remove one of the two."
-            )
+        """This pipeline with one more method, under a new scale and schedule.
+
+        Raises GuidanceError for a method twice, and for two that decide the same thing.
+        """
+        for other in self.methods:
+            if method.name == other.name != "standard":
+                raise GuidanceError(
+                    f"the method '{method.name}' is already in this model's pipeline; remove one of the two."
+                )
+            if both := method.decides & other.decides:
+                raise GuidanceError(
+                    f"'{method.name}' and '{other.name}' both decide {' and '.join(sorted(both))}, so they have no "
+                    f"meaning together; remove one of the two."
+                )
         return Pipeline(scale, schedule, (*self.methods, method))
+
+    @property
+    def stages(self) -> tuple[Method, ...]:
+        """The methods that do anything, in the order in which they act within a phase."""
+        return tuple(sorted((m for m in self.methods if m.name != "standard"), key=lambda m: (m.rank, m.name)))
 
     def start(self, run: Run) -> "PipelineRun":
         """Open a run with fresh state."""
@@ -95,13 +127,16 @@ class PipelineRun:
 
     def __init__(self, pipeline: Pipeline, run: Run):
         self._scale = pipeline.scale
-        self.strength_at = pipeline.schedule.over(run)  # by noise level
-        methods = sorted(pipeline.methods, key=lambda method: method.name)
-        stages = [item for method in methods for item in method.start(run).items()]
-        stages.sort(key=lambda item: item[0])  # by phase, and by name within one
+        self._constant = pipeline.schedule == ScaleSchedule()
+        self.strength_at = (lambda sigma: 1.0) if self._constant else pipeline.schedule.over(run)  # by noise level
+        stages = [item for method in pipeline.stages for item in method.start(run).items()]
+        stages.sort(key=lambda item: item[0])  # by phase, and by rank within one
         self._before = [stage for phase, stage in stages if phase < Phase.RESULT]
         self._after = [stage for phase, stage in stages if phase >= Phase.RESULT]
         self._uncond_at_zero = all(method.uncond_at_zero for method in pipeline.methods)
+        self._replaces_uncond = any(method.replaces_uncond for method in pipeline.methods)
+        self._settled: Tensor | None = None
+        self._all_settled = False
 
     @property
     def plain(self) -> bool:
@@ -110,20 +145,37 @@ class PipelineRun:
 
     def scale_at(self, sigma: float) -> float:
         """The effective scale at a noise level; exactly 1 and 0 mark the passes that need not run."""
-        return effective_scale(self._scale, self.strength_at(sigma))
+        return 1.0 if self._all_settled else effective_scale(self._scale, self.strength_at(sigma))
+
+    def scale_of(self, sigma: Tensor) -> float:
+        """The effective scale of a batch. Raises GuidanceError under a schedule for samples at different levels."""
+        return self.scale_at(math.nan if self._constant else level_of(sigma))
 
     def passes(self, scale: float) -> Passes:
         """Which predictions the combination at this effective scale needs."""
-        return Passes(cond=scale != 0 or not self._uncond_at_zero, uncond=scale != 1)
+        return Passes(cond=scale != 0 or not self._uncond_at_zero, uncond=scale != 1 and not self._replaces_uncond)
 
-    def combine(self, cond: Tensor, uncond: Tensor, x: Tensor, sigma: Tensor, scale: float) -> Tensor:
-        """The guided denoised prediction. Inputs are left as they are; scale 1 is off and gives cond."""
+    def combine(self, cond: Tensor, uncond: Tensor | None, x: Tensor, sigma: Tensor, scale: float) -> Tensor:
+        """The guided denoised prediction, in cond's dtype. Inputs are left as they are; scale 1 is off and gives cond.
+
+        uncond may be None where `passes` says that it need not run.
+        """
         if scale == 1:
             return cond
-        p = Prediction(x, sigma, cond, uncond, scale)
+        uncond = cond if uncond is None else uncond
+        if self.plain:
+            return uncond + (cond - uncond) * scale
+        wide = torch.promote_types(cond.dtype, torch.float32)
+        p = Prediction(x.to(wide), sigma, cond.to(wide), uncond.to(wide), scale)
         for stage in self._before:
             p = stage(p)
-        p = replace(p, guided=p.uncond + (p.cond - p.uncond) * p.scale)
+        p = replace(p, guided=p.uncond + p.difference * p.scale)
         for stage in self._after:
             p = stage(p)
-        return p.guided
+        guided = p.guided.to(cond.dtype)
+        if self._settled is not None:
+            guided = torch.where(expand(self._settled, x).bool(), cond, guided)
+        if p.settled is not None:
+            self._settled = p.settled if self._settled is None else self._settled | p.settled
+            self._all_settled = bool(self._settled.all())
+        return guided

@@ -1,6 +1,6 @@
 """Guidance with noise in the conditional prediction: more varied pictures."""
 
-import itertools
+import struct
 from dataclasses import dataclass, replace
 
 import torch
@@ -10,23 +10,27 @@ from ..tensors import expand, seeded_noise
 from .base import Method, Phase
 
 
+def draw_of(sigma: float) -> int:
+    """A whole number that names a noise level, so that a run split in two draws what the whole run would."""
+    return struct.unpack("<I", struct.pack("<f", sigma))[0]
+
+
 @dataclass(frozen=True)
 class NoisyCondition(Method):
     name = "noisy_condition"
     title = "Noisy condition"
     doc = "Adds seeded noise to the conditional prediction: more variety, at the cost of fine detail."
     source = "tutorial variant; compare CADS, arXiv:2310.17347, which anneals noise in the condition itself"
+    rank = 20
     uncond_at_zero = True
     noise: float = number(
         0.05, 0.0, 1.0, 0.01, "Size of the noise, in units of the predicted noise; 0 is plain guidance."
     )
 
     def start(self, run):
-        draws = itertools.count()
-
         def stage(p):
             # eps_cond + noise * z, and denoised = (x - sigma * eps) / alpha
-            z = seeded_noise(p.x, run.seed, next(draws))
+            z = seeded_noise(p.x, run.seed, [draw_of(level) for level in p.sigma.tolist()])
             alpha = run.path.alpha(p.sigma)
             # at pure noise (alpha 0) eps says nothing of the picture, and nothing is added
             size = torch.where(alpha > 0, p.sigma / alpha, torch.zeros_like(alpha))

@@ -21,6 +21,8 @@ class Rescale(Method):
     title = "Rescale"
     doc = "Takes back the contrast and saturation that a high scale adds, measured in the model's own output space."
     source = "Lin et al. 2023, arXiv:2305.08891"
+    rank = 10
+    decides = frozenset({"the size of the result"})
     rescale: float = number(0.7, 0.0, 1.0, 0.01, "How much of the extra contrast to take back; 0 is plain guidance.")
 
     def start(self, run):

@@ -1,12 +1,15 @@
 """CFG: laws that every method keeps with its parameters switched on, each method's formula, passes and the pipeline."""
 
+import itertools
 from dataclasses import dataclass, fields
 
 import pytest
 import torch
+from method_examples import switched_on
 
 import guidance_core as gc
 from guidance_core.cfg import Method, Phase, Pipeline
+from guidance_core.cfg.noisy_condition import draw_of
 from guidance_core.params import params_of
 from guidance_core.spaces import EPS, VELOCITY, Edm, V
 from guidance_core.tensors import seeded_noise
@@ -14,19 +17,7 @@ from guidance_core.tensors import seeded_noise
 SHAPES = [(3, 4, 6, 5), (3, 4, 2, 6, 5)]
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 METHODS = gc.cfg_methods()
-
-
-def switched_on(method):
-    """A value away from the neutral one for every parameter: between default and top, or the other choice."""
-    chosen = {}
-    for name, param in params_of(method).items():
-        if param.kind is bool:
-            chosen[name] = not param.default
-        elif param.kind is tuple:
-            chosen[name] = param.options[-1]
-        else:
-            chosen[name] = param.kind((param.default + param.high) / 2)
-    return chosen
+PLAIN = ("standard", {})
 
 
 @pytest.fixture(params=METHODS)
@@ -48,7 +39,7 @@ def predictions(randn):
 
 
 def combined(method, cond, uncond, x, sigma=1.5, scale=6.0, path=gc.VE, **more):
-    return gc.combine(cond, uncond, x, sigma, scale, method, path, **switched_on(METHODS[method]), **more)
+    return gc.combine(cond, uncond, x, sigma, scale, method, path, **switched_on(METHODS[method], x.shape), **more)
 
 
 def test_standard_comes_first_and_every_method_says_what_it_is():
@@ -60,9 +51,13 @@ def test_standard_comes_first_and_every_method_says_what_it_is():
 
 
 def test_switched_on_methods_differ_from_plain_guidance(method, predictions):
+    """At the first call of a run or at the second: adaptive guidance and momentum act from what they saw before."""
     cond, uncond, x = predictions()
-    plain = gc.combine(cond, uncond, x, 1.5, 6.0)
-    difference = (combined(method, cond, uncond, x) - plain).abs().max()
+    chosen = switched_on(METHODS[method], x.shape)
+    runs = [Pipeline(6.0, methods=(METHODS[name](**on),)).start(gc.Run()) for name, on in ((method, chosen), PLAIN)]
+    sigma = torch.full((3,), 1.5, dtype=torch.float64)
+    first, second = ([run.combine(cond, uncond, x, sigma, run.scale_of(sigma)) for run in runs] for _ in range(2))
+    difference = max(float((ours - plain).abs().max()) for ours, plain in (first, second))
     assert (difference > 0.01) == (method != "standard")
 
 
@@ -122,9 +117,9 @@ def test_finite_for_equal_predictions_and_for_zeros(method, dtype, path, sigma, 
 def test_two_runs_are_bit_equal(method, mixture):
     """Nothing leaks from one run into the next, though state lives between the calls of one."""
     labels = torch.tensor([0, 1, 2])
-    guided = gc.cfg_guided(
-        mixture.denoiser(gc.VE, labels), mixture.denoiser(gc.VE), 3.0, method=method, **switched_on(METHODS[method])
-    )
+    chosen = switched_on(METHODS[method], (3, 2, 2, 1))
+    chosen |= {"channels": "1, 2"} if "channels" in chosen else {}
+    guided = gc.cfg_guided(mixture.denoiser(gc.VE, labels), mixture.denoiser(gc.VE), 3.0, method=method, **chosen)
     noise, sigmas = mixture.noise(3, seed=1), gc.karras(0.05, 20, 8)
     first = gc.sample(guided, noise, sigmas, "heun")
     assert torch.equal(gc.sample(guided, noise, sigmas, "heun"), first)
@@ -134,12 +129,13 @@ def test_two_runs_are_bit_equal(method, mixture):
 def test_two_open_runs_do_not_share_state(method, predictions):
     cond, uncond, x = predictions()
     sigma = torch.full((3,), 1.5, dtype=torch.float64)
-    pipeline = Pipeline(6.0, methods=(METHODS[method](**switched_on(METHODS[method])),))
-    calm, left, right = (pipeline.start(gc.Run()) for _ in range(3))
-    want = [calm.combine(cond, uncond, x, sigma, 6.0) for _ in range(3)]
-    for i in range(3):  # in turn
-        assert torch.equal(left.combine(cond, uncond, x, sigma, 6.0), want[i])
-        assert torch.equal(right.combine(cond, uncond, x, sigma, 6.0), want[i])
+    pipeline = Pipeline(6.0, methods=(METHODS[method](**switched_on(METHODS[method], x.shape)),))
+    calm, left, right = (pipeline.start(gc.Run(sigmas=(9.0, 3.0, 1.5, 1.0, 0.0))) for _ in range(3))
+    falling = [sigma * factor for factor in (2, 1, 0.5)]
+    want = [calm.combine(cond, uncond, x, level, 6.0) for level in falling]
+    for level, expected in zip(falling, want, strict=True):  # in turn
+        assert torch.equal(left.combine(cond, uncond, x, level, 6.0), expected)
+        assert torch.equal(right.combine(cond, uncond, x, level, 6.0), expected)
 
 
 BOUNDED = [
@@ -164,8 +160,10 @@ def test_values_out_of_range_are_refused_by_name(name, parameter, value, predict
         ({"method": "rescale", "amount": 1}, "rescale has no parameter 'amount': it takes rescale"),
         ({"amount": 1}, "standard has no parameter 'amount': it takes no parameters"),
         ({"method": "rescale", "rescale": "0.5"}, "rescale must be a number, got '0.5'"),
-        ({"scale": float("nan")}, "scale must be a finite number, got nan"),
-        ({"scale": "7"}, "scale must be a finite number, got '7'"),
+        ({"scale": float("nan")}, r"scale must be in \[-100, 100\], got nan"),
+        ({"scale": "7"}, "scale must be a number, got '7'"),
+        ({"method": "regional", "channels": "1, x"}, "channels must be numbers by comma, .* got '1, x'"),
+        ({"method": "feedback", "target": "cat"}, "the target 'cat' needs a classifier"),
     ],
 )
 def test_refusals_name_what_was_given(call, sentence, predictions):
@@ -227,7 +225,7 @@ def test_noisy_condition_is_its_formula_in_eps(path, size, scale, randn):
     def denoised(eps):
         return (x - sigma * eps) / alpha
 
-    z = seeded_noise(x, seed=11, draw=0)
+    z = seeded_noise(x, 11, [draw_of(sigma)] * 3)
     want = denoised(uncond + scale * (cond + size * z - uncond))
     got = gc.combine(denoised(cond), denoised(uncond), x, sigma, scale, "noisy_condition", path, seed=11, noise=size)
     torch.testing.assert_close(got, want)
@@ -235,28 +233,48 @@ def test_noisy_condition_is_its_formula_in_eps(path, size, scale, randn):
 
 def test_noise_of_a_run_is_normal_new_at_each_call_and_set_by_the_seed(randn):
     x = randn(2, 4, 64, 64)
-    draws = [seeded_noise(x, seed, draw) for seed, draw in ((0, 0), (0, 1), (1, 0))]
+    draws = [seeded_noise(x, seed, [draw] * 2) for seed, draw in ((0, 0), (0, 1), (1, 0))]
     for z in draws:
         assert float(z.mean()) == pytest.approx(0, abs=0.03)
         assert float(z.std()) == pytest.approx(1, abs=0.03)
     samples = torch.cat(draws).flatten(1)
     assert float((torch.corrcoef(samples) - torch.eye(6)).abs().max()) < 0.05
-    assert torch.equal(seeded_noise(x, 0, 1), draws[1])
+    assert torch.equal(seeded_noise(x, 0, [1, 1]), draws[1])
 
 
-def test_noisy_condition_draws_anew_at_each_call_of_a_run(predictions):
+def test_noisy_condition_draws_anew_at_each_noise_level(predictions):
+    """And the same again in a second run over the rest of the levels."""
     cond, uncond, x = predictions()
-    run = Pipeline(6.0, methods=(METHODS["noisy_condition"](),)).start(gc.Run())
-    sigma = torch.full((3,), 1.5, dtype=torch.float64)
-    assert not torch.equal(run.combine(cond, uncond, x, sigma, 6.0), run.combine(cond, uncond, x, sigma, 6.0))
+    pipeline = Pipeline(6.0, methods=(METHODS["noisy_condition"](noise=0.5),))
+    high, low = (torch.full((3,), level, dtype=torch.float64) for level in (1.5, 1.4999))
+    run = pipeline.start(gc.Run(sigmas=(1.5, 1.4999, 0.0)))
+    first, second = (run.combine(cond, uncond, x, level, 6.0) for level in (high, low))
+    assert float((first - second).abs().max()) > 1
+    rest = pipeline.start(gc.Run(sigmas=(1.4999, 0.0)))
+    assert torch.equal(rest.combine(cond, uncond, x, low, 6.0), second)
 
 
-@pytest.mark.parametrize("method", ["rescale", "noisy_condition"])
+NEUTRAL = {  # the parameters at which a method is plain guidance
+    "rescale": {"rescale": 0.0},
+    "noisy_condition": {"noise": 0.0},
+    "apg": {"eta": 1.0, "norm_threshold": 0.0, "momentum": 0.0},
+    "momentum": {"momentum": 0.0},
+    "perp_neg": {},
+    "autoguidance": {},
+    "mambo_g": {"alpha": 0.0},
+    "fdg": {"low": 1.0},
+    "regional": {"outside": 1.0},
+    "adaptive": {"gamma": 1.0},
+    "cfg_norm": {"strength": 0.0},
+    "dynamic_threshold": {"mimic_scale": 6.0, "percentile": 1.0},
+}
+
+
+@pytest.mark.parametrize("method", NEUTRAL)
 def test_neutral_parameters_are_plain_guidance(path, method, predictions):
     cond, uncond, x = predictions(path=path, sigma=0.5)
-    neutral = dict.fromkeys(params_of(METHODS[method]), 0.0)
     plain = gc.combine(cond, uncond, x, 0.5, 6.0, path=path)
-    torch.testing.assert_close(gc.combine(cond, uncond, x, 0.5, 6.0, method, path, **neutral), plain)
+    torch.testing.assert_close(gc.combine(cond, uncond, x, 0.5, 6.0, method, path, **NEUTRAL[method]), plain)
 
 
 SIGMAS = torch.tensor([10.0, 6.0, 4.0, 2.5, 1.5, 0.9, 0.5, 0.2, 0.0])
@@ -268,7 +286,7 @@ def passes(counted, randn):
     """passes(scale, schedule, method): the sigmas of the conditional and the unconditional passes of one run."""
 
     def run(scale, schedule=None, method="standard", sampler="euler"):
-        cond, uncond = counted(lambda x, s: x * 0.5), counted(lambda x, s: x * 0.4)
+        cond, uncond = counted(lambda x, s: x * 0.5), counted(lambda x, s: x.flip(-1) * 0.4)
         guided = gc.cfg_guided(cond, uncond, scale, schedule, method)
         gc.sample(guided, randn(2, 1, 2, 2), SIGMAS, sampler)
         return [[round(s, 4) for s in d.calls] for d in (cond, uncond)]
@@ -316,7 +334,7 @@ def test_conditions_reach_both_denoisers(randn):
     assert torch.equal(guided(randn(1, 1, 2, 2), 1.0, c=2.0), torch.full((1, 1, 2, 2), 6.0).double())
 
 
-def staged(method_name, phase, change):
+def staged(method_name, phase, change, rank=50):
     """A method of one stage, for tests of the pipeline."""
 
     @dataclass(frozen=True)
@@ -326,6 +344,7 @@ def staged(method_name, phase, change):
         def start(self, run):
             return {phase: change}
 
+    Staged.rank = rank
     return Staged()
 
 
@@ -336,13 +355,14 @@ def replaced(field, function):
     return stage
 
 
-STAGES = [  # in the order of their phases, and by name within one
+STAGES = [  # in the order of their phases, and by rank and then name within one
     staged("x", Phase.PREDICTIONS, replaced("uncond", lambda p: p.uncond + 1)),
     staged("y", Phase.PREDICTIONS, replaced("uncond", lambda p: p.uncond * 2)),
     staged("m", Phase.DIFFERENCE, replaced("uncond", lambda p: p.cond - (p.cond - p.uncond) ** 2)),
     staged("c", Phase.SCALE, replaced("scale", lambda p: p.scale / 2)),
     staged("a", Phase.RESULT, replaced("guided", lambda p: p.guided.clamp(-2, 2))),
     staged("b", Phase.RESULT, replaced("guided", lambda p: p.guided + p.cond)),
+    staged("0", Phase.RESULT, replaced("guided", lambda p: p.guided * 3), rank=90),
 ]
 
 
@@ -353,19 +373,47 @@ def test_the_pipeline_does_not_depend_on_the_order_of_wiring(seed, predictions):
     run = Pipeline(6.0, methods=tuple(STAGES[i] for i in order)).start(gc.Run())
     u = (uncond + 1) * 2
     u = cond - (cond - u) ** 2
-    want = (u + 3 * (cond - u)).clamp(-2, 2) + cond
+    want = ((u + 3 * (cond - u)).clamp(-2, 2) + cond) * 3
     torch.testing.assert_close(run.combine(cond, uncond, x, torch.ones(3).double(), 6.0), want)
 
 
 def test_published_methods_stack_in_any_order(predictions):
     cond, uncond, x = predictions()
     sigma = torch.full((3,), 1.5, dtype=torch.float64)
-    methods = [cls(**switched_on(cls)) for cls in METHODS.values()]
+    methods = []
+    for cls in METHODS.values():
+        if not any(cls.decides & other.decides for other in methods):
+            methods.append(cls(**switched_on(cls, x.shape)))
+    assert len(methods) > 10
     results = [
         Pipeline(6.0, methods=tuple(stack)).start(gc.Run()).combine(cond, uncond, x, sigma, 6.0)
         for stack in (methods, methods[::-1])
     ]
     assert torch.equal(*results)
+
+
+def test_two_methods_that_decide_the_same_are_refused_in_a_sentence():
+    """In either order, and only those."""
+    methods = [cls() for cls in METHODS.values()]
+    for one, other in itertools.permutations(methods, 2):
+        pipeline = Pipeline(6.0, methods=(one,))
+        if one.decides & other.decides:
+            with pytest.raises(
+                gc.GuidanceError, match=f"'{other.name}' and '{one.name}' both decide .*; remove one"
+            ):
+                pipeline.extended(6.0, gc.ScaleSchedule(), other)
+        else:
+            assert pipeline.extended(6.0, gc.ScaleSchedule(), other).methods == (one, other)
+    assert METHODS["apg"].decides & METHODS["momentum"].decides
+
+
+def test_no_two_stages_of_a_phase_share_a_rank_unless_they_exclude_each_other():
+    """So that the order in which published methods act is the one written down, never that of their names."""
+    acting = [cls(**switched_on(cls, SHAPES[0])) for cls in METHODS.values()]
+    phases = {method: set(method.start(gc.Run(sigmas=(9.0, 3.0, 0.0))).keys()) for method in acting}
+    for one, other in itertools.combinations(acting, 2):
+        if phases[one] & phases[other] and not one.decides & other.decides:
+            assert one.rank != other.rank, (one.name, other.name)
 
 
 def test_extending_a_pipeline_adds_a_method_and_takes_the_new_scale():
@@ -398,5 +446,5 @@ def test_seeded_noise_is_not_the_noise_a_run_begins_with(seed):
     """A run of the same seed draws its first noise from a generator of that seed."""
     x = torch.zeros(1, 4, 16, 16)
     start = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed))
-    ours = seeded_noise(x, seed, 0)
+    ours = seeded_noise(x, seed, [0])
     assert abs(float(torch.corrcoef(torch.stack([start.flatten(), ours.flatten()]))[0, 1])) < 0.15

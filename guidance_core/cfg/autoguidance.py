@@ -1,0 +1,29 @@
+"""Autoguidance: a weaker version of the model in the place of the unconditional prediction."""
+
+from dataclasses import dataclass, replace
+
+from ..params import socket
+from .base import Method, Phase
+
+
+@dataclass(frozen=True, eq=False)
+class Autoguidance(Method):
+    name = "autoguidance"
+    title = "Autoguidance"
+    doc = "Leads away from what a weaker version of the model would do: better pictures, as varied as unguided ones."
+    source = "Karras et al. 2024, arXiv:2406.02507"
+    rank = 10
+    decides = frozenset({"what guidance leads away from"})
+    weak: object = socket(
+        "model", "A smaller or less trained version of the model, run on the same prompt; the negative is not run."
+    )
+
+    @property
+    def replaces_uncond(self):
+        return self.weak is not None
+
+    def start(self, run):
+        if self.weak is None:  # the prediction to lead away from is given as uncond
+            return {}
+        weak_of = run.denoiser_of(self.weak)
+        return {Phase.PREDICTIONS: lambda p: replace(p, uncond=weak_of(p.x, p.sigma).to(p.cond.dtype))}

@@ -1,0 +1,31 @@
+"""CFG-Norm: every place of the guided prediction keeps the size it has in the conditional one, as in Qwen-Image."""
+
+from dataclasses import dataclass, replace
+
+from ..params import number
+from ..tensors import ratio
+from .base import Method, Phase
+
+
+def channel_norm(a):
+    """Euclidean norm over the channels at each place, [B, 1, ...]."""
+    return a.norm(dim=1, keepdim=True)
+
+
+@dataclass(frozen=True)
+class CfgNorm(Method):
+    name = "cfg_norm"
+    title = "CFG-Norm"
+    doc = "Turns each place of the picture towards the prompt without making it stronger: even light at high scales."
+    source = "Qwen-Image, arXiv:2508.02324 (reference sampler); in the model's own output space"
+    rank = 30
+    decides = frozenset({"the size of the result"})
+    strength: float = number(1.0, 0.0, 1.0, 0.05, "How far to go; 0 is plain guidance.")
+
+    def start(self, run):
+        def stage(p):
+            cond, guided = (run.space.output(denoised, p.x, p.sigma, run.path) for denoised in (p.cond, p.guided))
+            factor = 1 + self.strength * (ratio(channel_norm(cond), channel_norm(guided)) - 1)
+            return replace(p, guided=run.space.denoised(factor * guided, p.x, p.sigma, run.path))
+
+        return {Phase.RESULT: stage}

@@ -1,0 +1,37 @@
+"""CFG++ on any sampler: the scale at which an ordinary DDIM step is the CFG++ step."""
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from ..params import number
+from ..tensors import expand
+from .base import Method, Phase
+
+
+@dataclass(frozen=True)
+class CfgPlusPlus(Method):
+    name = "cfg_pp"
+    title = "CFG++"
+    doc = "Weak guidance at first that grows to the end: natural pictures. Use an ordinary sampler (ddim, euler)."
+    source = "Chung et al. 2024, arXiv:2406.08070, as the scale that makes a DDIM step equal"
+    rank = 10
+    decides = frozenset({"the effective scale"})
+    full_scale: float = number(
+        12.5,
+        1.0,
+        100.0,
+        0.5,
+        "The scale that stands for the paper's lambda of 1: lambda = scale / this.",
+        advanced=True,
+    )
+
+    def start(self, run):
+        def stage(p):
+            # w = lambda a' s / (a' s - s' a), for the step from (a, s) to (a', s'); without a run, a step to clean
+            after = torch.tensor([run.level_after(level) for level in p.sigma.tolist()]).to(p.sigma)
+            alpha, alpha_after = run.path.alpha(p.sigma), run.path.alpha(after)
+            reach = alpha_after * p.sigma
+            return replace(p, scale=p.scale / self.full_scale * expand(reach / (reach - after * alpha), p.x))
+
+        return {Phase.SCALE: stage}

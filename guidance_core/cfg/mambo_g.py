@@ -1,0 +1,26 @@
+"""MAMBO-G: a scale that falls where the two predictions are far apart, as they are at the first steps."""
+
+from dataclasses import dataclass, replace
+
+from ..params import number
+from ..tensors import expand, norm, ratio
+from .base import Method, Phase
+
+
+@dataclass(frozen=True)
+class MamboG(Method):
+    name = "mambo_g"
+    title = "MAMBO-G"
+    doc = "Holds guidance back where it would overshoot, mostly at the first steps: high scales without artifacts."
+    source = "Zhu et al. 2025, arXiv:2508.03442; in the model's own output space"
+    rank = 10
+    decides = frozenset({"the effective scale"})
+    alpha: float = number(8.0, 0.0, 100.0, 0.5, "How soon to hold back: higher is calmer, 0 is plain guidance.")
+
+    def start(self, run):
+        def stage(p):
+            cond, uncond = (run.space.output(denoised, p.x, p.sigma, run.path) for denoised in (p.cond, p.uncond))
+            damping = (-self.alpha * ratio(norm(cond - uncond), norm(uncond))).exp()
+            return replace(p, scale=1 + (p.scale - 1) * expand(damping, p.x))
+
+        return {Phase.SCALE: stage}
