@@ -7,77 +7,32 @@ for conditions that are left out.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 
-from ..guidance_core.cfg import Pipeline, PipelineRun
-from ..guidance_core.classifier.term import ClassifierTerm, TermEvent
-from ..guidance_core.errors import GuidanceError
-from ..guidance_core.paths import FLOW, VE, Path
+from ..guidance_core.cfg import PipelineRun, ScaleEvent
+from ..guidance_core.classifier.term import TermEvent
+from ..guidance_core.paths import VE
 from ..guidance_core.run import Run
-from ..guidance_core.spaces import Space
+from .connections import conditions_of, denoiser_of
 from .guider_kinds import Call, kind_of
+from .hooks import HOOKS, hook_names, unread_hooks
 from .messages import say, speaking_as
+from .model_facts import ModelOutput, path_of, percent_of
+from .plan import KEY, CfgEvent, Plan, RunReport, TermPart
 
-KEY = "guidance_kit"
 RUN = "guidance_kit_run"
-HOOKS = ("sampler_cfg_function", "sampler_pre_cfg_function", "sampler_post_cfg_function")
-
-
-@dataclass(frozen=True)
-class CfgPart:
-    """The CFG pipeline on a MODEL, and the node that speaks for it."""
-
-    pipeline: Pipeline
-    title: str
-    node_id: str | None
-
-
-@dataclass(frozen=True)
-class TermPart:
-    """A classifier term on a MODEL, the patcher that keeps its network in memory, and the node that speaks for it."""
-
-    term: ClassifierTerm
-    patcher: ModelPatcher
-    title: str
-    node_id: str | None
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class CfgEvent:
-    """One call under CFG: the noise level and the effective scale."""
-
-    sigma: float
-    scale: float
-
-
-@dataclass(frozen=True)
-class Plan:
-    """All guidance on a MODEL. record is called with every CfgEvent, and with every TermEvent of the last term."""
-
-    cfg: CfgPart | None = None
-    terms: tuple[TermPart, ...] = ()
-    record: Callable[[object], None] = lambda event: None
-
-
-EMPTY = Plan()
-
-
-def plan_of(model: ModelPatcher) -> Plan:
-    """The plan a MODEL carries; EMPTY when it carries none."""
-    return model.model_options.get(KEY, EMPTY)
 
 
 def with_plan(model: ModelPatcher, plan: Plan) -> ModelPatcher:
     """A clone of MODEL that samples under the plan."""
-    before, model = plan_of(model), model.clone()
+    before, model = model.model_options.get(KEY), model.clone()
     model.model_options[KEY] = plan
-    model.set_additional_models(KEY, [part.patcher for part in plan.terms])
-    if plan.cfg is before.cfg and before is not EMPTY:
+    model.set_additional_models(KEY, plan.patchers)
+    if before is not None and plan.cfg is before.cfg:
         return model  # of several nodes that set cfg the one nearest the sampler wins: do not come nearer
     for kind, wrapper in (
         (WrappersMP.OUTER_SAMPLE, _outer_sample),
@@ -87,40 +42,6 @@ def with_plan(model: ModelPatcher, plan: Plan) -> ModelPatcher:
         model.remove_wrappers_with_key(kind, KEY)
         model.add_wrapper_with_key(kind, KEY, wrapper)
     return model
-
-
-def path_of(model: ModelPatcher) -> Path | None:
-    """The noise path on which ComfyUI samples this model, read off what it does; None for one that has no name here."""
-    noise_scaling = model.get_model_object("model_sampling").noise_scaling
-    sigma, one, zero = torch.tensor([0.5]), torch.ones(1), torch.zeros(1)
-    levels = (float(noise_scaling(sigma, zero, one)), float(noise_scaling(sigma, one, zero)))  # alpha, sigma
-    return {(1.0, 0.5): VE, (0.5, 0.5): FLOW}.get(levels)
-
-
-@dataclass(frozen=True)
-class ModelOutput(Space):
-    """The space of a model's own output, whatever it is: ComfyUI's conversion to denoised is linear in x and output."""
-
-    model_sampling: object
-
-    def coefficients(self, sigma, path):
-        one, zero = torch.ones_like(sigma), torch.zeros_like(sigma)
-        denoised = self.model_sampling.calculate_denoised
-        return denoised(sigma, zero, one), -denoised(sigma, one, zero)
-
-
-def percent_of(model: ModelPatcher) -> Callable[[float], float]:
-    """sigma -> timestep percent, the inverse of the model's percent_to_sigma."""
-    to_sigma = model.get_model_object("model_sampling").percent_to_sigma
-
-    def percent(sigma: float) -> float:
-        low, high = 0.0, 1.0
-        for _ in range(40):
-            middle = (low + high) / 2
-            low, high = (middle, high) if float(to_sigma(middle)) > sigma else (low, middle)
-        return (low + high) / 2
-
-    return percent
 
 
 class TermRun:
@@ -153,30 +74,56 @@ class HostRun:
     """One sampling run of a plan under a guider."""
 
     plan: Plan
-    pipeline: PipelineRun | None
-    terms: list[TermRun]
+    report: RunReport
+    pipeline: PipelineRun | None = None
+    terms: list[TermRun] = field(default_factory=list)
     passes: int = 0  # that CFG asks for
     expected: int = 0  # that CFG would ask for without leaving any out
     forced: bool = False  # the sampler or another node asked for every pass
-    roles: tuple[str, ...] = ()  # of the batch of passes under way
+    # of the call under way:
+    options: dict = field(default_factory=dict)
+    roles: tuple[str, ...] = ()  # of its batch of passes
+    adjusted: float | torch.Tensor | None = None  # the scale that methods made
+    alone: torch.Tensor | None = None  # output of its last pass that ran by itself
+
+    def ran(self, parts: int) -> None:
+        """Count passes that a method runs beside the guider's."""
+        self.passes += parts
+
+    def combined(self, event: ScaleEvent) -> None:
+        """Note the scale of a combination."""
+        self.adjusted = event.scale
 
 
-def _open(plan: Plan, guider, sigmas: torch.Tensor, seed: int | None) -> HostRun:
-    model = guider.model_patcher
-    run = Run(
+def run_of(model: ModelPatcher, sigmas: torch.Tensor, seed: int | None = None, **more) -> Run:
+    """What the core needs to know of a run of this MODEL."""
+    return Run(
         path_of(model) or VE,
         tuple(sigmas.tolist()),
         seed=seed or 0,
         percent=percent_of(model),
         output=ModelOutput(model.get_model_object("model_sampling")),
+        **more,
     )
-    records = [run.record] * (len(plan.terms) - 1) + [plan.record]
-    terms = [TermRun(part, run, record) for part, record in zip(plan.terms, records, strict=False)]
-    pipeline = None
+
+
+def _open(plan: Plan, guider, sigmas: torch.Tensor, seed: int | None) -> HostRun:
+    report = RunReport(type(guider).__name__, tuple(sigmas.tolist()))
+    run = HostRun(plan, report)
+    about = run_of(
+        guider.model_patcher,
+        sigmas,
+        seed,
+        record=run.combined,
+        denoiser_of=denoiser_of(guider, lambda: run.options, run.ran),
+    )
+    run.terms = [TermRun(part, about, report.events.append) for part in plan.terms]
     if plan.cfg is not None:
         with speaking_as(plan.cfg.title):
-            pipeline = plan.cfg.pipeline.start(run)
-    return HostRun(plan, pipeline, terms)
+            run.pipeline = plan.cfg.pipeline.start(about)
+        guider.conds = {**guider.conds, **conditions_of(plan.cfg.pipeline.methods)}
+    plan.journal.runs.append(report)
+    return run
 
 
 def _outer_sample(executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
@@ -189,6 +136,7 @@ def _outer_sample(executor, noise, latent_image, sampler, sigmas, *args, **kwarg
     guider.model_options[RUN] = run
     with _overridden(guider, {"cfg": _loading_scale(run.pipeline, sigmas)} if run.pipeline else {}):
         result = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
+    run.report.finished = True
     _speak(run, guider)
     return result
 
@@ -206,6 +154,7 @@ def _predict_noise(executor, x, timestep, model_options=None, seed=None):
     run: HostRun | None = model_options.get(RUN)
     if run is None:
         return executor(x, timestep, model_options, seed)
+    run.options, run.adjusted, run.alone = model_options, None, None
     denoised = _guided_by_cfg(run, executor, guider, x, timestep, model_options, seed)
     for term in run.terms:
         denoised = term(denoised, x, timestep)
@@ -214,24 +163,28 @@ def _predict_noise(executor, x, timestep, model_options=None, seed=None):
 
 def _guided_by_cfg(run: HostRun, executor, guider, x, timestep, model_options, seed):
     if run.pipeline is None:
-        return executor(x, timestep, model_options, seed)
-    sigma, kind = float(timestep[0]), kind_of(guider)
+        denoised = executor(x, timestep, model_options, seed)
+        run.report.events.append(CfgEvent(float(timestep[0]), getattr(guider, "cfg", 1.0)))
+        return denoised
+    sigma, kind, before = float(timestep[0]), kind_of(guider), run.passes
     active = {role: _active_parts(parts, timestep) for role, parts in guider.conds.items()}
+    beside = {role for role in active if role.startswith(KEY)}  # run by methods, which count them
     call: Call = kind.call(guider, run.pipeline, sigma, frozenset(role for role, parts in active.items() if parts))
     if model_options.get("disable_cfg1_optimization", False):
         run.forced, call = True, Call(call.attributes)
     elif any(model_options.get(hook) for hook in HOOKS):
         call = replace(call, without=call.without - {"positive"})  # other nodes' hooks read it
-    left_out = call.skipped | call.without
-    run.expected += sum(active.values())
+    left_out = call.skipped | call.without | beside
+    run.expected += 2 * active["positive"] if run.plan.cfg.pipeline.replaces_uncond else sum(active.values())
     run.passes += sum(parts for role, parts in active.items() if role not in left_out)
     run.roles = kind.roles
     conds = {role: None if role in call.without else parts for role, parts in guider.conds.items()}
     with _overridden(guider, call.attributes | {"conds": conds}):
         if not run.pipeline.plain and _combines(call):
-            model_options = _with_method(run.pipeline, kind, guider, model_options)
+            model_options = _with_method(run.pipeline, run.plan.cfg.title, kind, guider, model_options)
         denoised = executor(x, timestep, model_options, seed)
-    run.plan.record(CfgEvent(sigma, call.attributes.get("cfg", call.attributes.get("cfg1", 1.0))))
+    scale = call.attributes.get("cfg", call.attributes.get("cfg1", 1.0))
+    run.report.events.append(CfgEvent(sigma, scale, run.passes - before, run.adjusted))
     return denoised
 
 
@@ -239,12 +192,13 @@ def _combines(call: Call) -> bool:
     return any(name.startswith("cfg") and value != 1 for name, value in call.attributes.items())
 
 
-def _with_method(pipeline: PipelineRun, kind, guider, model_options: dict) -> dict:
+def _with_method(pipeline: PipelineRun, title: str, kind, guider, model_options: dict) -> dict:
     """model_options in which the pipeline's result replaces the guider's own, before the hooks of other nodes."""
 
     def combine(args):
         cond, uncond = kind.predictions({**args, "guider": guider})
-        return pipeline.combine(cond, uncond, args["input"], args["sigma"], args["cond_scale"])
+        with speaking_as(title):
+            return pipeline.combine(cond, uncond, args["input"], args["sigma"], args["cond_scale"])
 
     return {
         **model_options,
@@ -269,9 +223,13 @@ def _calc_cond_batch(executor, model, conds, x_in, timestep, model_options):
     """
     out = executor(model, conds, x_in, timestep, model_options)
     run: HostRun | None = model_options.get(RUN)
-    if run is None or len(run.roles) != len(conds):
+    if run is None or len(conds) > 1 and len(run.roles) != len(conds):
         return out
     present = [bool(_active_parts(parts, timestep)) for parts in conds]
+    if len(conds) == 1:  # a guider that runs its conditions one by one, the positive first
+        if present[0]:
+            run.alone = out[0]
+        return out if present[0] or run.alone is None else [run.alone.clone()]
     stand_in = run.roles.index("positive")
     if not present[stand_in]:
         stand_in = present.index(True) if any(present) else stand_in
@@ -299,38 +257,20 @@ def _speak(run: HostRun, guider) -> None:
     for term in run.terms:
         lines.setdefault(term.part.node_id, []).extend(term.report())
     for node_id, said in lines.items():
+        run.report.lines.extend(said)
         say(node_id, "\n".join(said))
 
 
 def _cfg_report(run: HostRun, guider) -> list[str]:
     """What CFG did in a run, in a few lines for the node."""
     lines = [f"CFG: {run.passes} of {run.expected} passes run."]
-    if note := kind_of(guider).note(guider, run.pipeline.plain):
+    if note := kind_of(guider).note(guider, run.plan.cfg.pipeline):
         lines.append(note)
     if run.forced:
         lines.append("The sampler or another node needs both passes at every step, so none are skipped.")
-    if not run.pipeline.plain and "sampler_cfg_function" in guider.model_options:
-        lines.append("The CFG function of another node on this model is replaced by this method; remove one of them.")
-    return lines
-
-
-def check_classifier(model: ModelPatcher, classifier) -> None:
-    """Raise GuidanceError unless the classifier was made for this model's latents."""
-    if path_of(model) is None:
-        kind = ", ".join(cls.__name__ for cls in type(model.get_model_object("model_sampling")).__mro__[1:3])
-        raise GuidanceError(
-            f"this model mixes data and noise in a way of its own ({kind}), which noisy classifiers do not know: "
-            f"use models of the VE kind (SD 1.x, SDXL) or flow kind (SD3, Flux)."
+    replaced = hook_names(guider.model_options, "sampler_cfg_function")
+    if not run.pipeline.plain and replaced:
+        lines.append(
+            f"The CFG function of {' and '.join(replaced)} is replaced by the method here; remove one of them."
         )
-    latents = model.get_model_object("latent_format")
-    name = type(latents).__name__
-    if classifier.channels != latents.latent_channels:
-        raise GuidanceError(
-            f"the classifier was trained on {classifier.channels}-channel latents, this model has "
-            f"{latents.latent_channels} ({name}): load a classifier made for {name} latents."
-        )
-    if classifier.latent_space and classifier.latent_space.lower() != name.lower():
-        raise GuidanceError(
-            f"the classifier was trained on {classifier.latent_space} latents, this model has {name} latents: "
-            f"load a classifier made for {name}."
-        )
+    return [*lines, *unread_hooks(guider)]

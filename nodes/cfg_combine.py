@@ -7,8 +7,10 @@ from comfy_api.latest import io
 from ..guidance_core.cfg import Pipeline, cfg_method, cfg_methods
 from ..guidance_core.params import make, params_of
 from ..guidance_core.scale import ScaleSchedule
-from .adapter import CfgPart, plan_of, with_plan
+from .adapter import with_plan
+from .connections import connected
 from .messages import say, speaking_as
+from .plan import CfgPart, Journal, plan_of
 from .types import SCALE_SCHEDULE
 from .widgets import widgets
 
@@ -38,15 +40,7 @@ class CFGCombine(io.ComfyNode):
             ],
             inputs=[
                 io.Model.Input("model"),
-                io.Float.Input(
-                    "scale",
-                    default=6.0,
-                    min=0.0,
-                    max=100.0,
-                    step=0.1,
-                    round=0.01,
-                    tooltip="How strongly to follow the prompt: 1 is off, 5 to 8 is usual. Replaces the sampler's cfg.",
-                ),
+                *widgets(Pipeline),
                 io.DynamicCombo.Input(
                     "method",
                     options=[io.DynamicCombo.Option(name, widgets(method)) for name, method in cfg_methods().items()],
@@ -65,9 +59,12 @@ class CFGCombine(io.ComfyNode):
         plan, node_id = plan_of(model), cls.hidden.unique_id
         with speaking_as(TITLE):
             kind = cfg_method(method["method"])
-            chosen = make(kind, kind.name, {name: method[name] for name in params_of(kind)})
+            given = {name: method.get(name) for name in params_of(kind)}
+            chosen, patchers = connected(model, make(kind, kind.name, given))
             before = plan.cfg.pipeline if plan.cfg is not None else Pipeline(scale)
             pipeline = before.extended(scale, schedule or ScaleSchedule(), chosen)
         if plan.cfg is not None:
             say(plan.cfg.node_id, "Scale and schedule are set by the CFG Combine further down the chain.")
-        return io.NodeOutput(with_plan(model, replace(plan, cfg=CfgPart(pipeline, TITLE, node_id))))
+        patchers = (plan.cfg.patchers if plan.cfg is not None else ()) + patchers
+        part = CfgPart(pipeline, TITLE, node_id, patchers)
+        return io.NodeOutput(with_plan(model, replace(plan, cfg=part, journal=Journal())))

@@ -8,8 +8,10 @@ from ..guidance_core.classifier.targets import parse_target
 from ..guidance_core.classifier.term import ClassifierTerm
 from ..guidance_core.paths import FLOW
 from ..guidance_core.scale import ScaleSchedule
-from .adapter import TermPart, check_classifier, path_of, plan_of, with_plan
+from .adapter import with_plan
 from .messages import speaking_as
+from .model_facts import check_classifier, path_of
+from .plan import Journal, TermPart, plan_of
 from .types import NOISY_CLASSIFIER, SCALE_SCHEDULE, HostClassifier
 from .widgets import widgets
 
@@ -91,4 +93,4 @@ class ClassifierGuidance(io.ComfyNode):
             max_shift=max_shift,
         )
         plan = plan_of(model)
-        return io.NodeOutput(with_plan(model, replace(plan, terms=(*plan.terms, part))))
+        return io.NodeOutput(with_plan(model, replace(plan, terms=(*plan.terms, part), journal=Journal())))

@@ -11,8 +11,9 @@ from comfy_api.latest import io, ui
 from ..guidance_core.cfg import Pipeline
 from ..guidance_core.classifier.term import ClassifierTerm
 from ..guidance_core.scale import ScaleSchedule
-from .adapter import CfgPart, plan_of, with_plan
+from .adapter import with_plan
 from .classifier_guidance import classifier_part, target_input
+from .plan import CfgPart, plan_of
 from .plot import trace_picture
 from .types import NOISY_CLASSIFIER, SCALE_SCHEDULE
 from .widgets import widgets
@@ -25,6 +26,9 @@ class ClassifierGuidanceSampler(io.ComfyNode):
     def define_schema(cls):
         scale, *options = widgets(ClassifierTerm)
         scale.id = "classifier_scale"
+        (cfg,) = widgets(Pipeline)
+        cfg.id, cfg.default = "cfg", 1.0  # classifier guidance is often used alone
+        cfg.tooltip = f"Classifier-free guidance beside the classifier. {cfg.tooltip}"
         return io.Schema(
             node_id="GuidanceKitClassifierGuidanceSampler",
             display_name=TITLE,
@@ -52,15 +56,7 @@ class ClassifierGuidanceSampler(io.ComfyNode):
                     tooltip="The noise to begin with.",
                 ),
                 io.Int.Input("steps", default=20, min=1, max=10000, tooltip="Denoising steps."),
-                io.Float.Input(
-                    "cfg",
-                    default=1.0,
-                    min=0.0,
-                    max=100.0,
-                    step=0.1,
-                    round=0.01,
-                    tooltip="Classifier-free guidance beside the classifier: 1 is off, and runs one pass a step.",
-                ),
+                cfg,
                 io.Combo.Input(
                     "sampler_name", options=comfy.samplers.KSampler.SAMPLERS, tooltip="How each step is taken."
                 ),
@@ -118,16 +114,16 @@ class ClassifierGuidanceSampler(io.ComfyNode):
             entropy_aware=entropy_aware,
             max_shift=max_shift,
         )
-        plan, events = plan_of(model), []
+        plan = plan_of(model)
         if plan.cfg is not None:
             part = replace(
                 part, note=f"{part.note}\nCFG Combine on the model sets cfg; the cfg here is not used.".strip()
             )
         own_cfg = CfgPart(Pipeline(cfg, cfg_schedule or ScaleSchedule()), TITLE, node_id)
-        plan = replace(plan, cfg=plan.cfg or own_cfg, terms=(*plan.terms, part), record=events.append)
+        plan = replace(plan, cfg=plan.cfg or own_cfg, terms=(*plan.terms, part))
         guided = with_plan(model, plan)
         latent = _sample(guided, latent_image, positive, negative, seed, steps, cfg, sampler_name, scheduler, denoise)
-        trace = trace_picture(events)
+        trace = trace_picture(plan.journal.runs[-1].events if plan.journal.runs else [])
         return io.NodeOutput(latent, trace, ui=ui.PreviewImage(trace, cls=cls))
 
 

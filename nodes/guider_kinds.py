@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from ..guidance_core.cfg import PipelineRun
+from ..guidance_core.cfg import Pipeline, PipelineRun
 from ..guidance_core.scale import effective_scale
 
 
@@ -30,13 +30,15 @@ Present = frozenset[str]  # the conditions that exist and are active at this noi
 
 def _cfg(guider, run: PipelineRun, sigma: float, present: Present) -> Call:
     scale = run.scale_at(sigma)
-    if "negative" not in present:
+    if "negative" not in present and run.passes(scale).uncond:
         scale = 1.0
     elif "positive" not in present:
         scale = 0.0
     passes = run.passes(scale)
-    skipped = frozenset() if passes.uncond else frozenset({"negative"})
-    return Call({"cfg": scale}, skipped, frozenset() if passes.cond else frozenset({"positive"}))
+    without = {role for role, runs in (("positive", passes.cond), ("negative", passes.uncond)) if not runs}
+    if scale == 1:
+        return Call({"cfg": scale}, skipped=frozenset({"negative"}))  # the guider leaves it out by itself
+    return Call({"cfg": scale}, without=frozenset(without))
 
 
 def _perp_neg(guider, run: PipelineRun, sigma: float, present: Present) -> Call:
@@ -88,12 +90,12 @@ class GuiderKind:
     call: Callable[..., Call]
     roles: tuple[str, ...] = ()
     predictions: Callable[[dict], tuple[Tensor, Tensor]] = _same_output
-    note: Callable[[object, bool], str] = lambda guider, plain: ""
+    note: Callable[[object, Pipeline], str] = lambda guider, pipeline: ""
 
 
-def _dual_cfg_note(guider, plain: bool) -> str:
+def _dual_cfg_note(guider, pipeline: Pipeline) -> str:
     note = "Dual CFG Guider: its own two scales are used, and the schedule moves both."
-    if not plain:
+    if pipeline.stages:
         pair = "cond1 against cond2" if guider.nested else "cond2 against negative"
         note += f" The method acts on {pair}."
     return note
@@ -108,17 +110,29 @@ def _perp_neg_output(args: dict) -> tuple[Tensor, Tensor]:
     return cond, empty
 
 
-def _basic_note(guider, plain: bool) -> str:
-    if "negative" in guider.original_conds:
+def _perp_neg_note(guider, pipeline: Pipeline) -> str:
+    if not any(method.name == "perp_neg" for method in pipeline.methods):
+        return ""
+    return "Perp-Neg Guider does by itself what the method perp_neg does, with its own neg_scale: use one of the two."
+
+
+def _dual_model_note(guider, pipeline: Pipeline) -> str:
+    if not pipeline.replaces_uncond:
+        return ""
+    return "The negative model of Dual Model CFG Guider is run for nothing, a method brings its own: use CFG Guider."
+
+
+def _basic_note(guider, pipeline: Pipeline) -> str:
+    if "negative" in guider.original_conds or pipeline.replaces_uncond:
         return ""
     return "This guider has no negative condition, so there is nothing to combine: CFG is off."
 
 
 KINDS = {  # by the qualified name of predict_noise: ComfyUI loads its extra nodes under module names of their own
     "CFGGuider.predict_noise": GuiderKind(_cfg, ("positive", "negative"), note=_basic_note),
-    "Guider_DualModel.predict_noise": GuiderKind(_cfg),
+    "Guider_DualModel.predict_noise": GuiderKind(_cfg, note=_dual_model_note),
     "Guider_DualCFG.predict_noise": GuiderKind(_dual_cfg, ("negative", "middle", "positive"), note=_dual_cfg_note),
-    "Guider_PerpNeg.predict_noise": GuiderKind(_perp_neg, predictions=_perp_neg_output),
+    "Guider_PerpNeg.predict_noise": GuiderKind(_perp_neg, predictions=_perp_neg_output, note=_perp_neg_note),
 }
 
 
@@ -128,5 +142,7 @@ def kind_of(guider) -> GuiderKind:
     name = type(guider).__name__
     return known or GuiderKind(
         _cfg,
-        note=lambda guider, plain: f"{name} is not one of ComfyUI's guiders: its cfg is set, its passes are its own.",
+        note=lambda guider, pipeline: (
+            f"{name} is not one of ComfyUI's guiders: its cfg is set, its passes are its own."
+        ),
     )

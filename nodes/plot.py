@@ -12,7 +12,7 @@ from torch import Tensor
 from ..guidance_core.classifier.term import TermEvent
 from ..guidance_core.run import Run
 from ..guidance_core.scale import ScaleSchedule
-from .adapter import CfgEvent
+from .plan import CfgEvent
 
 BACKGROUND = (24, 26, 33)
 GRID = (52, 56, 68)

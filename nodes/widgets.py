@@ -1,12 +1,17 @@
-"""Parameters as ComfyUI widgets."""
+"""Parameters as ComfyUI widgets and sockets."""
 
 from comfy_api.latest import io
 
 from ..guidance_core.params import Param, params_of
+from .types import NOISY_CLASSIFIER
+
+SOCKETS = {"model": io.Model, "conditioning": io.Conditioning, "mask": io.Mask, "classifier": NOISY_CLASSIFIER}
 
 
 def widget(name: str, param: Param) -> io.Input:
-    """One widget for one declared parameter."""
+    """One widget, or optional socket, for one declared parameter."""
+    if param.kind is object:
+        return SOCKETS[param.socket].Input(name, optional=True, tooltip=param.doc)
     common = {"default": param.default, "tooltip": param.doc, "advanced": param.advanced or None}
     if param.kind is tuple:
         return io.Combo.Input(name, options=list(param.options), **common)

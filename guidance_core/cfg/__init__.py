@@ -6,9 +6,19 @@ import pkgutil
 from functools import cache
 
 from ..errors import GuidanceError
-from .base import Method, Passes, Phase, Pipeline, PipelineRun, Prediction
+from .base import Method, Passes, Phase, Pipeline, PipelineRun, Prediction, ScaleEvent
 
-__all__ = ["Method", "Passes", "Phase", "Pipeline", "PipelineRun", "Prediction", "cfg_method", "cfg_methods"]
+__all__ = [
+    "Method",
+    "Passes",
+    "Phase",
+    "Pipeline",
+    "PipelineRun",
+    "Prediction",
+    "ScaleEvent",
+    "cfg_method",
+    "cfg_methods",
+]
 
 
 @cache

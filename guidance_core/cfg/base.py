@@ -48,6 +48,14 @@ class Prediction:
         return replace(self, uncond=self.cond - difference)
 
 
+@dataclass(frozen=True)
+class ScaleEvent:
+    """The scale of one combination, after the methods that adjust it."""
+
+    sigma: Tensor  # [B]
+    scale: float | Tensor
+
+
 Stage = Callable[[Prediction], Prediction]
 
 
@@ -117,6 +125,11 @@ class Pipeline(Checked):
         """The methods that do anything, in the order in which they act within a phase."""
         return tuple(sorted((m for m in self.methods if m.name != "standard"), key=lambda m: (m.rank, m.name)))
 
+    @property
+    def replaces_uncond(self) -> bool:
+        """Whether a method brings a prediction in the place of uncond, whose pass then need not run."""
+        return any(method.replaces_uncond for method in self.methods)
+
     def start(self, run: Run) -> "PipelineRun":
         """Open a run with fresh state."""
         return PipelineRun(self, run)
@@ -127,6 +140,7 @@ class PipelineRun:
 
     def __init__(self, pipeline: Pipeline, run: Run):
         self._scale = pipeline.scale
+        self._record = run.record
         self._constant = pipeline.schedule == ScaleSchedule()
         self.strength_at = (lambda sigma: 1.0) if self._constant else pipeline.schedule.over(run)  # by noise level
         stages = [item for method in pipeline.stages for item in method.start(run).items()]
@@ -134,7 +148,7 @@ class PipelineRun:
         self._before = [stage for phase, stage in stages if phase < Phase.RESULT]
         self._after = [stage for phase, stage in stages if phase >= Phase.RESULT]
         self._uncond_at_zero = all(method.uncond_at_zero for method in pipeline.methods)
-        self._replaces_uncond = any(method.replaces_uncond for method in pipeline.methods)
+        self._replaces_uncond = pipeline.replaces_uncond
         self._settled: Tensor | None = None
         self._all_settled = False
 
@@ -169,6 +183,7 @@ class PipelineRun:
         p = Prediction(x.to(wide), sigma, cond.to(wide), uncond.to(wide), scale)
         for stage in self._before:
             p = stage(p)
+        self._record(ScaleEvent(sigma, p.scale))
         p = replace(p, guided=p.uncond + p.difference * p.scale)
         for stage in self._after:
             p = stage(p)

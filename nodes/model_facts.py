@@ -1,0 +1,67 @@
+"""What a MODEL is, read off what it does: its noise path, its output space, its timestep percent, its latents."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from comfy.model_patcher import ModelPatcher
+
+from ..guidance_core.errors import GuidanceError
+from ..guidance_core.paths import FLOW, VE, Path
+from ..guidance_core.spaces import Space
+
+
+def path_of(model: ModelPatcher) -> Path | None:
+    """The noise path on which ComfyUI samples this model, read off what it does; None for one that has no name here."""
+    noise_scaling = model.get_model_object("model_sampling").noise_scaling
+    sigma, one, zero = torch.tensor([0.5]), torch.ones(1), torch.zeros(1)
+    levels = (float(noise_scaling(sigma, zero, one)), float(noise_scaling(sigma, one, zero)))  # alpha, sigma
+    return {(1.0, 0.5): VE, (0.5, 0.5): FLOW}.get(levels)
+
+
+@dataclass(frozen=True)
+class ModelOutput(Space):
+    """The space of a model's own output, whatever it is: ComfyUI's conversion to denoised is linear in x and output."""
+
+    model_sampling: object
+
+    def coefficients(self, sigma, path):
+        one, zero = torch.ones_like(sigma), torch.zeros_like(sigma)
+        denoised = self.model_sampling.calculate_denoised
+        return denoised(sigma, zero, one), -denoised(sigma, one, zero)
+
+
+def percent_of(model: ModelPatcher) -> Callable[[float], float]:
+    """sigma -> timestep percent, the inverse of the model's percent_to_sigma."""
+    to_sigma = model.get_model_object("model_sampling").percent_to_sigma
+
+    def percent(sigma: float) -> float:
+        low, high = 0.0, 1.0
+        for _ in range(40):
+            middle = (low + high) / 2
+            low, high = (middle, high) if float(to_sigma(middle)) > sigma else (low, middle)
+        return (low + high) / 2
+
+    return percent
+
+
+def check_classifier(model: ModelPatcher, classifier) -> None:
+    """Raise GuidanceError unless the classifier was made for this model's latents."""
+    if path_of(model) is None:
+        kind = ", ".join(cls.__name__ for cls in type(model.get_model_object("model_sampling")).__mro__[1:3])
+        raise GuidanceError(
+            f"this model mixes data and noise in a way of its own ({kind}), which noisy classifiers do not know: "
+            f"use models of the VE kind (SD 1.x, SDXL) or flow kind (SD3, Flux)."
+        )
+    latents = model.get_model_object("latent_format")
+    name = type(latents).__name__
+    if classifier.channels != latents.latent_channels:
+        raise GuidanceError(
+            f"the classifier was trained on {classifier.channels}-channel latents, this model has "
+            f"{latents.latent_channels} ({name}): load a classifier made for {name} latents."
+        )
+    if classifier.latent_space and classifier.latent_space.lower() != name.lower():
+        raise GuidanceError(
+            f"the classifier was trained on {classifier.latent_space} latents, this model has {name} latents: "
+            f"load a classifier made for {name}."
+        )

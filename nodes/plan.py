@@ -1,0 +1,82 @@
+"""A guidance plan: what our nodes put on a MODEL, and the journal of the runs that were sampled under it."""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from comfy.model_patcher import ModelPatcher
+from torch import Tensor
+
+from ..guidance_core.cfg import Pipeline
+from ..guidance_core.classifier.term import ClassifierTerm, TermEvent
+
+KEY = "guidance_kit"
+KEPT_RUNS = 8
+
+
+@dataclass(frozen=True)
+class CfgPart:
+    """The CFG pipeline on a MODEL, the node that speaks for it, and the models that its methods connect."""
+
+    pipeline: Pipeline
+    title: str
+    node_id: str | None
+    patchers: tuple[ModelPatcher, ...] = ()
+
+
+@dataclass(frozen=True)
+class TermPart:
+    """A classifier term on a MODEL, the patcher that keeps its network in memory, and the node that speaks for it."""
+
+    term: ClassifierTerm
+    patcher: ModelPatcher
+    title: str
+    node_id: str | None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class CfgEvent:
+    """One call of the model: noise level, CFG's scale, passes run, and the scale that methods made of it (or None)."""
+
+    sigma: float
+    scale: float
+    passes: int = 0
+    adjusted: float | Tensor | None = None
+
+
+@dataclass
+class RunReport:
+    """What a run did: its guider and noise levels, every call with the terms after it, and what the nodes said."""
+
+    guider: str
+    sigmas: tuple[float, ...]
+    events: list[CfgEvent | TermEvent] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+    finished: bool = False
+
+
+class Journal:
+    """The last runs that were sampled under a plan, oldest first. Written by runs, read by Guidance Report."""
+
+    def __init__(self):
+        self.runs: deque[RunReport] = deque(maxlen=KEPT_RUNS)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All guidance on a MODEL."""
+
+    cfg: CfgPart | None = None
+    terms: tuple[TermPart, ...] = ()
+    journal: Journal = field(default_factory=Journal)
+
+    @property
+    def patchers(self) -> list[ModelPatcher]:
+        """The models that must be loaded beside the MODEL itself."""
+        parts = [*(self.cfg.patchers if self.cfg else ()), *(part.patcher for part in self.terms)]
+        return list(dict.fromkeys(parts))
+
+
+def plan_of(model: ModelPatcher) -> Plan:
+    """The plan a MODEL carries; an empty one when it carries none."""
+    return model.model_options.get(KEY) or Plan()
