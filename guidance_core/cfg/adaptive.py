@@ -12,7 +12,7 @@ from .base import Method, Phase
 def cosine(a, b):
     """Cosine of the angle between two samples, [B]; 1 where one of them is 0."""
     sizes = norm(a) * norm(b)
-    return torch.where(sizes > 0, dot(a, b) / torch.where(sizes > 0, sizes, 1), 1)
+    return torch.where(sizes > 0, dot(a, b) / torch.where(sizes > 0, sizes, 1), 1).clamp(max=1)
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Adaptive(Method):
     name = "adaptive"
     title = "Adaptive"
     doc = "Stops guiding a picture for the rest of the run once both predictions agree, which saves the second pass."
-    source = "Castillo et al. 2023, arXiv:2312.12487; on eps"
+    source = "Castillo et al. 2023, arXiv:2312.12487; in the model's own output space"
     rank = 15
     gamma: float = number(
         0.991, 0.0, 1.0, 0.001, "Agreement (cosine) beyond which guidance stops: lower stops sooner, 1 never."
@@ -28,7 +28,8 @@ class Adaptive(Method):
 
     def start(self, run):
         def stage(p):
-            cond, uncond = (run.path.eps(p.x, denoised, p.sigma) for denoised in (p.cond, p.uncond))
+            # not eps on every path: at the noisy end the eps of any two predictions agree, on flow exactly
+            cond, uncond = (run.space.output(denoised, p.x, p.sigma, run.path) for denoised in (p.cond, p.uncond))
             return replace(p, settled=cosine(cond, uncond) > self.gamma)
 
         return {Phase.PREDICTIONS: stage}
