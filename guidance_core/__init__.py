@@ -3,9 +3,11 @@
 from .cfg import cfg_methods
 from .classifier.gradient import log_prob_grad, shift_denoised
 from .classifier.noisy import NoisyClassifier
+from .classifier.sources import Source, TensorSource
 from .classifier.targets import Target, parse_target
 from .classifier.term import ClassifierTerm
-from .classifier.training import TrainStep, train_classifier
+from .classifier.training import TrainSettings, TrainStep, train_classifier
+from .classifier.validation import Validation
 from .denoisers import eps_denoiser, flow_denoiser, v_denoiser, x0_denoiser
 from .errors import GuidanceError
 from .guiders import cfg_guided, classifier_guided, combine
@@ -29,9 +31,13 @@ __all__ = [
     "Path",
     "Run",
     "ScaleSchedule",
+    "Source",
     "Step",
     "Target",
+    "TensorSource",
+    "TrainSettings",
     "TrainStep",
+    "Validation",
     "betas",
     "cfg_guided",
     "cfg_methods",

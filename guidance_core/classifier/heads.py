@@ -179,7 +179,7 @@ class Regression(Head):
             raise GuidanceError("Every score must be a finite number.")
         if len(labels) < 2 * fewest:
             raise GuidanceError(
-                f"There are {len(labels)} different pictures with scores: at least {2 * fewest} needed."
+                f"There are {len(labels)} pictures with scores, and at least {2 * fewest} different ones are needed."
             )
         for name, column in zip(names, labels.T, strict=True):
             if bool((column == column[0]).all()):
@@ -250,8 +250,8 @@ def _columns(labels: Tensor, names: Sequence[str], head: str) -> Tensor:
 def _check_counts(counts: Tensor, names: Sequence[str], fewest: int) -> None:
     for name, count in zip(names, counts.tolist(), strict=True):
         if count < fewest:
-            have = f"{count or 'no'} different {'picture' if count == 1 else 'pictures'}"
+            have = "is 1 picture" if count == 1 else f"are {count or 'no'} pictures"
             raise GuidanceError(
-                f"Too few pictures to train on: there {'is' if count == 1 else 'are'} {have} of '{name}', at least "
-                f"{fewest} are needed. Add some, or leave the label out."
+                f"There {have} of '{name}', and at least {fewest} different ones are needed: add some, or leave the "
+                f"label out."
             )

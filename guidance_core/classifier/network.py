@@ -1,6 +1,7 @@
 """LatentEncoder: a compact network for p(y | x_t) that takes any size, any aspect ratio, images and video."""
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -8,10 +9,10 @@ from torch.nn import functional as F
 
 SIZES = {
     "small": {"width": 32, "multipliers": [1, 2, 3], "depth": 1, "embedding": 128},
-    "base": {"width": 112, "multipliers": [1, 2, 4], "depth": 2, "embedding": 256},
+    "base": {"width": 104, "multipliers": [1, 2, 4], "depth": 2, "embedding": 256},
     "large": {"width": 144, "multipliers": [1, 2, 4, 4], "depth": 2, "embedding": 384},
 }
-"""Named sizes: about 0.3, 9 and 28 million parameters."""
+"""Named sizes: about 0.3, 8 and 28 million parameters; base costs 1.3 % of an SD1.5 step with CFG."""
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
@@ -100,5 +101,13 @@ class LatentEncoder(nn.Module):
                 h = F.avg_pool2d(h, 2, ceil_mode=True)
             for block in stage:
                 h = block(h, embedding)
-        pooled = self.pool(F.silu(self.norm(h)))
-        return F.linear(pooled, self.head.weight.float(), self.head.bias.float())
+        with _no_autocast(x):
+            pooled = self.pool(F.silu(self.norm(h)))
+            return F.linear(pooled, self.head.weight.float(), self.head.bias.float())
+
+
+def _no_autocast(x: Tensor) -> AbstractContextManager:
+    """Keeps the pool and the head in float32 where training runs in mixed precision."""
+    kind = x.device.type
+    mixed = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return torch.autocast(kind, enabled=False) if mixed else nullcontext()

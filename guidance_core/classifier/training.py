@@ -2,113 +2,333 @@
 
 import copy
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..errors import GuidanceError
-from ..paths import VP
-from ..tensors import expand
+from ..params import Checked, choice, flag, integer, make, number
+from .augment import Augment, augmentation
+from .batches import Batches, drawn, first_of_each, split
+from .checkpoint import damaged, read_checkpoint, write_checkpoint
+from .distributed import Share, share
+from .heads import HEADS, Head
 from .network import SIZES, LatentEncoder
 from .noisy import NoisyClassifier
+from .sources import Source, TensorSource
+from .validation import Validation, ValidationBin, Validator
 
-Augment = Callable[[Tensor, torch.Generator], Tensor]
+_Tensors = dict[str, dict[str, Tensor]]
+_Saved = tuple[_Tensors, dict[str, Any]]
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class TrainSettings(Checked):
+    """The settings of train_classifier that are plain values."""
+
+    head: str = choice(
+        "single", tuple(HEADS), "What labels are: one a picture (single), any number (multi), or scores (regression)."
+    )
+    size: str = choice("small", tuple(SIZES), "The network: small for simple data, base or large for real pictures.")
+    steps: int = integer(2000, 1, 10_000_000, "How many batches to learn from.")
+    batch: int = integer(64, 1, 65536, "Pictures in a batch, over all processes together.")
+    learning_rate: float = number(1e-3, 1e-7, 1.0, 1e-4, "The highest learning rate: it rises, then falls to 0.")
+    hold_out: float = number(0.0, 0.0, 0.5, 0.05, "Share of the pictures kept aside to validate with; 0 is none.")
+    patience: int = integer(
+        0, 0, 10_000, "Stop after this many validations in a row that bring nothing better; 0 never stops early."
+    )
+    balance: bool = flag(True, "Draw every class equally often, so that large classes do not drown small ones.")
+    seed: int = integer(0, 0, 2**63 - 1, "Everything random comes from it.")
+    evaluate_every: int = integer(100, 1, 1_000_000, "Steps from one validation to the next.", advanced=True)
+    checkpoint_every: int = integer(500, 1, 1_000_000, "Steps from one checkpoint to the next.", advanced=True)
+    weight_decay: float = number(0.05, 0.0, 1.0, 0.01, "How strongly weights are drawn to 0.", advanced=True)
+    entropy_penalty: float = number(
+        0.1, 0.0, 10.0, 0.05, "Keeps the classifier from being too sure (ECT, arXiv:2206.11474).", advanced=True
+    )
+    label_smoothing: float = number(
+        0.0, 0.0, 0.9, 0.01, "Doubt about the labels: this share of each is spread over all answers.", advanced=True
+    )
+    ema: float = number(0.999, 0.0, 0.999999, 0.001, "How slowly the averaged weights follow.", advanced=True)
+    precision: str = choice(
+        "auto", ("auto", *PRECISIONS), "Arithmetic: auto is bf16 or fp16 on an NVIDIA GPU, else fp32.", advanced=True
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.patience and not self.hold_out:
+            raise GuidanceError("Stopping early (patience) needs a validation: hold_out must be above 0.")
+        if self.label_smoothing and self.head == "regression":
+            raise GuidanceError("Scores are not smoothed: label_smoothing must be 0 with the head 'regression'.")
+
+    @property
+    def fewest(self) -> int:
+        """The different pictures that a class must have."""
+        return 4 if self.hold_out else 2
 
 
 @dataclass(frozen=True)
 class TrainStep:
-    """One finished step: loss and accuracy of its batch; the last step of a run brings the classifier."""
+    """One finished step: loss and accuracy of its batch; the last step of a run brings the classifier.
+
+    A run that stops early ends before `steps`. validation: in the steps that had one. best(): the best classifier at
+    the moment of the call, as a copy: by validation loss, or the newest where nothing is held out or validated yet.
+    """
 
     step: int
     steps: int
     loss: float
     accuracy: float
     classifier: NoisyClassifier | None = None
+    validation: Validation | None = None
+    best: Callable[[], NoisyClassifier] = field(kw_only=True, repr=False, compare=False)
 
 
 def train_classifier(
-    latents: Tensor,
-    labels: Tensor | Sequence[int],
-    label_names: Sequence[str],
+    latents: Tensor | Source,
+    labels: Tensor | Sequence | None = None,
+    label_names: Sequence[str] = (),
     *,
-    size: str = "small",
-    steps: int = 2000,
-    batch: int = 64,
-    learning_rate: float = 1e-3,
-    weight_decay: float = 0.05,
     log_snr_range: tuple[float, float] = (-10.0, 10.0),
-    entropy_penalty: float = 0.1,
-    label_smoothing: float = 0.0,
-    ema: float = 0.999,
-    augment: Augment | None = None,
+    augment: Augment | str | Sequence[str] | None = None,
     latent_space: str = "",
-    seed: int = 0,
+    checkpoint: str | os.PathLike | None = None,
     device: torch.device | str | None = None,
+    **settings: Any,
 ) -> Iterator[TrainStep]:
     """Train p(y | x_t, log-SNR); yields every step, the last with the classifier (its weights the running average).
 
-    latents [N, C, H, W] or [N, C, T, H, W], in the sampler's scale (math.md, section 3); labels [N], indices into
-    label_names. Noise levels are uniform in log-SNR over log_snr_range. The loss is cross-entropy plus
-    entropy_penalty * (log K - H) (arXiv:2206.11474). augment: (x0 [B, ...], generator) -> x0, applied to each batch.
-    Everything random comes from `seed`. Works under no_grad and inference_mode.
-    Raises GuidanceError, before any work, for data or settings that cannot train.
+    latents [N, C, H, W] or [N, C, T, H, W], in the sampler's scale (math.md, section 3), with labels as Source.labels
+    says; or a Source, which brings its own. Noise levels are uniform in log-SNR over log_snr_range. The loss is the
+    head's (cross-entropy, unless said otherwise) plus entropy_penalty * (log K - H) (arXiv:2206.11474). augment: names
+    from AUGMENTS, or (x0 [B, ...], generator) -> x0. device: that of the latents, unless given. settings: the fields of
+    TrainSettings.
+
+    Classes are balanced unless `balance` is off: the classifier answers as if all were equally frequent, which is what
+    steering to one of them asks for. With `hold_out` a part of each class validates, copies of one picture stay
+    together, and the weights that validated best are kept.
+
+    checkpoint: a file from which the same call goes on, on a CPU bit for bit, after it was closed early or broke off.
+    It stays after the last step; the same call then brings that step again. In a process group (distributed.launched)
+    every process makes the same call and gets the same steps; `batch` is shared out.
+
+    Everything random comes from `seed`. Works under no_grad and inference_mode. Raises GuidanceError, before any work,
+    for data or settings that cannot train, and for the checkpoint of another run.
     """
-    labels = torch.as_tensor(labels, dtype=torch.long)
-    _check_data(latents, labels, label_names)
-    _check_settings(size, steps, batch, log_snr_range)
-    device = torch.device(device) if device is not None else latents.device
-    parameters = {"channels": latents.shape[1], "classes": len(label_names), **SIZES[size]}
-    info = {"size": size, "steps": str(steps), "examples": str(len(latents)), "entropy_penalty": str(entropy_penalty)}
-
-    def loss_of(network: nn.Module, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        chosen = torch.randint(len(latents), (batch,), generator=generator, device=device).to(latents.device)
-        x0, y = latents[chosen].to(device, torch.float32), labels[chosen.to(labels.device)].to(device)
-        if augment is not None:
-            x0 = augment(x0, generator)
-        log_snr = uniform_levels(batch, *log_snr_range, generator)
-        sigma = VP.sigma_at(log_snr)
-        noise = torch.randn(x0.shape, generator=generator, device=device)
-        logits = network(expand(VP.alpha(sigma), x0) * x0 + expand(sigma, x0) * noise, log_snr)
-        log_p = logits.log_softmax(1)
-        lack_of_entropy = math.log(logits.shape[1]) + (log_p.exp() * log_p).sum(1).mean()
-        loss = F.cross_entropy(logits, y, label_smoothing=label_smoothing) + entropy_penalty * lack_of_entropy
-        return loss, (logits.argmax(1) == y).float().mean()
-
-    def run() -> Iterator[TrainStep]:
-        # the modes are set around each piece of work: a generator must not leave them changed while it is suspended
-        with torch.inference_mode(False), torch.enable_grad():
-            network = _seeded_network(parameters, seed).to(device)
-            average = copy.deepcopy(network).requires_grad_(False)
-            optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=weight_decay)
-        generator = torch.Generator(device).manual_seed(seed)
-        for step in range(1, steps + 1):
-            with torch.inference_mode(False), torch.enable_grad():
-                loss, accuracy = loss_of(network, generator)
-                descend(optimizer, loss, learning_rate * warm_up_and_cosine(step, steps))
-                follow(average, network, ema, step)
-            classifier = None
-            if step == steps:
-                classifier = NoisyClassifier(
-                    average.eval(),
-                    list(label_names),
-                    latent_space,
-                    tuple(log_snr_range),
-                    architecture="latent_encoder",
-                    parameters=parameters,
-                    info=info,
-                )
-            yield TrainStep(step, steps, loss.item(), accuracy.item(), classifier)
-
-    return run()
+    run = _Run(
+        make(TrainSettings, "train_classifier", settings),
+        _source(latents, labels),
+        list(label_names),
+        log_snr_range,
+        _augmentation(augment),
+        latent_space,
+        device,
+    )
+    if checkpoint is None:
+        return run.go(None, None)
+    identity = run.identity(augment)
+    saved = read_checkpoint(checkpoint, identity) if os.path.exists(checkpoint) else None
+    return run.go(saved, lambda tensors, progress: write_checkpoint(checkpoint, tensors, progress, identity))
 
 
-def uniform_levels(count: int, low: float, high: float, generator: torch.Generator) -> Tensor:
-    """`count` draws, each uniform in [low, high), one from each of `count` equal parts (low variance), [count]."""
-    part = torch.arange(count, device=generator.device)
-    return low + (high - low) * (part + torch.rand(count, generator=generator, device=generator.device)) / count
+class _Run:
+    """One training run: what is fixed from the beginning, and what every step changes."""
+
+    def __init__(
+        self,
+        settings: TrainSettings,
+        source: Source,
+        names: list[str],
+        log_snr_range: tuple[float, float],
+        augment: Augment | None,
+        latent_space: str,
+        device: torch.device | str | None,
+    ):
+        low, high = log_snr_range
+        if not low < high:
+            raise GuidanceError(f"log_snr_range must rise, got {low} to {high}.")
+        self.settings, self.names, self.augment, self.latent_space = settings, names, augment, latent_space
+        self.head, self.share = HEADS[settings.head], share()
+        if settings.batch < self.share.world:
+            raise GuidanceError(f"{self.share.world} processes cannot share a batch of {settings.batch}: enlarge it.")
+        self.training, held = _parts(source, names, self.head, settings)
+        y, head_info = self.head.prepare(source.labels, self.training)
+        self.weights = self._balance(source, self.training)
+        self.device = torch.device(device) if device is not None else source.load(torch.tensor([0])).device
+        self.batches = Batches(source, y, (float(low), float(high)), self.device, self.share)
+        self.validator = None
+        if len(held):
+            weights = self._balance(source, held)
+            self.validator = Validator(self.batches, self.head, held, weights, int(settings.batch), int(settings.seed))
+        self.dtype = _dtype(settings.precision, self.device)
+        self.precision = nullcontext() if self.dtype == torch.float32 else torch.autocast(self.device.type, self.dtype)
+        self.parameters = {"channels": source.shape[0], "classes": len(names), **SIZES[settings.size]}
+        self.info = {"size": settings.size, "steps": str(settings.steps), "examples": str(len(self.training))}
+        self.info |= {"entropy_penalty": str(settings.entropy_penalty), "balance": str(settings.balance), **head_info}
+
+    def identity(self, augment: Augment | str | Sequence[str] | None) -> dict[str, Any]:
+        """What a checkpoint must have in common with the run that goes on from it."""
+        identity = asdict(self.settings)
+        del identity["checkpoint_every"]
+        return identity | {
+            "label_names": self.names,
+            "latent_space": self.latent_space,
+            "log_snr_range": self.batches.log_snr_range,
+            "augment": "a function" if callable(augment) else _names(augment),
+            "network": self.parameters,
+            "device": self.device.type,
+            "precision": str(self.dtype),
+            "data": self.batches.source.fingerprint(),
+        }
+
+    def go(
+        self, saved: tuple[_Tensors, dict] | None, write: Callable[[_Tensors, dict], None] | None
+    ) -> Iterator[TrainStep]:
+        """The steps from the beginning, or from what was saved. write: is given the run's state to keep."""
+        with _learning():
+            self._begin()
+            if saved is not None:
+                self._restore(*saved)
+        if write is not None and not self.share.agree(self.step, self.device):
+            raise GuidanceError(
+                "The processes found different checkpoints: the file must be on a disk that all of them see."
+            )
+        keep = write if self.share.rank == 0 else None
+        if self._done():
+            yield self._report()
+        while not self._done():
+            with _learning():
+                self._learn()
+                if self.validator and (self.step % self.settings.evaluate_every == 0 or self._done()):
+                    self._validate()
+                kept = keep is not None and (self._done() or self.step % self.settings.checkpoint_every == 0)
+                if kept:
+                    keep(*self._state())
+            try:
+                yield self._report()
+            except GeneratorExit:
+                if keep is not None and not kept:
+                    keep(*self._state())
+                raise
+
+    def _balance(self, source: Source, indices: Tensor) -> Tensor:
+        labels = source.labels[indices]
+        return self.head.balance(labels) if self.settings.balance else torch.ones(len(labels), dtype=torch.float64)
+
+    def _begin(self) -> None:
+        settings = self.settings
+        self.network = _seeded_network(self.parameters, int(settings.seed)).to(self.device)
+        self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
+        self.optimizer = torch.optim.AdamW(
+            self.network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
+        )
+        self.scaler = torch.amp.GradScaler("cuda", enabled=self.dtype == torch.float16)
+        self.generator = torch.Generator(self.device).manual_seed(int(settings.seed))
+        self.step, self.loss, self.accuracy = 0, math.nan, math.nan
+        self.validation: Validation | None = None
+        self.best: dict[str, float] = {}  # step, loss and accuracy of the validation whose weights are the best
+        self.best_weights: dict[str, Tensor] = {}
+        self.waited = 0  # validations since
+
+    def _done(self) -> bool:
+        return self.step == self.settings.steps or 0 < self.settings.patience <= self.waited
+
+    def _learn(self) -> None:
+        settings, batch = self.settings, int(self.settings.batch)
+        indices = drawn(self.training, self.weights, batch, self.generator)
+        levels = self.batches.levels(batch, self.generator)
+        x, log_snr, y = self.batches.noised(indices, levels, self.generator, self.augment)
+        with self.precision:
+            logits = self.network(x, log_snr)
+        lack_of_entropy = self.head.max_entropy(len(self.names)) - self.head.entropy(logits)
+        losses = self.head.loss(logits, y, settings.label_smoothing) + settings.entropy_penalty * lack_of_entropy
+        right = self.head.accuracy(logits.detach(), y)
+        self.step += 1
+        rate = settings.learning_rate * warm_up_and_cosine(self.step, int(settings.steps))
+        descend(self.optimizer, losses.sum() / batch, rate, self.scaler, self.share)
+        follow(self.average, self.network, settings.ema, self.step)
+        figures = self.share.add_up(torch.stack([losses.detach().sum(), right.sum()]))
+        self.loss, self.accuracy = (figures / batch).tolist()
+        self.validation = None
+        if not math.isfinite(self.loss) and self.dtype != torch.float16:  # fp16 may skip a step and go on
+            raise GuidanceError(
+                f"The loss is not a finite number at step {self.step} of {settings.steps}. Check that the latents are "
+                f"finite, or lower learning_rate (it is {settings.learning_rate:g})."
+            )
+
+    def _validate(self) -> None:
+        self.validation = self.validator(self.average, self.best.get("loss", math.inf), self.precision)
+        self.waited += 1
+        if self.validation.best:
+            self.waited = 0
+            self.best = {"step": self.step, "loss": self.validation.loss, "accuracy": self.validation.accuracy}
+            self.best_weights = {name: tensor.clone() for name, tensor in self.average.state_dict().items()}
+
+    def _report(self) -> TrainStep:
+        classifier = self._best() if self._done() else None
+        steps = int(self.settings.steps)
+        return TrainStep(self.step, steps, self.loss, self.accuracy, classifier, self.validation, best=self._best)
+
+    def _best(self) -> NoisyClassifier:
+        with _learning():
+            network = copy.deepcopy(self.average)
+            if self.best_weights:
+                network.load_state_dict(self.best_weights)
+        info = dict(self.info)
+        info |= {f"validation_{name}": f"{value:.6g}" for name, value in self.best.items()}
+        return NoisyClassifier(
+            network,
+            self.names,
+            self.latent_space,
+            self.batches.log_snr_range,
+            architecture="latent_encoder",
+            parameters=self.parameters,
+            info=info,
+            head=self.settings.head,
+        )
+
+    def _state(self) -> _Saved:
+        moments = self.optimizer.state_dict()["state"]
+        tensors = {
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "best": self.best_weights,
+            "optimizer": {f"{i}.{name}": moment for i, named in moments.items() for name, moment in named.items()},
+            "generator": {"state": self.generator.get_state()},
+        }
+        progress = {name: getattr(self, name) for name in _PROGRESS}
+        progress["validation"] = asdict(self.validation) if self.validation else None
+        progress["scaler"] = self.scaler.state_dict()
+        return tensors, progress
+
+    def _restore(self, tensors: _Tensors, progress: dict[str, Any]) -> None:
+        try:
+            self.network.load_state_dict(tensors["network"])
+            self.average.load_state_dict(tensors["average"])
+            self.best_weights = {name: tensor.to(self.device) for name, tensor in tensors.get("best", {}).items()}
+            moments: dict[int, dict[str, Tensor]] = {}
+            for key, moment in tensors["optimizer"].items():
+                index, _, name = key.partition(".")
+                moments.setdefault(int(index), {})[name] = moment
+            groups = self.optimizer.state_dict()["param_groups"]
+            self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+            self.generator.set_state(tensors["generator"]["state"])
+            for name in _PROGRESS:
+                setattr(self, name, progress[name])
+            if progress["validation"]:
+                bins = tuple(ValidationBin(**part) for part in progress["validation"]["bins"])
+                self.validation = Validation(**progress["validation"] | {"bins": bins})
+            self.scaler.load_state_dict(progress["scaler"])
+        except (LookupError, TypeError, ValueError, RuntimeError) as error:
+            raise damaged(error) from error
+
+
+_PROGRESS = ("step", "loss", "accuracy", "best", "waited")
 
 
 def warm_up_and_cosine(step: int, steps: int) -> float:
@@ -116,14 +336,25 @@ def warm_up_and_cosine(step: int, steps: int) -> float:
     return min(1.0, step / max(1, steps // 20)) * 0.5 * (1 + math.cos(math.pi * (step - 1) / steps))
 
 
-def descend(optimizer: torch.optim.Optimizer, loss: Tensor, learning_rate: float) -> None:
-    """One optimizer step at a learning rate, the gradient's norm clipped to 1."""
+def descend(
+    optimizer: torch.optim.Optimizer,
+    loss: Tensor,
+    learning_rate: float,
+    scaler: torch.amp.GradScaler | None = None,
+    share: Share | None = None,
+) -> None:
+    """One optimizer step at a learning rate, the gradient (added up over the processes) clipped to the norm 1."""
+    scaler = scaler or torch.amp.GradScaler("cuda", enabled=False)
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], 1.0)
-    optimizer.step()
+    scaler.scale(loss).backward()
+    (share or Share()).add_up_gradients(parameters)
+    scaler.unscale_(optimizer)
+    nn.utils.clip_grad_norm_(parameters, 1.0)
+    scaler.step(optimizer)
+    scaler.update()
 
 
 @torch.no_grad()
@@ -134,39 +365,58 @@ def follow(average: nn.Module, network: nn.Module, decay: float, step: int) -> N
         a.lerp_(p, 1 - decay)
 
 
+@contextmanager
+def _learning() -> Iterator[None]:
+    """Autograd on, around each piece of work: a generator must not leave the modes changed while it is suspended."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
+
+
 def _seeded_network(parameters: dict, seed: int) -> LatentEncoder:
     with torch.random.fork_rng(devices=[]):  # layers draw their weights from the global generator
         torch.manual_seed(seed)
         return LatentEncoder(**parameters)
 
 
-def _check_data(latents: Tensor, labels: Tensor, label_names: Sequence[str]) -> None:
-    if latents.ndim not in (4, 5):
-        raise GuidanceError(f"Latents must be [N, C, H, W] or [N, C, T, H, W], got {list(latents.shape)}.")
-    if labels.shape != (len(latents),):
-        raise GuidanceError(f"Every latent needs one label: got {len(latents)} latents and {labels.numel()} labels.")
-    if len(label_names) < 2:
-        raise GuidanceError(f"A classifier needs at least 2 labels, got {len(label_names)}.")
-    if len(set(label_names)) < len(label_names):
-        raise GuidanceError(f"Label names must differ, got {', '.join(label_names)}.")
-    wrong = labels[(labels < 0) | (labels >= len(label_names))]
-    if len(wrong):
-        raise GuidanceError(
-            f"Labels must be indices from 0 to {len(label_names) - 1}, one for each label name; got {int(wrong[0])}."
-        )
-    counts = labels.bincount(minlength=len(label_names)).tolist()
-    without = [name for name, count in zip(label_names, counts, strict=True) if count == 0]
-    if without:
-        raise GuidanceError(f"There is no example of {', '.join(without)}: add some, or leave the label out.")
+def _source(latents: Tensor | Source, labels: Tensor | Sequence | None) -> Source:
+    if not isinstance(latents, Tensor):
+        return latents
+    if labels is None:
+        raise GuidanceError("Latents need labels, one each; only a Source brings its own.")
+    return TensorSource(latents, torch.as_tensor(labels))
 
 
-def _check_settings(size: str, steps: int, batch: int, log_snr_range: tuple[float, float]) -> None:
-    if size not in SIZES:
-        raise GuidanceError(f"There is no classifier size '{size}'; choose one of {', '.join(SIZES)}.")
-    if steps < 1:
-        raise GuidanceError(f"The number of training steps must be at least 1, got {steps}.")
-    if batch < 1:
-        raise GuidanceError(f"The batch must be at least 1, got {batch}.")
-    low, high = log_snr_range
-    if not low < high:
-        raise GuidanceError(f"log_snr_range must rise, got {low} to {high}.")
+def _parts(source: Source, names: list[str], head: Head, settings: TrainSettings) -> tuple[Tensor, Tensor]:
+    """(training, held out), once the labels are known to suffice."""
+    labels = source.labels
+    if len(set(names)) < len(names):
+        raise GuidanceError(f"Label names must differ, got {', '.join(names)}.")
+    head.check(labels, names, settings.fewest)
+    if not settings.hold_out:
+        return torch.arange(len(labels)), torch.arange(0)
+    groups = source.groups
+    head.check(labels[first_of_each(groups)], names, settings.fewest)
+    generator = torch.Generator().manual_seed(int(settings.seed))
+    training, held = split(groups, head.strata(labels), settings.hold_out, generator)
+    head.check(labels[training], names, 1)
+    return training, held
+
+
+def _names(augment: str | Sequence[str] | None) -> list[str]:
+    if isinstance(augment, str):
+        augment = augment.split(",")
+    return [name.strip() for name in augment or () if name.strip()]
+
+
+def _augmentation(augment: Augment | str | Sequence[str] | None) -> Augment | None:
+    return augment if callable(augment) else augmentation(_names(augment))
+
+
+def _dtype(precision: str, device: torch.device) -> torch.dtype:
+    if precision == "auto":
+        if device.type != "cuda":
+            return torch.float32
+        return torch.bfloat16 if torch.cuda.get_device_capability(device)[0] >= 8 else torch.float16
+    if precision == "fp16" and device.type != "cuda":
+        raise GuidanceError(f"precision 'fp16' needs an NVIDIA GPU, and the device is {device}: choose 'auto'.")
+    return PRECISIONS[precision]

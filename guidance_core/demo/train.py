@@ -14,8 +14,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..classifier.batches import uniform_levels
 from ..classifier.evaluation import accuracy_by_log_snr
-from ..classifier.training import TrainStep, descend, follow, train_classifier, uniform_levels, warm_up_and_cosine
+from ..classifier.training import TrainStep, descend, follow, train_classifier, warm_up_and_cosine
 from ..null import drop_condition
 from ..paths import VE
 from ..schedules import betas, sigmas_from_betas

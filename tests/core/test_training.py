@@ -6,9 +6,10 @@ import pytest
 import torch
 
 import guidance_core as gc
+from guidance_core.classifier.batches import uniform_levels
 from guidance_core.classifier.evaluation import accuracy_by_log_snr, calibration_error
 from guidance_core.classifier.network import SIZES, LatentEncoder
-from guidance_core.classifier.training import follow, uniform_levels, warm_up_and_cosine
+from guidance_core.classifier.training import follow, warm_up_and_cosine
 
 NAMES = ["left", "right", "both"]
 LOG_SNR = torch.tensor([-3.0, 0.0, 4.0])
@@ -151,16 +152,24 @@ def test_augmentation_reaches_the_network():
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"labels": [0, 1, 2, 0]}, "6 latents and 4 labels"),
+        ({"labels": [0, 1, 2, 0]}, r"6 latents and labels of shape \[4\]"),
+        ({"labels": None}, "Latents need labels"),
         ({"labels": [0, 1, 2, 0, 1, 3]}, "from 0 to 2, one for each label name; got 3"),
         ({"labels": [0, 1, 2, 0, 1, -1]}, "got -1"),
-        ({"labels": [0, 0, 2, 0, 2, 2]}, "no example of right"),
+        ({"labels": [0, 0, 2, 0, 2, 2]}, "no pictures of 'right', and at least 2"),
         ({"latents": torch.zeros(6, 8, 8)}, r"got \[6, 8, 8\]"),
         ({"label_names": ["one"]}, "at least 2 labels"),
         ({"label_names": ["a", "b", "a"]}, "must differ"),
-        ({"steps": 0}, "at least 1, got 0"),
-        ({"batch": 0}, "batch must be at least 1"),
-        ({"size": "huge"}, "no classifier size 'huge'; choose one of small, base, large"),
+        ({"steps": 0}, r"steps must be in \[1, 1e\+07\], got 0"),
+        ({"batch": 0}, r"batch must be in \[1, 65536\], got 0"),
+        ({"size": "huge"}, "size must be one of small, base, large, got 'huge'"),
+        ({"head": "many"}, "head must be one of single, multi, regression, got 'many'"),
+        ({"speed": 3}, "train_classifier has no parameter 'speed': it takes head, size, steps"),
+        ({"augment": "flip, turn"}, "no augmentation 'turn'; choose from flip, shift, crop"),
+        ({"patience": 3}, "hold_out must be above 0"),
+        ({"hold_out": 0.2}, "There are 2 pictures of 'left', and at least 4 different ones are needed"),
+        ({"precision": "fp16"}, "'fp16' needs an NVIDIA GPU, and the device is cpu: choose 'auto'"),
+        ({"head": "regression", "label_smoothing": 0.1}, "Scores are not smoothed"),
         ({"log_snr_range": (3.0, -3.0)}, "must rise"),
     ],
 )
