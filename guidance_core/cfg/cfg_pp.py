@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass, replace
 
-import torch
-
 from ..params import number
 from ..tensors import expand
 from .base import Method, Phase
@@ -29,7 +27,7 @@ class CfgPlusPlus(Method):
     def start(self, run):
         def stage(p):
             # w = lambda a' s / (a' s - s' a), for the step from (a, s) to (a', s'); without a run, a step to clean
-            after = torch.tensor([run.level_after(level) for level in p.sigma.tolist()]).to(p.sigma)
+            after = p.sigma.new_tensor([run.level_after(level) for level in p.sigma.tolist()])
             alpha, alpha_after = run.path.alpha(p.sigma), run.path.alpha(after)
             reach = alpha_after * p.sigma
             return replace(p, scale=p.scale / self.full_scale * expand(reach / (reach - after * alpha), p.x))
