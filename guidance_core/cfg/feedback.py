@@ -2,7 +2,9 @@
 
 import math
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
+import numpy as np
 import torch
 
 from ..classifier.targets import parse_target
@@ -29,8 +31,8 @@ def least_ratio(mixing, most):
 
 
 def step_variance(sigma, after):
-    """Variance of the exact reverse step from sigma to a lower level, on the VE path."""
-    return (sigma**2 - after**2) * after**2 / sigma**2
+    """Variance of the exact reverse step from sigma (which may be infinite) to a lower level, on the VE path."""
+    return after**2 * (1 - (after / sigma) ** 2)
 
 
 class TrackedRatio:
@@ -42,13 +44,14 @@ class TrackedRatio:
 
     def __init__(self, run, mixing, undecided, decided):
         self.path, self.log_ratio, self.last = run.path, None, None
-        sigmas = [self.on_ve(sigma) for sigma in run.sigmas or ()]
-        steps = [pair for pair in zip(sigmas, sigmas[1:], strict=False) if math.isfinite(pair[0]) and pair[1] > 0]
+        levels = [self.on_ve(sigma) for sigma in run.sigmas or ()]
+        variances = [step_variance(*pair) for pair in reversed(list(pairwise(levels)))]  # the step to clean first
         self.drift = self.temperature = 0.0
-        if steps and mixing < 1:
-            self.drift = math.log((1 - mixing) * REFERENCE / (REFERENCE - 1)) / ((1 - undecided) * len(steps))
-            variance = step_variance(*steps[min(int((1 - decided) * len(steps)), len(steps) - 1)])
-            self.temperature = abs(2 * variance / 10 * self.drift)
+        if variances and mixing < 1:
+            steps = len(variances)
+            self.drift = math.log((1 - mixing) * REFERENCE / (REFERENCE - 1)) / ((1 - undecided) * steps)
+            decided_at = float(np.interp(decided * steps, range(steps), variances))
+            self.temperature = abs(2 * decided_at / 10 * self.drift)
 
     def on_ve(self, sigma):
         alpha = float(self.path.alpha(sigma))
