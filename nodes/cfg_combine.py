@@ -5,7 +5,7 @@ from dataclasses import replace
 from comfy_api.latest import io
 
 from ..guidance_core.cfg import Pipeline, cfg_method, cfg_methods
-from ..guidance_core.params import make, params_of
+from ..guidance_core.params import make
 from ..guidance_core.scale import ScaleSchedule
 from .adapter import with_plan
 from .connections import connected
@@ -59,8 +59,8 @@ class CFGCombine(io.ComfyNode):
         plan, node_id = plan_of(model), cls.hidden.unique_id
         with speaking_as(TITLE):
             kind = cfg_method(method["method"])
-            given = {name: method.get(name) for name in params_of(kind)}
-            chosen, patchers = connected(model, make(kind, kind.name, given))
+            given, patchers = connected(model, kind, method)
+            chosen = make(kind, kind.name, given)
             before = plan.cfg.pipeline if plan.cfg is not None else Pipeline(scale)
             pipeline = before.extended(scale, schedule or ScaleSchedule(), chosen)
         if plan.cfg is not None:

@@ -1,7 +1,7 @@
 """What is connected to a CFG method (a model, a condition, a classifier), as the method and the run take it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import comfy.sampler_helpers
 import comfy.samplers
@@ -29,16 +29,15 @@ class Condition:
         return f"guidance_kit_{id(self)}"
 
 
-def connected(model: ModelPatcher, method: Method) -> tuple[Method, tuple[ModelPatcher, ...]]:
-    """(the method with what its sockets carry made ready, the patchers to load with the model).
+def connected(model: ModelPatcher, kind: type[Method], given: dict) -> tuple[dict, tuple[ModelPatcher, ...]]:
+    """(a method's parameters with what its sockets carry made ready, the patchers to load with the model).
 
-    Raises GuidanceError for a classifier of other latents, and for a weak model that shares the model's weights.
+    given: the node's values by name; a socket that is not connected may be missing. Raises GuidanceError for a
+    classifier of other latents, and for a weak model that shares the model's weights.
     """
-    given, patchers = {}, []
-    for name, param in params_of(type(method)).items():
-        value = getattr(method, name)
-        if param.kind is not object or value is None:
-            continue
+    values, patchers = {}, []
+    for name, param in params_of(kind).items():
+        value = given.get(name)
         if isinstance(value, HostClassifier):
             check_classifier(model, value.classifier)
             patchers.append(value.patcher)
@@ -50,10 +49,10 @@ def connected(model: ModelPatcher, method: Method) -> tuple[Method, tuple[ModelP
                     f"of weights cannot be both at once: load the {name} model from a checkpoint of its own."
                 )
             patchers.append(value)
-        elif param.socket == "conditioning":
+        elif param.socket == "conditioning" and value is not None:
             value = Condition(value)
-        given[name] = value
-    return replace(method, **given), tuple(patchers)
+        values[name] = value
+    return values, tuple(patchers)
 
 
 def conditions_of(methods: tuple[Method, ...]) -> dict[str, list[dict]]:

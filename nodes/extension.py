@@ -9,6 +9,7 @@ from .cfg_combine import CFGCombine
 from .class_condition import ClassCondition
 from .classifier_guidance import ClassifierGuidance
 from .classifier_sampler import ClassifierGuidanceSampler
+from .guidance_report import GuidanceReport
 from .load_classifier import CLASSIFIER_FOLDER, LoadNoisyClassifier
 from .load_digits import LoadDigitsDemo
 from .null_condition import NULL_FOLDER, NullConditionEncoder
@@ -28,6 +29,7 @@ class GuidanceKit(ComfyExtension):
             NullConditionEncoder,
             ClassifierGuidance,
             ClassifierGuidanceSampler,
+            GuidanceReport,
             LoadNoisyClassifier,
             LoadDigitsDemo,
             ClassCondition,

@@ -124,6 +124,11 @@ def curve_picture(schedule: ScaleSchedule, run: Run) -> Tensor:
     return picture([Panel(title, [line], min(0.0, *values), max(1.0, *values), ends)], height=190)
 
 
+def ends_of(sigmas: Sequence[float]) -> tuple[str, str]:
+    """The labels of an abscissa that runs over noise levels."""
+    return (f"sigma {_nice(sigmas[0])}", f"sigma {_nice(sigmas[-1])}") if sigmas else ("", "")
+
+
 def trace_picture(events: Sequence[CfgEvent | TermEvent]) -> Tensor:
     """What guidance did over a run: its scales, the log-probability of the target, the size of the gradient."""
     calls = [event for event in events if isinstance(event, CfgEvent)]
@@ -134,7 +139,7 @@ def trace_picture(events: Sequence[CfgEvent | TermEvent]) -> Tensor:
             place += 1
         elif place >= 0:
             terms[place] = event
-    ends = (f"sigma {_nice(calls[0].sigma)}", f"sigma {_nice(calls[-1].sigma)}") if calls else ("", "")
+    ends = ends_of([call.sigma for call in calls])
     cfg = Line([call.scale for call in calls], BLUE, "CFG")
     classifier = Line([term.scale if term else 0.0 for term in terms], AMBER, "classifier")
     scales = Panel("scale", [cfg, classifier], low=min([0.0, *cfg.values, *classifier.values]), x_labels=ends)

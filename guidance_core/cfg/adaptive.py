@@ -23,7 +23,7 @@ class Adaptive(Method):
     source = "Castillo et al. 2023, arXiv:2312.12487; in the model's own output space"
     rank = 15
     gamma: float = number(
-        0.991, 0.0, 1.0, 0.001, "Agreement (cosine) beyond which guidance stops: lower stops sooner, 1 never."
+        0.991, -1.0, 1.0, 0.001, "Agreement (cosine) beyond which guidance stops: lower stops sooner, 1 never."
     )
 
     def start(self, run):

@@ -1,0 +1,61 @@
+"""Guidance Report: what the guidance on a MODEL will do, and what it did."""
+
+import comfy.samplers
+import torch
+from comfy_api.latest import io, ui
+
+from .messages import say
+from .plan import plan_of
+from .report import plan_lines, planned, report_picture, run_lines
+
+TITLE = "Guidance Report"
+SHOWN_LINES = 12  # on the node; the text output has them all
+
+
+class GuidanceReport(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="GuidanceKitGuidanceReport",
+            display_name=TITLE,
+            category="model/sampling/guidance",
+            description=(
+                "The guidance on a model: effective scales, methods in their order, passes at every step, and hooks of "
+                "other nodes that a guider does not run. Connect the sampler's latent to see what really ran; without "
+                "it the report is the plan."
+            ),
+            search_aliases=["report", "guidance", "cfg", "debug", "passes", "trace", "plan"],
+            is_output_node=True,
+            inputs=[
+                io.Model.Input("model", tooltip="The model that goes into the sampler."),
+                io.Int.Input("steps", default=25, min=1, max=10000, tooltip="Steps of the plan."),
+                io.Combo.Input(
+                    "scheduler", options=comfy.samplers.KSampler.SCHEDULERS, tooltip="Noise levels of the plan."
+                ),
+                io.Latent.Input(
+                    "latent", optional=True, tooltip="From the sampler: the report is then of its run on this model."
+                ),
+                io.Sigmas.Input("sigmas", optional=True, tooltip="Noise levels of the plan, in place of steps."),
+            ],
+            outputs=[io.String.Output("report"), io.Image.Output("picture")],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, model, steps: int, scheduler: str, latent=None, sigmas=None) -> io.NodeOutput:
+        plan = plan_of(model)
+        ran = plan.journal.runs[-1] if latent is not None and plan.journal.runs else None
+        if ran is not None:
+            sigmas = torch.tensor(ran.sigmas)
+        elif sigmas is None or len(sigmas) < 2:
+            sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), scheduler, steps)
+        as_planned = planned(model, plan, sigmas)
+        lines = plan_lines(model, plan, as_planned)
+        if ran is not None:
+            lines += run_lines(ran)
+        elif latent is not None:
+            lines.append("No run on this MODEL is known: connect the one that goes into the sampler.")
+        shown = lines if len(lines) <= SHOWN_LINES else [*lines[:SHOWN_LINES], f"... {len(lines) - SHOWN_LINES} more"]
+        say(cls.hidden.unique_id, "\n".join(shown))
+        image = report_picture(as_planned, ran)
+        return io.NodeOutput("\n".join(lines), image, ui=ui.PreviewImage(image, cls=cls))
