@@ -17,7 +17,7 @@ from .plot import AMBER, BLUE, GREEN, Line, Panel, ends_of, picture
 
 @dataclass(frozen=True)
 class Step:
-    """One step as planned: the noise level, CFG's scale, the passes of plain CFG, and each classifier's scale."""
+    """One step as planned: the noise level, CFG's scale, its passes, and each classifier's scale."""
 
     sigma: float
     scale: float
@@ -28,16 +28,19 @@ class Step:
 def planned(model: ModelPatcher, plan: Plan, sigmas: Tensor) -> list[Step]:
     """Every step of a run over these noise levels, as far as it is known before the run."""
     run = run_of(model, sigmas)
-    pipeline = None
+    pipeline, own = None, 0
     if plan.cfg is not None:
+        own = sum(method.own_passes for method in plan.cfg.pipeline.methods)
         with speaking_as(plan.cfg.title):
             pipeline = plan.cfg.pipeline.start(run)
     strengths = [part.term.schedule.over(run) for part in plan.terms]
     steps = []
     for level in run.levels:
         scale = pipeline.scale_at(level) if pipeline else 1.0
-        passes = pipeline.passes(scale) if pipeline else None
-        count = passes.cond + (scale != 1) if passes else 0
+        count = 0
+        if pipeline is not None:
+            passes = pipeline.passes(scale)
+            count = passes.cond + passes.uncond + (own if scale != 1 else 0)
         terms = tuple(part.term.scale * s(level) for part, s in zip(plan.terms, strengths, strict=True))
         steps.append(Step(level, scale, count, terms))
     return steps
@@ -53,7 +56,7 @@ def plan_lines(model: ModelPatcher, plan: Plan, steps: list[Step]) -> list[str]:
     else:
         lines += _pipeline_lines(plan.cfg.pipeline)
         guided = sum(step.scale != 1 for step in steps)
-        run, all_of = sum(step.passes for step in steps), 2 * len(steps)
+        run, all_of = sum(step.passes for step in steps), max(step.passes for step in steps) * len(steps)
         lines.append(
             f"{len(steps)} steps, {guided} of them guided: {run} of {all_of} passes (sampler with one call a step)."
         )

@@ -22,6 +22,10 @@ class Autoguidance(Method):
     def replaces_uncond(self):
         return self.weak is not None
 
+    @property
+    def own_passes(self):
+        return int(self.weak is not None)
+
     def start(self, run):
         if self.weak is None:  # the prediction to lead away from is given as uncond
             return {}

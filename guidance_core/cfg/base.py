@@ -80,6 +80,11 @@ class Method(Checked, ABC):
         """Whether the method brings a prediction of its own in the place of uncond, whose pass then need not run."""
         return False
 
+    @property
+    def own_passes(self) -> int:
+        """Passes that the method runs itself where guidance acts, beside those for cond and uncond."""
+        return 0
+
     @abstractmethod
     def start(self, run: Run) -> dict[Phase, Stage]:
         """Open a run: the stages this method adds, by phase. State lives in the stages' closures."""

@@ -26,6 +26,10 @@ class PerpNeg(Method):
         "conditioning", "The condition for no prompt (Null-Condition Encoder); it takes one more pass a step."
     )
 
+    @property
+    def own_passes(self):
+        return int(self.empty is not None)
+
     def start(self, run):
         if self.empty is None:  # the negative is then the empty prompt itself, and nothing is perpendicular to avoid
             return {}
