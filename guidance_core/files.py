@@ -1,7 +1,10 @@
-"""Safetensors files, read without executing anything and written whole or not at all."""
+"""Safetensors files, read without executing anything or trusting what they declare, and written whole or not at all."""
 
+import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -9,10 +12,31 @@ from torch import Tensor
 
 from .errors import GuidanceError
 
+MAX_HEADER = 4 * 2**20
+"""Bytes of description that a file may have; what is longer is refused unread."""
+MAX_TENSORS = 8192
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file declares: its metadata, and the dtype (safetensors' name) and shape of each tensor; size in bytes."""
+
+    metadata: dict[str, str]
+    tensors: dict[str, tuple[str, tuple[int, ...]]]
+    size: int
+
 
 def write_tensors(file: str | os.PathLike, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write to a temporary file beside it, then rename: a failure leaves an older file as it was."""
+    """Write to a temporary file beside it, then rename: a failure leaves an older file as it was.
+
+    Raises GuidanceError for more metadata than `read_header` accepts.
+    """
     file = Path(file)
+    length = sum(len(key.encode()) + len(value.encode()) for key, value in metadata.items())
+    if length > MAX_HEADER // 2:  # the rest is for escaped characters and the list of tensors
+        raise GuidanceError(
+            f"'{file.name}' would hold {length / 2**20:.1f} MiB of metadata, and {MAX_HEADER / 2**21:g} MiB fit."
+        )
     temporary = file.with_name(f"{file.name}.{os.getpid()}.part")
     try:
         save_file({n: t.detach().cpu().contiguous() for n, t in tensors.items()}, temporary, metadata=metadata)
@@ -21,23 +45,74 @@ def write_tensors(file: str | os.PathLike, tensors: dict[str, Tensor], metadata:
         temporary.unlink(missing_ok=True)
 
 
-def read_tensors(file: str | os.PathLike, kind: str, form: str) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """(metadata, tensors) of a file whose metadata says `format: form`.
+def read_header(file: str | os.PathLike, kind: str, form: str) -> Header:
+    """What a file whose metadata says `format: form` declares, without reading a tensor.
 
-    Raises GuidanceError when the file is missing, is not whole safetensors, or is of another format than a `kind`.
+    Raises GuidanceError when the file is missing, is not whole safetensors, declares more than is reasonable, or is of
+    another format than a `kind`.
     """
     file = Path(file)
-    if not file.is_file():
+    if not os.path.isfile(file):
         raise GuidanceError(f"There is no {kind} file '{file.name}' in {file.parent}.")
     try:
-        with safe_open(file, framework="pt") as handle:
-            metadata = handle.metadata() or {}
-            tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 - not a dict
-    except (SafetensorError, OSError) as error:
-        raise GuidanceError(
-            f"'{file.name}' is not a whole safetensors file ({error}). Pickled .pt and .ckpt files are not loaded, "
-            f"because they can run code."
-        ) from error
-    if metadata.get("format") != form:
+        with open(file, "rb") as stream:
+            size = os.fstat(stream.fileno()).st_size
+            length = int.from_bytes(stream.read(8), "little")
+            if not 2 <= length <= size - 8:
+                raise ValueError(f"it declares {length} bytes of description and has {size} in all")
+            if length > MAX_HEADER:
+                raise ValueError(f"it declares {length} bytes of description, at most {MAX_HEADER} are read")
+            declared = json.loads(stream.read(length).decode())
+        header = _header(declared, size, size - 8 - length)
+    except (OSError, ValueError, RecursionError) as error:
+        raise _broken(file, error) from error
+    if header.metadata.get("format") != form:
         raise GuidanceError(f"'{file.name}' is a safetensors file but not a {kind} (no '{form}' metadata).")
-    return metadata, tensors
+    return header
+
+
+def read_tensors(file: str | os.PathLike, kind: str, form: str) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """(metadata, tensors) of a file; raises what `read_header` does."""
+    header = read_header(file, kind, form)
+    try:
+        with safe_open(file, framework="pt") as handle:
+            tensors = {name: handle.get_tensor(name) for name in header.tensors}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _broken(Path(file), error) from error
+    return header.metadata, tensors
+
+
+def _header(declared: Any, size: int, data: int) -> Header:
+    """A parsed description, checked against the bytes of data there are. Raises ValueError."""
+    if not isinstance(declared, dict):
+        raise ValueError("its description is no table")
+    metadata = declared.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise ValueError("its metadata is not text")
+    if len(declared) > MAX_TENSORS:
+        raise ValueError(f"it declares {len(declared)} tensors, at most {MAX_TENSORS} are read")
+    tensors, end = {}, 0
+    for name, entry in declared.items():
+        dtype, shape, span = (entry.get(key) if isinstance(entry, dict) else None for key in _ENTRY)
+        if not isinstance(dtype, str) or not _counts(shape) or not _counts(span) or len(span) != 2:
+            raise ValueError(f"its tensor {name[:80]!r} is not described by dtype, shape and place")
+        end = max(end, span[1])
+        tensors[name] = (dtype, tuple(shape))
+    if end != data:
+        raise ValueError(f"it declares {end} bytes of tensors and has {data}")
+    return Header(metadata, tensors, size)
+
+
+_ENTRY = ("dtype", "shape", "data_offsets")
+
+
+def _counts(value: Any) -> bool:
+    return isinstance(value, list) and all(type(number) is int and number >= 0 for number in value)
+
+
+def _broken(file: Path, error: Exception) -> GuidanceError:
+    said = "its description is nested too deeply" if isinstance(error, RecursionError) else str(error)[:200]
+    return GuidanceError(
+        f"'{file.name}' is not a whole safetensors file ({said}). Pickled .pt and .ckpt files are not loaded, because "
+        f"they can run code."
+    )

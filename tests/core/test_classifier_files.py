@@ -1,8 +1,13 @@
 """Classifier files: what is saved comes back bit for bit, and every bad file is refused in a sentence."""
 
+import base64
 import dataclasses
 import json
 import pickle
+import re
+import struct
+import zlib
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,12 +15,28 @@ from safetensors.torch import save_file
 
 import guidance_core as gc
 from guidance_core import files
+from guidance_core.classifier import noisy
+from guidance_core.classifier.card import CREATED_WITH, Record
+from guidance_core.classifier.evaluation import Bin
+from guidance_core.classifier.judgement import Suggestion
 from guidance_core.classifier.network import LatentEncoder
+from guidance_core.classifier.noisy import read_card
 
 PARAMETERS = {
     "channels": 2, "classes": 3, "width": 8, "multipliers": [1, 2], "depth": 1, "embedding": 16,
 }  # fmt: skip
 FORMAT = "guidance-kit.noisy-classifier"
+
+
+def png(width, height):
+    """A grey picture, whole and small whatever its size."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = zlib.compress(bytes((width + 1) * height))
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
 @pytest.fixture
@@ -51,7 +72,17 @@ def rewritten(file, tensors=None, drop=(), **metadata):
 
 def test_a_round_trip_is_bit_equal(classifier, file, randn):
     loaded = gc.NoisyClassifier.load(file)
-    for word in ("labels", "latent_space", "log_snr_range", "architecture", "parameters", "info", "channels", "head"):
+    for word in (
+        "labels",
+        "latent_space",
+        "log_snr_range",
+        "architecture",
+        "parameters",
+        "info",
+        "channels",
+        "head",
+        "record",
+    ):
         assert getattr(loaded, word) == getattr(classifier, word), word
     before, after = classifier.network.state_dict(), loaded.network.state_dict()
     assert before.keys() == after.keys()
@@ -76,7 +107,127 @@ def test_a_file_without_a_head_is_single(file):
 def test_an_unknown_head(classifier, file):
     with pytest.raises(gc.GuidanceError, match="no classifier head 'many'; choose one of single, multi, regression"):
         dataclasses.replace(classifier, head="many")
-    refused(rewritten(file, head="many"), "no classifier head 'many'")
+    refused(rewritten(file, head="many"), "wrong description: 'head' must be one of single, multi, regression")
+
+
+RECORDS = {
+    "path": "flow",
+    "latent_scale": 0.18215,
+    "latent_shift": 0.0,
+    "data_hash": "5f" * 16,
+    "training": {"steps": 2000, "learning_rate": 1e-3, "augment": True, "note": "zwei\nZeilen"},
+    "bins": (Bin(-8.5, -1.0, 0.4, 0.02, 1.01, 1.2), Bin(-1.0, 7.25, 0.99, 0.004, 0.1)),
+    "chance": 1 / 3,
+    "chance_loss": 1.0986,
+    "confusion": ((5, 0, 1), (0, 6, 0), (2, 0, 4)),
+    "temperatures": ((-5.0, 1.2), (3.0, 0.9)),
+    "suggestion": Suggestion(1.5, (-8.5, 7.25), "Because."),
+    "licence": "CC-BY 4.0",
+    "author": "The Digits Company",
+    "preview": png(3, 2),
+    "created_with": "Another Kit 7",
+}
+
+
+def test_a_whole_record_is_kept(classifier, tmp_path):
+    assert RECORDS.keys() == vars(Record()).keys()
+    classifier.recording(**RECORDS).save(tmp_path / "record.safetensors")
+    assert gc.NoisyClassifier.load(tmp_path / "record.safetensors").record == Record(**RECORDS)
+
+
+@pytest.mark.parametrize("field", RECORDS)
+def test_each_field_of_a_record_is_kept_by_itself(field, classifier, tmp_path):
+    classifier.recording(**{field: RECORDS[field]}).save(tmp_path / "one.safetensors")
+    if field == "temperatures":  # they do change the answers
+        assert gc.NoisyClassifier.load(tmp_path / "one.safetensors").record.temperatures == RECORDS[field]
+    assert read_card(tmp_path / "one.safetensors").record == Record(**{field: RECORDS[field]})
+
+
+def test_a_suggestion_not_to_guide_is_kept(classifier, tmp_path):
+    none = Suggestion(0.0, None, "At chance.")
+    classifier.recording(suggestion=none).save(tmp_path / "none.safetensors")
+    assert read_card(tmp_path / "none.safetensors").record.suggestion == none
+
+
+def test_a_card_is_read_without_the_network(classifier, file, monkeypatch):
+    monkeypatch.setitem(noisy.ARCHITECTURES, "latent_encoder", None)
+    assert read_card(file) == classifier.card
+
+
+def test_made_with_this_version():
+    project = Path(gc.__file__).parents[1] / "pyproject.toml"
+    version = re.search(r'^version = "(.+)"$', project.read_text(encoding="utf-8"), re.MULTILINE)[1]
+    assert f"Guidance Kit {version}" == CREATED_WITH
+
+
+WRONG = {
+    "path": ["VPX", "\x1b"],
+    "latent_scale": ["", "NaN", "1e999", '"1"', "true", "null"],
+    "data_hash": ["x" * 201, "two\nlines"],
+    "training": ["[]", '{"a": null}', '{"a": [1]}', '{"a": NaN}', '{"a": 1e999}', json.dumps({"a": "\x07"})],
+    "bins": ["{}", "[1]", "[{}]", "[null]", "Infinity"],
+    "chance": ["2", "-1", "[]"],
+    "chance_loss": ["-1", "{}"],
+    "confusion": ["[]", "[[1, 2, 3]]", "[[1, 2], [3, -4]]", "[[1.5]]", "[[1]]", "[[true]]", "null"],
+    "temperatures": ["[[0, 0]]", "[[0, 1], [0, 1]]", "[[1, 1], [0, 1]]", "[[0]]", "[0]", "[[0, 1e9]]", "{}"],
+    "suggestion": ["[]", "{}", '{"scale": 1}', '{"scale": 1, "reason": "", "log_snr_range": [2, 1]}'],
+    "licence": ["\x1b[2J", "x" * 100_001],
+    "author": ["a\nb"],
+    "preview": ["%", "aGVsbG8=", "A" * 200_000, base64.b64encode(png(513, 1)).decode()],
+    "created_with": ["\x00"],
+    "labels": ['["a\\u001b", "b", "c"]', '["\\ud800", "b", "c"]', '["a", 2, "c"]'],
+    "parameters": ['{"channels": NaN}', '{"channels": {}}', '{"depth": 1000000}', '{"width": [[1]]}'],
+    "info": ["[]", '{"a": 1}'],
+    "log_snr_range": ["[-1e9, 1e9]", "[0, 1, 2]", "[NaN, 1]"],
+}
+
+
+@pytest.mark.parametrize(("key", "text"), [(key, text) for key, texts in WRONG.items() for text in texts])
+def test_each_field_is_refused_by_name(key, text, file):
+    sentence = rf"'cats.safetensors' has a wrong description: ('{key}' |3 labels for 1 rows of {key})"
+    with pytest.raises(gc.GuidanceError, match=sentence):
+        read_card(rewritten(file, **{key: text}))
+
+
+def test_keys_of_the_future_are_ignored(classifier, file):
+    assert read_card(rewritten(file, mood="happy", signature="{")) == classifier.card
+
+
+@pytest.mark.parametrize("key", ["preview", "licence", "training"])
+def test_what_could_not_be_loaded_is_not_saved(key, classifier, tmp_path):
+    wrong = {"preview": b"GIF89a", "licence": "\x1b[2J", "training": {"a": float("nan")}}[key]
+    with pytest.raises(gc.GuidanceError, match=f"'bad.safetensors' has a wrong description: '{key}'"):
+        classifier.recording(**{key: wrong}).save(tmp_path / "bad.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_version_1_is_read(classifier, file, randn):
+    old = rewritten(file, drop=["head", "created_with"], version="1")
+    assert files.read_header(old, noisy.KIND, FORMAT).metadata.keys() == {
+        "format", "version", "architecture", "parameters", "labels", "latent_space", "log_snr_range", "info"
+    }  # fmt: skip
+    loaded = gc.NoisyClassifier.load(old)
+    assert loaded.card == dataclasses.replace(classifier, head="single", record=Record(created_with="")).card
+    x = randn(2, 2, 8, 8, dtype=torch.float32)
+    assert torch.equal(loaded(x, 1.0), classifier(x, 1.0))
+
+
+def test_temperatures_divide_the_logits(classifier, randn):
+    x = randn(3, 2, 8, 8, dtype=torch.float32)
+    tempered = classifier.recording(temperatures=((-2.0, 0.5), (0.0, 1.0), (2.0, 2.0)))
+    for log_snr, temperature in ((-5.0, 0.5), (-2.0, 0.5), (-1.0, 0.5**0.5), (0.0, 1.0), (1.0, 2**0.5), (4.0, 2.0)):
+        for path in (gc.VE, gc.VP, gc.FLOW):
+            sigma = path.sigma_at(log_snr).float()
+            torch.testing.assert_close(tempered(x, sigma, path) * temperature, classifier(x, sigma, path))
+    want, _ = gc.log_prob_grad(lambda *a: classifier(*a) / 2, x, 0.1, torch.tensor([0, 1, 2]))
+    got, _ = gc.log_prob_grad(tempered, x, 0.1, torch.tensor([0, 1, 2]))
+    torch.testing.assert_close(got, want)
+
+
+def test_temperatures_are_looked_up_for_each_sample(classifier, randn):
+    x, sigma = randn(2, 2, 8, 8, dtype=torch.float32), torch.tensor([0.1, 10.0])
+    tempered = classifier.recording(temperatures=((-1.0, 0.5), (1.0, 2.0)))
+    torch.testing.assert_close(tempered(x, sigma), classifier(x, sigma) / torch.tensor([[2.0], [0.5]]))
 
 
 def test_paths_may_be_text(classifier, tmp_path):
@@ -159,7 +310,8 @@ def test_another_safetensors_file(tmp_path):
 
 
 def test_a_newer_version(file):
-    refused(rewritten(file, version="2"), "has format version 2, this Guidance Kit reads version 1: update it")
+    refused(rewritten(file, version="3"), "has format version 3, this Guidance Kit reads versions 1 to 2: update it")
+    refused(rewritten(file, drop=["version"]), "has format version none, this")
 
 
 def test_an_unknown_architecture(file):
@@ -172,7 +324,9 @@ def test_an_unknown_architecture(file):
 )
 def test_damaged_metadata(key, text, file):
     changed = rewritten(file, drop=[key]) if text is None else rewritten(file, **{key: text})
-    refused(changed, "'cats.safetensors' is damaged: its weights and its description do not agree")
+    refused(
+        changed, f"'cats.safetensors' (has a wrong description: '{key}'|is damaged: its parameters build no network)"
+    )
 
 
 @pytest.mark.parametrize(
@@ -183,11 +337,11 @@ def test_parameters_that_do_not_fit_the_weights(change, file):
 
 
 def test_labels_that_do_not_fit_the_classes(file):
-    refused(rewritten(file, labels='["cat", "dog"]'), "is damaged.*2 labels for 3 classes")
+    refused(rewritten(file, labels='["cat", "dog"]'), "wrong description: 2 labels for 3 classes")
 
 
 def test_a_log_snr_range_that_is_upside_down(file):
-    refused(rewritten(file, log_snr_range="[5.0, -5.0]"), "is damaged.*log-SNR 5.0 to -5.0")
+    refused(rewritten(file, log_snr_range="[5.0, -5.0]"), "'log_snr_range' must be a range that rises")
 
 
 def test_weights_that_are_missing_or_too_many(file):

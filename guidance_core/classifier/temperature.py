@@ -1,0 +1,53 @@
+"""Temperature: one number a noise level that divides the logits, so that a classifier is as sure as it is right."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from .heads import HEADS
+
+Knots = tuple[tuple[float, float], ...]
+"""(log-SNR, temperature), rising in log-SNR."""
+
+LOWEST, HIGHEST = 0.25, 4.0
+SPREAD = 0.25
+"""Standard deviation of log(temperature) before anything is measured: without it, a handful of answers that are all
+right would ask for a temperature of 0, and a bin in which nothing can be known for any."""
+
+
+def fit_temperature(logits: Tensor, y: Tensor, head: str) -> float:
+    """The likeliest temperature in [LOWEST, HIGHEST], given held-out logits [N, K] (arXiv:1706.04599) and SPREAD.
+
+    y: what the head's loss takes. Found by golden-section search.
+    """
+
+    def loss(log_temperature: float) -> float:
+        answers = float(HEADS[head].loss(logits / math.exp(log_temperature), y).double().sum())
+        return answers + 0.5 * (log_temperature / SPREAD) ** 2
+
+    share = (math.sqrt(5) - 1) / 2
+    low, high = math.log(LOWEST), math.log(HIGHEST)
+    left, right = high - share * (high - low), low + share * (high - low)
+    at_left, at_right = loss(left), loss(right)
+    while high - low > 1e-4:
+        if at_left <= at_right:
+            high, right, at_right = right, left, at_left
+            left = high - share * (high - low)
+            at_left = loss(left)
+        else:
+            low, left, at_left = left, right, at_right
+            right = low + share * (high - low)
+            at_right = loss(right)
+    return math.exp((low + high) / 2)
+
+
+def temperature_at(log_snr: Tensor, knots: Knots) -> Tensor:
+    """The temperature at each log-SNR [B]: straight lines between the knots in log(temperature), level beyond them."""
+    places = torch.tensor([place for place, _ in knots], dtype=log_snr.dtype, device=log_snr.device)
+    logs = torch.tensor([math.log(value) for _, value in knots], dtype=log_snr.dtype, device=log_snr.device)
+    if len(knots) == 1:
+        return logs.exp().expand(log_snr.shape)
+    above = torch.searchsorted(places, log_snr.contiguous()).clamp(1, len(knots) - 1)
+    share = ((log_snr - places[above - 1]) / (places[above] - places[above - 1])).clamp(0, 1)
+    return torch.lerp(logs[above - 1], logs[above], share).exp()
