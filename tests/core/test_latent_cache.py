@@ -1,0 +1,181 @@
+"""The latent cache: nothing is encoded twice, nothing wrong is handed out, and what is damaged heals."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import guidance_core as gc
+from guidance_core.classifier.latent_cache import encode_cached, latents_of, stacked
+
+SIZE = ((8, 8),)
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Five pictures of noise, 12 wide and 10 high."""
+    rng = np.random.default_rng(0)
+    for i in range(5):
+        Image.fromarray(rng.integers(0, 256, (10, 12, 3), dtype=np.uint8)).save(tmp_path / f"{i}.png")
+    return sorted(tmp_path.glob("*.png"))
+
+
+class Encoder:
+    """Pictures as latents, 2x2 means less 0.5; remembers the size of each batch."""
+
+    def __init__(self):
+        self.batches = []
+
+    def __call__(self, pictures):
+        assert pictures.min() >= 0 and pictures.max() <= 1
+        self.batches.append(len(pictures))
+        return torch.nn.functional.avg_pool2d(pictures.permute(0, 3, 1, 2), 2) - 0.5
+
+
+@pytest.fixture
+def encoder():
+    return Encoder()
+
+
+def last(files, encode, folder, key="vae", sizes=SIZE, **options):
+    return list(encode_cached(files, encode, key, folder, sizes=sizes, **options))[-1]
+
+
+def cache_files(folder):
+    return sorted(folder.rglob("*.safetensors"))
+
+
+def test_the_second_time_nothing_is_encoded(files, encoder, tmp_path):
+    first = last(files, encoder, tmp_path / "cache", batch=2)
+    assert encoder.batches == [2, 2, 1]
+    again = last(files, encoder, tmp_path / "cache", batch=2)
+    assert encoder.batches == [2, 2, 1]
+    assert (first.done, first.count, first.reused, again.reused) == (5, 5, 0, 5)
+    assert len(again.latents) == 5 and all(map(torch.equal, first.latents, again.latents))
+    assert len({latent.sum().item() for latent in first.latents}) == 5  # in the order of the files, not one for all
+    for file, latent in zip(files, first.latents, strict=True):
+        assert torch.equal(latent, last([file], Encoder(), tmp_path / "other").latents[0])
+
+
+def test_progress_counts_what_is_done(files, encoder, tmp_path):
+    last(files[:2], encoder, tmp_path / "cache")
+    steps = list(encode_cached(files, encoder, "vae", tmp_path / "cache", sizes=SIZE, batch=2))
+    assert [(step.done, step.reused) for step in steps] == [(1, 1), (2, 2), (3, 2), (4, 2), (5, 2)]
+    assert [step.latents is None for step in steps] == [True] * 4 + [False]
+
+
+def test_an_interrupted_run_goes_on_where_it_was(files, encoder, tmp_path):
+    for step in encode_cached(files, encoder, "vae", tmp_path / "cache", sizes=SIZE, batch=2):
+        if step.done == 3:
+            break
+    assert encoder.batches == [2, 2]
+    assert last(files, encoder, tmp_path / "cache", batch=2).reused == 4
+    assert encoder.batches == [2, 2, 1]
+
+
+def test_another_key_size_or_content_is_another_latent(files, encoder, tmp_path):
+    last(files, encoder, tmp_path / "cache")
+    assert last(files, encoder, tmp_path / "cache", key="other vae").reused == 0
+    assert last(files, encoder, tmp_path / "cache", sizes=((8, 8), (8, 16))).reused == 0
+    changed = Image.open(files[0])
+    changed.putpixel((6, 5), (0, 0, 0))
+    changed.save(files[0])
+    assert last(files, encoder, tmp_path / "cache").reused == 4
+
+
+def test_a_picture_is_known_by_its_content_not_its_name(files, encoder, tmp_path):
+    last(files, encoder, tmp_path / "cache")
+    moved = files[0].rename(tmp_path / "moved.png")
+    assert last([moved, *files[1:]], encoder, tmp_path / "cache").reused == 5
+
+
+def emptied(file):
+    file.write_bytes(b"")
+
+
+def cut(file):
+    file.write_bytes(file.read_bytes()[:-7])
+
+
+def flipped(file):
+    data = bytearray(file.read_bytes())
+    data[-3] ^= 1  # one bit of the latent
+    file.write_bytes(data)
+
+
+def another(file):
+    gc.NoisyClassifier.load(Path(gc.__file__).parent / "demo" / "classifier.safetensors").save(file)
+
+
+@pytest.mark.parametrize("damage", [emptied, cut, flipped, another, Path.unlink])
+def test_a_damaged_cache_file_is_encoded_anew(files, encoder, tmp_path, damage):
+    first = last(files, encoder, tmp_path / "cache")
+    damage(cache_files(tmp_path / "cache")[2])
+    healed = last(files, encoder, tmp_path / "cache")
+    assert healed.reused == 4 and all(map(torch.equal, first.latents, healed.latents))
+    assert last(files, encoder, tmp_path / "cache").reused == 5
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_the_dtype_is_kept(files, encoder, tmp_path, dtype):
+    first = last(files, lambda pictures: encoder(pictures).to(dtype), tmp_path / "cache")
+    again = last(files, encoder, tmp_path / "cache")
+    assert again.reused == 5 and again.latents[0].dtype == dtype
+    assert all(map(torch.equal, first.latents, again.latents))
+
+
+def test_pictures_of_several_sizes_are_encoded_apart(files, encoder, tmp_path):
+    Image.new("RGB", (40, 20)).save(files[1])
+    Image.new("RGB", (60, 30)).save(files[3])
+    done = last(files, encoder, tmp_path / "cache", sizes=((8, 8), (8, 16)), batch=4)
+    assert [tuple(latent.shape) for latent in done.latents] == [(3, 4, 4), (3, 4, 8), (3, 4, 4), (3, 4, 8), (3, 4, 4)]
+    assert sorted(encoder.batches) == [2, 3]
+    with pytest.raises(gc.GuidanceError, match=r"one shape.*\(3, 4, 4\), \(3, 4, 8\): encode the pictures at one size"):
+        stacked(done.latents)
+    assert stacked(done.latents[::2]).shape == (3, 3, 4, 4)
+
+
+def test_wrong_latents_are_refused_and_not_kept(files, encoder, tmp_path):
+    for encode, sentence in [
+        (lambda pictures: encoder(pictures)[:1], r"one for each of 5 pictures; it gave \[1, 3, 4, 4\]"),
+        (lambda pictures: encoder(pictures).flatten(1), r"it gave \[5, 48\]"),
+        (lambda pictures: encoder(pictures) / 0, "latent of '0.png' is not finite"),
+    ]:
+        with pytest.raises(gc.GuidanceError, match=sentence):
+            last(files, encode, tmp_path / "cache", batch=5)
+    assert not cache_files(tmp_path / "cache")
+
+
+def test_a_batch_is_on_disk_before_the_caller_hears_of_it(files, encoder, tmp_path):
+    stream = latents_of(files, encoder, "vae", tmp_path / "cache", sizes=SIZE, batch=5)
+    next(stream)
+    stream.close()
+    assert len(cache_files(tmp_path / "cache")) == 5
+
+
+WORKER = """
+import sys, torch
+from pathlib import Path
+from guidance_core.classifier.latent_cache import encode_cached
+
+folder = Path(sys.argv[1])
+files = sorted(folder.glob("*.png"))
+for turn in range(20):
+    for step in encode_cached(files, lambda p: p.permute(0, 3, 1, 2), f"{turn}", folder / "cache", sizes=((8, 8),)):
+        pass
+    assert len(step.latents) == len(files)
+"""
+
+
+def test_two_processes_share_a_cache(files, tmp_path):
+    root = Path(gc.__file__).parents[1]
+    command = [sys.executable, "-W", "error", "-c", WORKER, str(tmp_path)]
+    workers = [subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [worker.communicate()[1] for worker in workers] == ["", ""]
+    assert [worker.returncode for worker in workers] == [0, 0]
+    assert len(cache_files(tmp_path / "cache")) == 100
+    assert not list((tmp_path / "cache").rglob("*.part"))
