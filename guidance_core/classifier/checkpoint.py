@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..errors import GuidanceError
@@ -31,7 +32,8 @@ def read_checkpoint(
 ) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     """(tensors, progress) as written. Raises GuidanceError when the file is no checkpoint, or one of another run."""
     name = Path(file).name
-    metadata, flat = read_tensors(file, "training checkpoint", FORMAT)
+    with torch.inference_mode(False):  # training changes the tensors in place, which those made there refuse
+        metadata, flat = read_tensors(file, "training checkpoint", FORMAT)
     if metadata.get("version") != str(VERSION):
         raise GuidanceError(
             f"'{name}' has format version {metadata.get('version')}, this Guidance Kit reads version {VERSION}: train "

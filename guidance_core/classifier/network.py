@@ -102,7 +102,7 @@ class LatentEncoder(nn.Module):
             for block in stage:
                 h = block(h, embedding)
         with _no_autocast(x):
-            pooled = self.pool(F.silu(self.norm(h)))
+            pooled = self.pool(F.silu(self.norm(h.to(self.head.weight.dtype))))
             return F.linear(pooled, self.head.weight.float(), self.head.bias.float())
 
 

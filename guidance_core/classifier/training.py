@@ -255,7 +255,10 @@ class _Run:
         figures = self.share.add_up(torch.stack([losses.detach().sum(), right.sum()]))
         self.loss, self.accuracy = (figures / batch).tolist()
         self.validation = None
-        if not math.isfinite(self.loss) and self.dtype != torch.float16:  # fp16 may skip a step and go on
+        recovers = (
+            self.scaler.is_enabled() and self.scaler.get_scale() > 1e-4
+        )  # fp16 skips such steps, up to 30 in a row
+        if not math.isfinite(self.loss) and not recovers:
             raise GuidanceError(
                 f"The loss is not a finite number at step {self.step} of {settings.steps}. Check that the latents are "
                 f"finite, or lower learning_rate (it is {settings.learning_rate:g})."

@@ -1,15 +1,20 @@
 """The classifier network, its training and its evaluation: invariances, refusals, learning on easy data."""
 
+import itertools
 import json
+import math
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 import guidance_core as gc
+from guidance_core.classifier import validation
 from guidance_core.classifier.batches import uniform_levels
 from guidance_core.classifier.evaluation import accuracy_by_log_snr, calibration_error
-from guidance_core.classifier.network import SIZES, LatentEncoder
-from guidance_core.classifier.training import follow, warm_up_and_cosine
+from guidance_core.classifier.heads import Regression
+from guidance_core.classifier.network import SIZES, LatentEncoder, ResidualBlock
+from guidance_core.classifier.training import descend, follow, warm_up_and_cosine
 
 NAMES = ["left", "right", "both"]
 LOG_SNR = torch.tensor([-3.0, 0.0, 4.0])
@@ -33,6 +38,12 @@ def halves(count, shape=(8, 8)):
     latents[labels != 1, ..., : shape[-1] // 2] = 1
     latents[labels != 0, ..., shape[-1] // 2 :] = 1
     return latents, labels
+
+
+def different_halves(count):
+    """The same, no two alike."""
+    latents, labels = halves(count)
+    return latents + 0.1 * torch.randn(latents.shape, generator=torch.Generator().manual_seed(0)), labels
 
 
 def trained(latents, labels, **settings):
@@ -80,6 +91,41 @@ def test_head_is_float32_whatever_the_weights_are(network, randn, dtype):
     half = network.to(dtype)(x.to(dtype), LOG_SNR)
     assert full.dtype == half.dtype == torch.float32
     torch.testing.assert_close(half, full, rtol=0.1, atol=0.1 * full.abs().max().item())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize(
+    "shape",
+    [(4, 16, 16), (4, 24, 12), (16, 10, 20), (16, 3, 12, 8)],
+    ids=["square", "tall", "wide with 16 channels", "video"],
+)
+def test_every_precision_of_weights_gives_finite_gradients(dtype, shape, randn):
+    """At the noisiest and the cleanest level, for latents of each kind of model."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = LatentEncoder(channels=shape[0], classes=3, **SIZES["small"]).to(dtype).requires_grad_(False)
+        for block in network.modules():
+            if isinstance(block, ResidualBlock):
+                torch.nn.init.normal_(block.conv2.weight, std=0.05)
+    x, target = randn(3, *shape, dtype=torch.float32), torch.tensor([0, 2, 1])
+    classifier = gc.NoisyClassifier(network, NAMES, parameters={"channels": shape[0]})
+    sigma = torch.tensor([150.0, 1.0, 0.006])
+    grad, log_prob = gc.log_prob_grad(classifier, x * (1 + sigma.reshape(3, *[1] * len(shape))), sigma, target)
+    assert grad.shape == x.shape and log_prob.shape == (3,)
+    assert bool(grad.isfinite().all()) and bool(log_prob.isfinite().all())
+    assert bool((grad.flatten(1).norm(dim=1) > 0).all())
+
+
+def test_base_costs_little_beside_the_model_it_steers():
+    """Forward and gradient by the input, at 64x64x4, against two passes of SD1.5's UNet: 1.5 % at most."""
+    with torch.device("meta"):
+        network = LatentEncoder(channels=4, classes=10, **SIZES["base"]).requires_grad_(False)
+        x, log_snr = torch.zeros(1, 4, 64, 64, requires_grad=True), torch.zeros(1)
+    counter = FlopCounterMode(display=False)
+    with counter:
+        network(x, log_snr).sum().backward()
+    multiply_adds = counter.get_total_flops() / 2
+    assert 0.01 * 2 * 0.34e12 < multiply_adds < 0.015 * 2 * 0.34e12
 
 
 @pytest.mark.parametrize(("size", "low", "high"), [("small", 0.25, 0.35), ("base", 8, 10), ("large", 25, 30)])
@@ -179,6 +225,155 @@ def test_refuses_before_any_work(change, sentence):
         gc.train_classifier(**{"latents": latents, "labels": labels, "label_names": NAMES, **change})
 
 
+def test_a_source_trains_like_its_tensors():
+    latents, labels = halves(12)
+    plain = trained(latents, labels, steps=3)
+    by_source = trained(gc.TensorSource(latents, labels), None, steps=3)
+    assert [step.loss for step in plain] == [step.loss for step in by_source]
+
+
+def test_small_classes_are_not_drowned():
+    """At pure noise p(y | x) is how often each class was drawn: evenly, or as it occurs."""
+    latents = torch.randn(90, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([0] * 72 + [1] * 12 + [2] * 6)
+    noise = torch.randn(200, 1, 4, 4, generator=torch.Generator().manual_seed(1))
+
+    def prior(balance):
+        settings = {"steps": 80, "log_snr_range": (-10.0, -9.0), "entropy_penalty": 0.0, "balance": balance}
+        return trained(latents, labels, **settings)[-1].classifier(noise, 1.0).softmax(1).mean(0)
+
+    torch.testing.assert_close(prior(True), torch.full((3,), 1 / 3), rtol=0, atol=0.07)
+    torch.testing.assert_close(prior(False), labels.bincount() / 90, rtol=0, atol=0.07)
+
+
+class Watched(gc.TensorSource):
+    """Notes which examples are loaded."""
+
+    def load(self, indices):
+        self.__dict__.setdefault("loaded", []).append(indices.tolist())
+        return super().load(indices)
+
+
+@pytest.fixture
+def short_validations(monkeypatch):
+    monkeypatch.setattr(validation, "DRAWS", (60, 200))
+
+
+def test_what_validates_never_trains_and_copies_stay_together(short_validations):
+    latents, labels = torch.randn(60, 1, 4, 4, generator=torch.Generator().manual_seed(0)), torch.arange(60) % 3
+    latents[30:] = latents[:30]  # each picture twice
+    source = Watched(latents, labels)
+    options = {"hold_out": 0.2, "evaluate_every": 100, "device": "cpu"}
+    list(trained(source, None, steps=40, **options))
+    trained_on = {i for batch in source.loaded[:40] for i in batch}
+    validated = {i for batch in source.loaded[40:] for i in batch}
+    assert trained_on | validated == set(range(60))
+    assert not {i % 30 for i in trained_on} & {i % 30 for i in validated}
+    assert torch.tensor(sorted(validated)).remainder(3).bincount().tolist() == [4, 4, 4]
+
+
+def test_validations_see_the_same_noise(short_validations):
+    """A network that stands still validates the same every time, while its batches vary."""
+    still = {"learning_rate": 1e-7, "weight_decay": 0.0, "steps": 6, "hold_out": 0.25, "evaluate_every": 1}
+    steps = trained(*different_halves(24), **still)
+    losses = torch.tensor([step.validation.loss for step in steps])
+    torch.testing.assert_close(losses, losses[:1].expand(6), rtol=1e-3, atol=0)
+    assert len({step.loss for step in steps}) == 6
+
+
+def test_validation_is_told_by_noise_level():
+    steps = trained(*different_halves(96), hold_out=0.25, evaluate_every=25)
+    assert [step.step for step in steps if step.validation] == [25, 50, 60]
+    last = steps[-1].validation
+    assert last.bins[0].log_snr_low == -10 and last.bins[-1].log_snr_high == 10
+    assert all(a.log_snr_high == b.log_snr_low for a, b in itertools.pairwise(last.bins))
+    assert last.bins[0].accuracy < 0.6 and last.bins[-1].accuracy > 0.85
+    assert last.bins[0].loss == pytest.approx(math.log(3), abs=0.15) and last.bins[-1].loss < 0.7
+    assert sum(b.loss for b in last.bins) / 5 == pytest.approx(last.loss, rel=0.03)
+    assert sum(b.accuracy for b in last.bins) / 5 == pytest.approx(last.accuracy, rel=0.03)
+
+
+def weights(classifier):
+    return torch.cat([tensor.flatten() for tensor in classifier.network.state_dict().values()])
+
+
+def test_the_best_weights_are_kept_and_patience_ends_the_run(short_validations):
+    """Labels by chance: the better they are learned, the worse is the validation."""
+    latents = torch.randn(40, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    options = {"hold_out": 0.3, "evaluate_every": 5, "patience": 3, "log_snr_range": (2.0, 8.0), "ema": 0.0}
+    least, best, steps = math.inf, None, []
+    for step in gc.train_classifier(latents, torch.arange(40) % 2, ["a", "b"], steps=300, batch=16, **options):
+        steps.append(step)
+        if step.validation:
+            assert step.validation.best == (step.validation.loss < least)
+        if step.validation and step.validation.best:
+            least, best = step.validation.loss, weights(step.best())
+    validated = [step for step in steps if step.validation]
+    assert steps[-1].step < 300 == steps[-1].steps
+    assert [step.validation.best for step in validated[-4:]] == [True, False, False, False]
+    assert torch.equal(weights(steps[-1].classifier), best)
+    assert float(steps[-1].classifier.info["validation_loss"]) == pytest.approx(least, rel=1e-4)
+    assert steps[-1].classifier.info["validation_step"] == str(validated[-4].step)
+
+
+def test_a_run_that_is_left_has_a_classifier_already():
+    latents, labels = halves(24)
+    run = gc.train_classifier(latents, labels, NAMES, steps=50, batch=16, learning_rate=5e-3)
+    step = next(itertools.islice(run, 19, None))
+    early = step.best()
+    before = weights(early).clone()
+    assert early(latents, 1.0).shape == (24, 3)
+    next(run)
+    assert torch.equal(weights(early), before)
+    assert not torch.equal(weights(step.best()), before)  # always the newest, where nothing is held out
+
+
+@pytest.mark.parametrize("precision", ["bf16", "auto", "fp32"])
+def test_precision_changes_the_arithmetic_only_a_little(precision):
+    latents, labels = halves(24)
+    exact, other = (trained(latents, labels, steps=4, precision=kind) for kind in ("fp32", precision))
+    losses = [[step.loss for step in steps] for steps in (exact, other)]
+    assert losses[0][0] == pytest.approx(losses[1][0], rel=0.01)
+    assert (losses[0] == losses[1]) == (precision != "bf16")
+    assert weights(other[-1].classifier).dtype == torch.float32
+
+
+def test_labels_that_go_together_are_learned(short_validations):
+    """left and right of `halves` as two labels that may both be there."""
+    latents, which = different_halves(96)
+    labels = torch.stack([which != 1, which != 0], 1)
+    options = {"head": "multi", "hold_out": 0.25, "steps": 80, "batch": 32, "learning_rate": 5e-3}
+    last = list(gc.train_classifier(latents, labels, NAMES[:2], **options))[-1]
+    assert last.classifier.head == "multi"
+    p = last.classifier(latents, 0.05).sigmoid()
+    assert ((p > 0.5) == labels).float().mean() > 0.95
+    assert last.validation.bins[-1].accuracy > 0.9
+
+
+def test_scores_are_learned(short_validations):
+    """Brightness as a score, in units of its own."""
+    x = torch.randn(96, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    latents = x + torch.randn(96, 1, 1, 1, generator=torch.Generator().manual_seed(1))
+    scores = 100 + 20 * latents.mean((1, 2, 3))
+    options = {"head": "regression", "hold_out": 0.25, "steps": 120, "batch": 32, "learning_rate": 5e-3}
+    last = list(gc.train_classifier(latents, scores, ["brightness"], **options))[-1]
+    classifier = last.classifier
+    predicted = Regression.scores(classifier(latents, 0.05), classifier.info)[:, 0]
+    assert (predicted - scores).square().mean() < 0.2 * scores.var()
+    assert last.validation.bins[-1].accuracy > 0.8 > 0.2 > last.validation.bins[0].accuracy
+    for text, sign in (("brightness", 1), ("-brightness", -1)):
+        target = gc.parse_target(text, classifier.labels, classifier.head)
+        guided = gc.classifier_guided(lambda x, s: x, classifier, target, 3.0)(latents, 1.0)
+        assert ((guided - latents).mean((1, 2, 3)) * sign > 0).float().mean() > 0.95
+
+
+def test_latents_that_are_not_finite_stop_the_run_in_words():
+    latents, labels = halves(12)
+    latents[:, 0, 2, 2] = math.nan
+    with pytest.raises(gc.GuidanceError, match="loss is not a finite number at step 1 of 5. Check that the latents"):
+        trained(latents, labels, steps=5)
+
+
 def test_levels_are_spread_over_the_range():
     levels = uniform_levels(100, -10.0, 10.0, torch.Generator().manual_seed(0))
     torch.testing.assert_close(levels, torch.linspace(-9.9, 9.9, 100), rtol=0, atol=0.1)
@@ -189,6 +384,20 @@ def test_learning_rate_rises_then_falls():
     peak = rates.index(max(rates))
     assert rates[:peak] == sorted(rates[:peak]) and rates[peak:] == sorted(rates[peak:], reverse=True)
     assert rates[-1] < 1e-3 and warm_up_and_cosine(1, 1) == 1
+
+
+def test_scaled_losses_make_the_same_step_and_overflows_make_none():
+    def stepped(scaler, factor=1.0):
+        layer = torch.nn.Linear(2, 1)
+        torch.nn.init.constant_(layer.weight, 0.5)
+        optimizer = torch.optim.AdamW(layer.parameters())
+        descend(optimizer, layer(torch.tensor([[3.0, -1.0]])).square().sum() * factor, 0.1, scaler)
+        return layer.weight.detach()
+
+    plain, start = stepped(None), torch.full((1, 2), 0.5)
+    assert not torch.equal(plain, start)
+    torch.testing.assert_close(stepped(torch.amp.GradScaler("cpu", init_scale=1024.0)), plain)
+    assert torch.equal(stepped(torch.amp.GradScaler("cpu"), math.inf), start)
 
 
 def test_average_of_constant_weights_is_the_weights():

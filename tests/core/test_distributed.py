@@ -1,0 +1,131 @@
+"""Training in two processes: the same steps as in one, one writer, and the same answers in every process."""
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import guidance_core as gc
+from guidance_core.classifier import validation
+from guidance_core.classifier.distributed import Share, launched
+
+ROOT = Path(gc.__file__).parent.parent
+NAMES = ["left", "right", "both"]
+SETTINGS = {
+    "steps": 8,
+    "batch": 7,  # does not divide by two
+    "learning_rate": 5e-3,
+    "hold_out": 0.3,
+    "evaluate_every": 2,
+    "augment": "flip, crop",
+    "log_snr_range": (-6.0, 6.0),
+}
+
+
+def data():
+    latents = torch.randn(24, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    return latents, torch.arange(24) % 3
+
+
+def training(file=None, **settings):
+    return gc.train_classifier(*data(), NAMES, checkpoint=file, **SETTINGS | settings)
+
+
+def figures(steps):
+    """What a run says of itself, as plain numbers."""
+    return [[s.step, s.loss, s.accuracy, *([s.validation.loss] if s.validation else [])] for s in steps]
+
+
+def work(folder):
+    """What each process does; the test reads what it wrote."""
+    torch.set_num_threads(1)
+    validation.DRAWS = (12, 24)
+    with launched() as device:
+        rank = torch.distributed.get_rank()
+        answers = {"device": str(device), "whole": figures(training())}
+        run = training(folder / "half.safetensors")
+        answers["half"] = figures(itertools.islice(run, 5))
+        run.close()
+        # `own` is a folder that the processes do not share: one finds a checkpoint and the other does not
+        own = folder / str(rank)
+        own.mkdir()
+        list(itertools.islice(training(own / "own.safetensors"), 2))
+        for name, attempt in {
+            "small": lambda: training(batch=1),
+            "apart": lambda: list(training(own / "own.safetensors")),
+        }.items():
+            try:
+                attempt()
+            except gc.GuidanceError as error:
+                answers[name] = str(error)
+        answers["files"] = sorted(file.name for file in own.iterdir())
+        (folder / f"{rank}.json").write_text(json.dumps(answers))
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """The answers of two processes, and the folder that they left."""
+    folder = tmp_path_factory.mktemp("two")
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    if sys.platform == "linux":
+        environment["GLOO_SOCKET_IFNAME"] = "lo"
+    command += ["--rdzv-endpoint", "localhost:0", __file__, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return folder, [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
+
+
+@pytest.fixture
+def short_validations(monkeypatch):
+    monkeypatch.setattr(validation, "DRAWS", (12, 24))
+
+
+def test_two_processes_make_the_steps_of_one(two, short_validations):
+    alone = figures(training())
+    for answers in two[1]:
+        assert answers["device"] == "cpu"
+        for one, other in zip(alone, answers["whole"], strict=True):
+            assert one == pytest.approx(other, abs=1e-4)
+    assert two[1][0]["whole"] == two[1][1]["whole"]
+
+
+def test_a_run_of_two_goes_on_in_one(two, short_validations):
+    folder, (answers, _) = two
+    rest = figures(training(folder / "half.safetensors"))
+    for one, other in zip(answers["whole"], answers["half"] + rest, strict=True):
+        assert one == pytest.approx(other, abs=1e-4)
+
+
+def test_only_the_first_process_writes(two):
+    assert two[1][0]["files"] == ["own.safetensors"]
+    assert two[1][1]["files"] == []
+
+
+def test_processes_that_cannot_train_together_say_so(two):
+    for answers in two[1]:
+        assert "2 processes cannot share a batch of 1" in answers["small"]
+        assert "different checkpoints: the file must be on a disk that all of them see" in answers["apart"]
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 7])
+@pytest.mark.parametrize("count", [0, 1, 5, 64])
+def test_shares_are_even_parts_of_the_whole(world, count):
+    parts = [list(range(count))[Share(rank, world).of(count)] for rank in range(world)]
+    assert list(itertools.chain(*parts)) == list(range(count))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_outside_of_torchrun_nothing_is_joined():
+    with launched() as device:
+        assert device is None
+        assert not torch.distributed.is_initialized()
+
+
+if __name__ == "__main__":
+    work(Path(sys.argv[1]))
