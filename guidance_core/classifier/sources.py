@@ -48,7 +48,7 @@ class Source(Protocol):
         """
 
     def fingerprint(self) -> str:
-        """A short text that changes with any latent, label or group. Asked for once, and only for a checkpoint."""
+        """A short text that changes with any latent, label or group. Asked for once."""
 
 
 @dataclass(frozen=True, eq=False)

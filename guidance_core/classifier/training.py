@@ -5,7 +5,8 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from ..errors import GuidanceError
 from ..params import Checked, choice, flag, integer, make, number
 from .augment import Augment, augmentation
 from .batches import Batches, drawn, first_of_each, split
+from .card import Record, from_metadata, to_metadata
 from .checkpoint import damaged, read_checkpoint, write_checkpoint
 from .distributed import Share, share
 from .heads import HEADS, Head
@@ -44,7 +46,7 @@ class TrainSettings(Checked):
         0, 0, 10_000, "Stop after this many validations in a row that bring nothing better; 0 never stops early."
     )
     balance: bool = flag(True, "Draw every class equally often, so that large classes do not drown small ones.")
-    seed: int = integer(0, 0, 2**63 - 1, "Everything random comes from it.")
+    seed: int = integer(0, 0, 2**64 - 1, "Everything random comes from it.")
     evaluate_every: int = integer(100, 1, 1_000_000, "Steps from one validation to the next.", advanced=True)
     checkpoint_every: int = integer(500, 1, 1_000_000, "Steps from one checkpoint to the next.", advanced=True)
     weight_decay: float = number(0.05, 0.0, 1.0, 0.01, "How strongly weights are drawn to 0.", advanced=True)
@@ -78,6 +80,7 @@ class TrainStep:
 
     A run that stops early ends before `steps`. validation: in the steps that had one. best(): the best classifier at
     the moment of the call, as a copy: by validation loss, or the newest where nothing is held out or validated yet.
+    held_out: the numbers of the examples it never learns from, long [M], to examine it on.
     """
 
     step: int
@@ -87,6 +90,7 @@ class TrainStep:
     classifier: NoisyClassifier | None = None
     validation: Validation | None = None
     best: Callable[[], NoisyClassifier] = field(kw_only=True, repr=False, compare=False)
+    held_out: Tensor = field(kw_only=True, repr=False, compare=False)
 
 
 def train_classifier(
@@ -125,13 +129,13 @@ def train_classifier(
         _source(latents, labels),
         list(label_names),
         log_snr_range,
-        _augmentation(augment),
+        augment,
         latent_space,
         device,
     )
     if checkpoint is None:
         return run.go(None, None)
-    identity = run.identity(augment)
+    identity = run.identity()
     saved = read_checkpoint(checkpoint, identity) if os.path.exists(checkpoint) else None
     return run.go(saved, lambda tensors, progress: write_checkpoint(checkpoint, tensors, progress, identity))
 
@@ -145,50 +149,64 @@ class _Run:
         source: Source,
         names: list[str],
         log_snr_range: tuple[float, float],
-        augment: Augment | None,
+        augment: Augment | str | Sequence[str] | None,
         latent_space: str,
         device: torch.device | str | None,
     ):
         low, high = log_snr_range
         if not low < high:
             raise GuidanceError(f"log_snr_range must rise, got {low} to {high}.")
-        self.settings, self.names, self.augment, self.latent_space = settings, names, augment, latent_space
+        self.settings, self.names = settings, names
+        self.augment, varied = _augmentation(augment)
         self.head, self.share = HEADS[settings.head], share()
         if settings.batch < self.share.world:
             raise GuidanceError(f"{self.share.world} processes cannot share a batch of {settings.batch}: enlarge it.")
-        self.training, held = _parts(source, names, self.head, settings)
+        self.training, self.held_out = _parts(source, names, self.head, settings)
         y, head_info = self.head.prepare(source.labels, self.training)
         self.weights = self._balance(source, self.training)
         self.device = torch.device(device) if device is not None else source.load(torch.tensor([0])).device
         self.batches = Batches(source, y, (float(low), float(high)), self.device, self.share)
         self.validator = None
-        if len(held):
-            weights = self._balance(source, held)
-            self.validator = Validator(self.batches, self.head, held, weights, int(settings.batch), int(settings.seed))
+        if len(self.held_out):
+            weights = self._balance(source, self.held_out)
+            batch, seed = int(settings.batch), int(settings.seed)
+            self.validator = Validator(self.batches, self.head, self.held_out, weights, batch, seed)
         self.dtype = _dtype(settings.precision, self.device)
         self.precision = nullcontext() if self.dtype == torch.float32 else torch.autocast(self.device.type, self.dtype)
-        self.parameters = {"channels": source.shape[0], "classes": len(names), **SIZES[settings.size]}
-        self.info = {"size": settings.size, "steps": str(settings.steps), "examples": str(len(self.training))}
-        self.info |= {"entropy_penalty": str(settings.entropy_penalty), "balance": str(settings.balance), **head_info}
+        self.said = asdict(settings) | {"seed": str(int(settings.seed)), "augment": varied}
+        self.bare = NoisyClassifier(
+            nn.Identity(),
+            names,
+            latent_space,
+            self.batches.log_snr_range,
+            architecture="latent_encoder",
+            parameters={"channels": source.shape[0], "classes": len(names), **SIZES[settings.size]},
+            info=head_info,
+            head=settings.head,
+            record=Record(training=self.said | {"examples": len(self.training)}),
+        )
+        from_metadata(to_metadata(self.bare.card), "The classifier to train")  # refused now, not when it is saved
 
-    def identity(self, augment: Augment | str | Sequence[str] | None) -> dict[str, Any]:
+    @cached_property
+    def data(self) -> str:
+        """The data's fingerprint."""
+        return self.batches.source.fingerprint()
+
+    def identity(self) -> dict[str, Any]:
         """What a checkpoint must have in common with the run that goes on from it."""
-        identity = asdict(self.settings)
-        del identity["checkpoint_every"]
-        return identity | {
+        identity = self.said | {
             "label_names": self.names,
-            "latent_space": self.latent_space,
+            "latent_space": self.bare.latent_space,
             "log_snr_range": self.batches.log_snr_range,
-            "augment": "a function" if callable(augment) else _names(augment),
-            "network": self.parameters,
+            "network": self.bare.parameters,
             "device": self.device.type,
-            "precision": str(self.dtype),
-            "data": self.batches.source.fingerprint(),
+            "precision": str(self.dtype).removeprefix("torch."),
+            "data": self.data,
         }
+        del identity["checkpoint_every"]
+        return identity
 
-    def go(
-        self, saved: tuple[_Tensors, dict] | None, write: Callable[[_Tensors, dict], None] | None
-    ) -> Iterator[TrainStep]:
+    def go(self, saved: _Saved | None, write: Callable[[_Tensors, dict], None] | None) -> Iterator[TrainStep]:
         """The steps from the beginning, or from what was saved. write: is given the run's state to keep."""
         with _learning():
             self._begin()
@@ -222,7 +240,7 @@ class _Run:
 
     def _begin(self) -> None:
         settings = self.settings
-        self.network = _seeded_network(self.parameters, int(settings.seed)).to(self.device)
+        self.network = _seeded_network(self.bare.parameters, int(settings.seed)).to(self.device)
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
@@ -255,9 +273,7 @@ class _Run:
         figures = self.share.add_up(torch.stack([losses.detach().sum(), right.sum()]))
         self.loss, self.accuracy = (figures / batch).tolist()
         self.validation = None
-        recovers = (
-            self.scaler.is_enabled() and self.scaler.get_scale() > 1e-4
-        )  # fp16 skips such steps, up to 30 in a row
+        recovers = self.scaler.is_enabled() and self.scaler.get_scale() > 1e-4  # fp16 skips steps, up to 30 in a row
         if not math.isfinite(self.loss) and not recovers:
             raise GuidanceError(
                 f"The loss is not a finite number at step {self.step} of {settings.steps}. Check that the latents are "
@@ -273,27 +289,25 @@ class _Run:
             self.best_weights = {name: tensor.clone() for name, tensor in self.average.state_dict().items()}
 
     def _report(self) -> TrainStep:
-        classifier = self._best() if self._done() else None
-        steps = int(self.settings.steps)
-        return TrainStep(self.step, steps, self.loss, self.accuracy, classifier, self.validation, best=self._best)
+        return TrainStep(
+            self.step,
+            int(self.settings.steps),
+            self.loss,
+            self.accuracy,
+            self._best() if self._done() else None,
+            self.validation,
+            best=self._best,
+            held_out=self.held_out,
+        )
 
     def _best(self) -> NoisyClassifier:
         with _learning():
             network = copy.deepcopy(self.average)
             if self.best_weights:
                 network.load_state_dict(self.best_weights)
-        info = dict(self.info)
-        info |= {f"validation_{name}": f"{value:.6g}" for name, value in self.best.items()}
-        return NoisyClassifier(
-            network,
-            self.names,
-            self.latent_space,
-            self.batches.log_snr_range,
-            architecture="latent_encoder",
-            parameters=self.parameters,
-            info=info,
-            head=self.settings.head,
-        )
+        best = {f"validation_{name}": value for name, value in self.best.items()}
+        training = self.bare.record.training | {"trained_steps": self.step} | best
+        return replace(self.bare, network=network).recording(training=training, data_hash=self.data)
 
     def _state(self) -> _Saved:
         moments = self.optimizer.state_dict()["state"]
@@ -405,14 +419,13 @@ def _parts(source: Source, names: list[str], head: Head, settings: TrainSettings
     return training, held
 
 
-def _names(augment: str | Sequence[str] | None) -> list[str]:
-    if isinstance(augment, str):
-        augment = augment.split(",")
-    return [name.strip() for name in augment or () if name.strip()]
-
-
-def _augmentation(augment: Augment | str | Sequence[str] | None) -> Augment | None:
-    return augment if callable(augment) else augmentation(_names(augment))
+def _augmentation(augment: Augment | str | Sequence[str] | None) -> tuple[Augment | None, str]:
+    """The variation and its description."""
+    if callable(augment):
+        return augment, "a function"
+    names = augment.split(",") if isinstance(augment, str) else augment or ()
+    names = [name.strip() for name in names if name.strip()]
+    return augmentation(names), ", ".join(names)
 
 
 def _dtype(precision: str, device: torch.device) -> torch.dtype:

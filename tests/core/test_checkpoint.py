@@ -46,7 +46,7 @@ def same(one, other):
     if one.classifier:
         weights, others = one.classifier.network.state_dict(), other.classifier.network.state_dict()
         assert all(torch.equal(weights[name], others[name]) for name in weights)
-        assert one.classifier.info == other.classifier.info
+        assert one.classifier.record == other.classifier.record
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_a_run_that_broke_off_goes_on_from_its_last_checkpoint(file):
 
 def test_the_pace_of_checkpoints_changes_nothing(file):
     for one, other in zip(training(), training(file, checkpoint_every=1), strict=True):
-        same(one, other)
+        assert (one.loss, one.accuracy, one.validation) == (other.loss, other.accuracy, other.validation)
 
 
 def test_a_finished_run_brings_its_last_step_again(file):
@@ -136,8 +136,8 @@ def other_data():
     ("change", "sentence"),
     [
         ({"steps": 12}, "'run.safetensors' is of another training run: steps was 9 and is 12. Make them the same"),
-        ({"seed": 1, "batch": 5}, "batch was 4 and is 5; seed was 0 and is 1"),
-        ({"augment": "flip"}, r'augment was \["flip", "shift"\] and is \["flip"\]'),
+        ({"seed": 1, "batch": 5}, 'batch was 4 and is 5; seed was "0" and is "1"'),
+        ({"augment": "flip"}, 'augment was "flip, shift" and is "flip"'),
         ({"augment": lambda x0, generator: x0}, 'is "a function"'),
         ({"log_snr_range": (-5.0, 5.0)}, r"log_snr_range was \[-10.0, 10.0\] and is \[-5.0, 5.0\]"),
         ({"size": "base"}, 'size was "small" and is "base"; network was'),

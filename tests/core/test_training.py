@@ -185,6 +185,8 @@ def test_classifier_survives_its_file(tmp_path):
     classifier.save(tmp_path / "halves.safetensors")
     loaded = gc.NoisyClassifier.load(tmp_path / "halves.safetensors")
     assert (loaded.latent_space, list(loaded.labels)) == ("halves", NAMES)
+    assert loaded.record == classifier.record and loaded.record.data_hash
+    assert loaded.record.training["steps"] == 3
     torch.testing.assert_close(loaded(latents, 0.5), classifier(latents, 0.5), rtol=0, atol=0)
 
 
@@ -206,6 +208,7 @@ def test_augmentation_reaches_the_network():
         ({"latents": torch.zeros(6, 8, 8)}, r"got \[6, 8, 8\]"),
         ({"label_names": ["one"]}, "at least 2 labels"),
         ({"label_names": ["a", "b", "a"]}, "must differ"),
+        ({"label_names": ["a", "b", "c\nd"]}, "The classifier to train.*'labels'"),
         ({"steps": 0}, r"steps must be in \[1, 1e\+07\], got 0"),
         ({"batch": 0}, r"batch must be in \[1, 65536\], got 0"),
         ({"size": "huge"}, "size must be one of small, base, large, got 'huge'"),
@@ -264,10 +267,11 @@ def test_what_validates_never_trains_and_copies_stay_together(short_validations)
     latents[30:] = latents[:30]  # each picture twice
     source = Watched(latents, labels)
     options = {"hold_out": 0.2, "evaluate_every": 100, "device": "cpu"}
-    list(trained(source, None, steps=40, **options))
+    held_out = trained(source, None, steps=40, **options)[-1].held_out
     trained_on = {i for batch in source.loaded[:40] for i in batch}
     validated = {i for batch in source.loaded[40:] for i in batch}
     assert trained_on | validated == set(range(60))
+    assert validated == set(held_out.tolist())
     assert not {i % 30 for i in trained_on} & {i % 30 for i in validated}
     assert torch.tensor(sorted(validated)).remainder(3).bincount().tolist() == [4, 4, 4]
 
@@ -312,8 +316,9 @@ def test_the_best_weights_are_kept_and_patience_ends_the_run(short_validations):
     assert steps[-1].step < 300 == steps[-1].steps
     assert [step.validation.best for step in validated[-4:]] == [True, False, False, False]
     assert torch.equal(weights(steps[-1].classifier), best)
-    assert float(steps[-1].classifier.info["validation_loss"]) == pytest.approx(least, rel=1e-4)
-    assert steps[-1].classifier.info["validation_step"] == str(validated[-4].step)
+    told = steps[-1].classifier.record.training
+    assert (told["validation_loss"], told["validation_step"]) == (least, validated[-4].step)
+    assert (told["trained_steps"], told["patience"], told["examples"]) == (steps[-1].step, 3, 28)
 
 
 def test_a_run_that_is_left_has_a_classifier_already():
