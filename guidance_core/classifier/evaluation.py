@@ -1,5 +1,6 @@
 """Accuracy, calibration and temperature of a noise-aware classifier as the noise grows."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -160,6 +161,13 @@ def calibration_error(confidence: Tensor, right: Tensor, parts: int = PARTS) -> 
     confidence [N] in [0, 1], right [N] of 0 and 1.
     """
     return _error(_reliability(confidence, right, parts))
+
+
+def calibration_noise(reliability: Tensor) -> float:
+    """The calibration error that so few answers, [PARTS, 3] as in Evaluation, would show were they calibrated."""
+    count, confidence, _ = reliability.double().unbind(1)
+    variance = confidence * (1 - confidence / count.clamp(min=1)).clamp(min=0)
+    return float((2 / math.pi * variance).sqrt().sum() / count.sum().clamp(min=1))
 
 
 def _reliability(confidence: Tensor, right: Tensor, parts: int = PARTS) -> Tensor:

@@ -6,7 +6,7 @@ from itertools import groupby
 
 from ..paths import FLOW, VE, Path
 from ..scale import ScaleSchedule
-from .evaluation import Bin, Evaluation
+from .evaluation import Bin, Evaluation, calibration_noise
 
 LEAST = 0.003  # about what 1000 draws can tell from nothing
 SATURATED = 0.995
@@ -47,27 +47,28 @@ def knowledge(b: Bin, chance_loss: float) -> float:
 def suggest(evaluation: Evaluation) -> Suggestion:
     """Judge an evaluation by rules that can be checked by hand on its bins.
 
-    Range: the widest run of bins whose knowledge is at least LEAST and whose calibration error is at most
-    WORST_CALIBRATION; elsewhere the gradient points nowhere or has the wrong length. Cut from its clean end are the
-    bins that know SATURATED of the label or more, where nothing is left to steer; not if all do.
+    Range: the widest run of bins whose knowledge is at least LEAST, and whose calibration error is at most
+    WORST_CALIBRATION beyond what chance makes of so few draws; elsewhere the gradient points nowhere or has the wrong
+    length. Cut from its clean end are the bins that know SATURATED of the label or more, where nothing is left to
+    steer; not if all do.
     Scale: one over the mean knowledge in the range, at most MOST_SCALE: a rule of thumb. 1 is exact Bayes, and enough
     for labels that are plain in any noise; the longer a classifier knows only a part of the label, the more of the
     sample is drawn before it can steer, and the harder it has to.
     """
-    useful = [b for b in evaluation.bins if _useful(b, evaluation)]
-    if not useful:
+    useful = [_fault(b, evaluation) == "" for b in evaluation.bins]
+    if not any(useful):
         return Suggestion(0.0, None, _why_not(evaluation))
-    runs = [list(run) for use, run in groupby(evaluation.bins, lambda b: _useful(b, evaluation)) if use]
+    runs = [
+        [b for b, _ in run]
+        for use, run in groupby(zip(evaluation.bins, useful, strict=True), lambda pair: pair[1])
+        if use
+    ]
     run = max(runs, key=lambda run: run[-1].log_snr_high - run[0].log_snr_low)
     kept = _without_saturated_end(run, evaluation.chance_loss)
     mean = sum(knowledge(b, evaluation.chance_loss) for b in kept) / len(kept)
     ends = (round(kept[0].log_snr_low, 4), round(kept[-1].log_snr_high, 4))
     suggestion = Suggestion(round(min(1 / mean, MOST_SCALE), 2), ends, "")
     return replace(suggestion, reason=_why(evaluation, run, kept, mean, suggestion))
-
-
-def _useful(b: Bin, e: Evaluation) -> bool:
-    return knowledge(b, e.chance_loss) >= LEAST and b.calibration_error <= WORST_CALIBRATION
 
 
 def _without_saturated_end(run: Sequence[Bin], chance_loss: float) -> list[Bin]:
@@ -81,9 +82,10 @@ def _why(e: Evaluation, run: Sequence[Bin], kept: Sequence[Bin], mean: float, s:
     low, high = s.log_snr_range
     ranges = " and ".join("{:.3g} to {:.3g} on {}".format(*s.sigmas(path), path.name) for path in (VE, FLOW))
     worst = max(b.calibration_error for b in kept)
+    measure = _MEASURE.get(e.head, "accuracy")
     said = [
         f"Guide between log-SNR {low:g} and {high:g} (sigma {ranges}).",
-        f"There the classifier knows more of the label than a guess does (accuracy {kept[0].accuracy:.0%} rising to "
+        f"There the classifier knows more of the label than a guess does ({measure} {kept[0].accuracy:.0%} rising to "
         f"{kept[-1].accuracy:.0%}, chance {e.chance:.0%}), and is about as sure as it is right (calibration error at "
         f"most {worst:.2f}).",
     ]
@@ -93,13 +95,15 @@ def _why(e: Evaluation, run: Sequence[Bin], kept: Sequence[Bin], mean: float, s:
         said.append("With less noise it is certain, and nothing is left to steer.")
     elif kept[-1] is not e.bins[-1]:
         said.append(f"With less noise, {_fault(e.bins[e.bins.index(kept[-1]) + 1], e)}.")
-    said.append(
-        f"On average it knows {mean:.0%} of the label; begin with scale {s.scale:g}, one over that: 1 is exact Bayes, "
-        f"more is clearer and less varied."
-    )
-    if 1 / mean > MOST_SCALE:
-        said.append(f"That would be {1 / mean:.0f}, but no more than {MOST_SCALE:g} is suggested.")
+    capped = f"the most that is suggested, where one over that is {1 / mean:.0f}"
+    so = "one over that" if 1 / mean <= MOST_SCALE else capped
+    said.append(f"On average it knows {mean:.0%} of the label; begin with scale {s.scale:g}, {so}.")
+    said.append(_SCALE.get(e.head, "1 is exact Bayes, more is clearer and less varied."))
     return " ".join(said)
+
+
+_MEASURE = {"regression": "R^2"}
+_SCALE = {"regression": "It says how many standard deviations the score is moved, where nothing holds against it."}
 
 
 def _why_not(e: Evaluation) -> str:
@@ -112,6 +116,10 @@ def _why_not(e: Evaluation) -> str:
 
 
 def _fault(b: Bin, e: Evaluation) -> str:
+    """What keeps a bin from being guided in, in words; "" for nothing."""
+    measure = _MEASURE.get(e.head, "accuracy")
     if knowledge(b, e.chance_loss) < LEAST:
-        return f"it knows no more than a guess (accuracy {b.accuracy:.0%}, chance {e.chance:.0%})"
-    return f"its probabilities are off (calibration error {b.calibration_error:.2f})"
+        return f"it knows no more than a guess ({measure} {b.accuracy:.0%}, chance {e.chance:.0%})"
+    if b.calibration_error - calibration_noise(e.reliability[e.bins.index(b)]) > WORST_CALIBRATION:
+        return f"its probabilities are off (calibration error {b.calibration_error:.2f})"
+    return ""

@@ -11,7 +11,7 @@ Knots = tuple[tuple[float, float], ...]
 """(log-SNR, temperature), rising in log-SNR."""
 
 LOWEST, HIGHEST = 0.25, 4.0
-SPREAD = 0.25
+SPREAD = 0.5
 """Standard deviation of log(temperature) before anything is measured: without it, a handful of answers that are all
 right would ask for a temperature of 0, and a bin in which nothing can be known for any."""
 
