@@ -43,7 +43,7 @@ def classifier_part(
     """A classifier term for a MODEL. Raises GuidanceError for an unknown label or a classifier of other latents."""
     with speaking_as(title):
         check_classifier(model, classifier.classifier)
-        parsed = parse_target(target, classifier.classifier.labels)
+        parsed = parse_target(target, classifier.classifier.labels, classifier.classifier.head)
         note = ""
         if schedule is None and path_of(model) is FLOW:
             schedule = ScaleSchedule("interval", start=FLOW_SIGMA, axis="sigma")

@@ -10,10 +10,8 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
 from ..guidance_core import demo
+from ..guidance_core.demo.pictures import INK, PAPER, ZOOM, latents, tones
 from ..guidance_core.errors import GuidanceError
-
-PAPER = (0.055, 0.067, 0.125)
-INK = (1.0, 0.925, 0.78)
 
 
 class Digits(comfy.latent_formats.LatentFormat):
@@ -68,21 +66,6 @@ def digits_model(digits) -> ModelPatcher:
     )
 
 
-SOFT = 0.15  # tones this near to paper or ink are taken as paper or ink, which gives the enlarged strokes crisp edges
-
-
-def crisp(tone: Tensor) -> Tensor:
-    """A smooth step from paper to ink over the tones from SOFT to 1 - SOFT."""
-    t = ((tone - SOFT) / (1 - 2 * SOFT)).clamp(0, 1)
-    return t * t * (3 - 2 * t)
-
-
-def uncrisp(tone: Tensor) -> Tensor:
-    """The inverse of crisp, with paper and ink themselves at 0 and 1."""
-    t = 0.5 - torch.sin(torch.asin((1 - 2 * tone).clamp(-1, 1)) / 3)
-    return torch.where(tone <= 0, 0.0, torch.where(tone >= 1, 1.0, SOFT + (1 - 2 * SOFT) * t))
-
-
 class _Pixels(nn.Module):
     """Latents as pictures in two colours: paper at -1, ink at 1."""
 
@@ -94,13 +77,12 @@ class _Pixels(nn.Module):
         self.register_buffer("ink", ink)
 
     def decode(self, latent: Tensor, **kwargs) -> Tensor:
-        smooth = nn.functional.interpolate(latent, scale_factor=8, mode="bicubic")
-        return self.paper + crisp((smooth + 1) / 2) * (self.ink - self.paper)
+        return self.paper + tones(latent) * (self.ink - self.paper)
 
     def encode(self, pixels: Tensor, **kwargs) -> Tensor:
         line = self.ink - self.paper
         tone = ((pixels[:, :3] - self.paper) * line).sum(1, keepdim=True) / (line**2).sum()
-        return nn.functional.avg_pool2d(2 * uncrisp(tone) - 1, 8)
+        return latents(tone)
 
 
 class DigitsVAE(comfy.sd.VAE):
@@ -108,7 +90,7 @@ class DigitsVAE(comfy.sd.VAE):
 
     def __init__(self):
         super().__init__(sd={"pixel_space_vae": torch.tensor(1.0)}, dtype=torch.float32)
-        self.downscale_ratio = self.upscale_ratio = 8
+        self.downscale_ratio = self.upscale_ratio = ZOOM
         self.latent_channels = 1
         self.first_stage_model = _Pixels().eval().to(self.vae_dtype)
         self.patcher = ModelPatcher(

@@ -7,10 +7,11 @@ from comfy_api.latest import ComfyExtension, io
 
 from .cfg_combine import CFGCombine
 from .class_condition import ClassCondition
+from .classifier_files import CLASSIFIER_FOLDER
 from .classifier_guidance import ClassifierGuidance
 from .classifier_sampler import ClassifierGuidanceSampler
 from .guidance_report import GuidanceReport
-from .load_classifier import CLASSIFIER_FOLDER, LoadNoisyClassifier
+from .load_classifier import LoadNoisyClassifier
 from .load_digits import LoadDigitsDemo
 from .null_condition import NULL_FOLDER, NullConditionEncoder
 from .scale_schedule import ScaleScheduleNode

@@ -2,28 +2,16 @@
 
 import os
 
-import comfy.model_management
 import folder_paths
-from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 
 from ..guidance_core.classifier.noisy import NoisyClassifier
 from ..guidance_core.errors import GuidanceError
-from .messages import speaking_as
-from .types import NOISY_CLASSIFIER, HostClassifier
+from .classifier_files import CLASSIFIER_FOLDER, host_classifier, summary
+from .messages import say, speaking_as
+from .types import NOISY_CLASSIFIER
 
 TITLE = "Load Noisy Classifier"
-CLASSIFIER_FOLDER = "noisy_classifiers"
-
-
-def host_classifier(classifier: NoisyClassifier) -> HostClassifier:
-    """A classifier that ComfyUI loads and unloads together with the diffusion model."""
-    patcher = ModelPatcher(
-        classifier.network,
-        load_device=comfy.model_management.get_torch_device(),
-        offload_device=comfy.model_management.unet_offload_device(),
-    )
-    return HostClassifier(classifier, patcher)
 
 
 class LoadNoisyClassifier(io.ComfyNode):
@@ -43,6 +31,7 @@ class LoadNoisyClassifier(io.ComfyNode):
                 )
             ],
             outputs=[NOISY_CLASSIFIER.Output("classifier")],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -62,4 +51,6 @@ class LoadNoisyClassifier(io.ComfyNode):
             path = folder_paths.get_full_path(CLASSIFIER_FOLDER, file)
             if path is None:
                 raise GuidanceError(f"there is no file '{file}' in models/{CLASSIFIER_FOLDER}.")
-            return io.NodeOutput(host_classifier(NoisyClassifier.load(path)))
+            classifier = NoisyClassifier.load(path)
+        say(cls.hidden.unique_id, summary(classifier.card))
+        return io.NodeOutput(host_classifier(classifier))

@@ -2,8 +2,8 @@
 
 from comfy_api.latest import io
 
+from .classifier_files import host_classifier
 from .digits import load_digits
-from .load_classifier import host_classifier
 from .types import NOISY_CLASSIFIER
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 from comfy.model_patcher import ModelPatcher
+from torch import Tensor
 
 from ..guidance_core.errors import GuidanceError
 from ..guidance_core.paths import FLOW, VE, Path
@@ -45,6 +46,36 @@ def percent_of(model: ModelPatcher) -> Callable[[float], float]:
     return percent
 
 
+def latent_space(model: ModelPatcher) -> str:
+    """The name of the latents that this model samples."""
+    return type(model.get_model_object("latent_format")).__name__
+
+
+def in_sampler_scale(model: ModelPatcher, latents: Tensor) -> Tensor:
+    """Latents as the VAE gives them -> as the sampler sees them. Raises GuidanceError for latents of another model."""
+    channels = model.get_model_object("latent_format").latent_channels
+    if latents.shape[1] != channels:
+        raise GuidanceError(
+            f"the latents have {latents.shape[1]} channels, this model has {channels} ({latent_space(model)}): encode "
+            f"the pictures with the model's own VAE."
+        )
+    return model.model.process_latent_in(latents)
+
+
+def latent_statistics(model: ModelPatcher) -> dict:
+    """Path, scale and shift of the model's latents, as a classifier's record has them; None where channels differ."""
+    format = model.get_model_object("latent_format")
+    shape = (1, format.latent_channels, *[1] * format.latent_dimensions)
+    zero, one = (model.model.process_latent_in(torch.full(shape, value)).flatten() for value in (0.0, 1.0))
+    path, scale = path_of(model), one - zero
+    alike = bool((scale == scale[0]).all()) and bool((zero == zero[0]).all()) and float(scale[0]) != 0
+    return {
+        "path": path.name if path is not None else "",
+        "latent_scale": float(scale[0]) if alike else None,
+        "latent_shift": float(-zero[0] / scale[0]) if alike else None,
+    }
+
+
 def check_classifier(model: ModelPatcher, classifier) -> None:
     """Raise GuidanceError unless the classifier was made for this model's latents."""
     if path_of(model) is None:
@@ -54,7 +85,7 @@ def check_classifier(model: ModelPatcher, classifier) -> None:
             f"use models of the VE kind (SD 1.x, SDXL) or flow kind (SD3, Flux)."
         )
     latents = model.get_model_object("latent_format")
-    name = type(latents).__name__
+    name = latent_space(model)
     if classifier.channels != latents.latent_channels:
         raise GuidanceError(
             f"the classifier was trained on {classifier.channels}-channel latents, this model has "

@@ -103,13 +103,22 @@ def _draw(draw: ImageDraw.ImageDraw, panel: Panel, left: int, top: int, width: i
 
 def picture(panels: Sequence[Panel], width: int = 480, height: int = 150) -> Tensor:
     """Panels one below the other, as IMAGE [1, H, W, 3] in [0, 1]."""
+    return as_image(drawn(panels, width, height))
+
+
+def as_image(picture: Image.Image) -> Tensor:
+    """A picture as IMAGE [1, H, W, 3] in [0, 1]."""
+    return torch.from_numpy(np.asarray(picture.convert("RGB")).astype(np.float32) / 255)[None]
+
+
+def drawn(panels: Sequence[Panel], width: int = 480, height: int = 150) -> Image.Image:
+    """Panels one below the other."""
     unit = SMOOTHING
     image = Image.new("RGB", (width * unit, height * len(panels) * unit), BACKGROUND)
     draw = ImageDraw.Draw(image)
     for i, panel in enumerate(panels):
         _draw(draw, panel, 0, i * height * unit, width * unit, height * unit, unit)
-    image = image.resize((width, height * len(panels)), Image.Resampling.LANCZOS)
-    return torch.from_numpy(np.asarray(image).astype(np.float32) / 255)[None]
+    return image.resize((width, height * len(panels)), Image.Resampling.LANCZOS)
 
 
 def curve_picture(schedule: ScaleSchedule, run: Run) -> Tensor:

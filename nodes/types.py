@@ -9,6 +9,7 @@ from ..guidance_core.classifier.noisy import NoisyClassifier
 
 SCALE_SCHEDULE = io.Custom("SCALE_SCHEDULE")
 NOISY_CLASSIFIER = io.Custom("NOISY_CLASSIFIER")
+LABELLED_LATENTS = io.Custom("LABELLED_LATENTS")
 
 
 @dataclass(frozen=True, eq=False)

@@ -100,19 +100,23 @@ class Feedback(Method):
     def __post_init__(self):
         super().__post_init__()
         if self.classifier is not None:
-            parse_target(self.target, self.classifier.labels)
+            self.wanted()
         elif self.target.strip():
             raise GuidanceError(
                 f"the target '{self.target}' needs a classifier: connect one, or leave the target empty."
             )
 
+    def wanted(self):
+        """The target among the classifier's labels. Raises GuidanceError for one that it does not know."""
+        return parse_target(self.target, self.classifier.labels, self.classifier.head)
+
     def judged(self, path):
         """(p, least) -> log p(target | x) - log p(target), every label as likely as the others beforehand."""
-        target = parse_target(self.target, self.classifier.labels)
+        target, head = self.wanted(), self.classifier.head
 
         def log_ratio(p, least):
             logits = self.classifier(p.x, p.sigma, path).to(p.x)
-            return target.log_prob(logits) - target.log_prob(torch.zeros_like(logits))
+            return target.log_prob(logits, head) - target.log_prob(torch.zeros_like(logits), head)
 
         return log_ratio
 

@@ -11,6 +11,8 @@ from torch import Tensor
 from ..errors import GuidanceError
 from .heads import HEADS
 
+MARKS = re.compile(r'[,|\n():"]|^-|^\s|\s$')  # that a label in a target text needs quotes for
+
 
 @dataclass(frozen=True)
 class Part:
@@ -85,18 +87,37 @@ def _check_labels(labels: Sequence[int], logits: Tensor) -> None:
 def parse_target(text: str, labels: Sequence[str], head: str = "single") -> Target:
     """A target from text: labels by comma, `-label` for away from it, `(label:1.5)` for a weight, `|` between samples.
 
+    A label with such marks in it stands in double quotes, a quote in it doubled; `written` puts them where needed.
+
     "seven, -three" steers every sample to seven and away from three; "seven | three" alternates over the batch. A label
     that is itself a list by comma, as ImageNet's are, is found by any of its names that no other label has.
     head: the classifier's; away from the only label has a meaning unless labels exclude each other ("single").
     Raises GuidanceError for an unknown label (naming near ones), a bad weight, or an empty target.
     """
     rows = []
-    for row in re.split(r"[|\n]", text.strip()):
-        parts = [_part(entry.strip(), labels, head) for entry in row.split(",") if entry.strip()]
+    for row in _split(text.strip(), r"[|\n]"):
+        parts = [_part(entry.strip(), labels, head) for entry in _split(row, ",") if entry.strip()]
         if not parts:
             raise GuidanceError(f"The target '{text}' has an empty part; write at least one label, e.g. '{labels[0]}'.")
         rows.append(tuple(parts))
     return Target(tuple(rows))
+
+
+def written(label: str, weight: float = 1.0, away: bool = False) -> str:
+    """One label as parse_target reads it."""
+    name = '"' + label.replace('"', '""') + '"' if MARKS.search(label) else label
+    weighted = f"({name}:{weight:g})" if weight != 1 else name
+    return f"-{weighted}" if away else weighted
+
+
+def _split(text: str, at: str) -> list[str]:
+    """Text split at a mark outside of double quotes; anywhere, where quotes do not pair."""
+    return re.split(at if text.count('"') % 2 else rf'(?:{at})(?=(?:[^"]*"[^"]*")*[^"]*$)', text)
+
+
+def _unquoted(name: str) -> str:
+    name = name.strip()
+    return name[1:-1].replace('""', '"') if len(name) > 2 and name[0] == name[-1] == '"' else name
 
 
 def label_index(name: str, labels: Sequence[str]) -> int:
@@ -110,10 +131,11 @@ def label_index(name: str, labels: Sequence[str]) -> int:
 
 
 def _find(name: str, labels: Sequence[str]) -> int | None:
-    for fold in (str.strip, lambda text: text.strip().lower()):
-        known = [fold(label) for label in labels]
-        if fold(name) in known:
-            return known.index(fold(name))
+    for said in (name, _unquoted(name)):
+        for fold in (str.strip, lambda text: text.strip().lower()):
+            known = [fold(label) for label in labels]
+            if fold(said) in known:
+                return known.index(fold(said))
     wanted = name.strip().lower()
     synonyms = [i for i, label in enumerate(labels) if wanted in map(str.strip, label.lower().split(","))]
     return synonyms[0] if wanted and len(synonyms) == 1 else None

@@ -21,7 +21,7 @@ CHOSEN = {  # where halfway between default and top does nothing, or does not go
 class Brightness:
     """A classifier with labels: the mean of x, noise level aside."""
 
-    labels = ("bright", "dark")
+    labels, head = ("bright", "dark"), "single"
 
     def __call__(self, x, sigma, path):
         mean = x.flatten(1).mean(1)

@@ -6,7 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import guidance_core as gc
-from guidance_core.classifier.targets import LabelTarget, Part, Target, as_target
+from guidance_core.classifier.targets import LabelTarget, Part, Target, as_target, parse_target, written
 
 DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 ODD = ["x-ray", "-1", "(other)", "crane (bird)", "score: 9", "Ünïcode", "two words", "a(b"]
@@ -186,3 +186,15 @@ def test_a_label_that_lists_synonyms_is_found_by_each_that_is_its_own():
     for text in ("crane", "shark"):
         with pytest.raises(gc.GuidanceError, match=f"There is no label '{text}'"):
             gc.parse_target(text, labels)
+
+
+@given(st.text(min_size=1), st.floats(0.01, 100), st.booleans())
+@settings(max_examples=200, deadline=None)
+def test_any_label_can_be_written_and_read_back(label, weight, away):
+    """Whatever its marks; beside labels that its parts could be taken for."""
+    weight, label = float(f"{weight:g}"), label.strip() or "-"
+    labels = ["plain", "a", "b", *({label} - {"plain", "a", "b"})]
+    text = f"plain, {written(label, weight, away)} | {written(label)}, a"
+    both = parse_target(text, labels)
+    index = labels.index(label)
+    assert both.rows == ((Part(0), Part(index, weight, away)), (Part(index), Part(1)))

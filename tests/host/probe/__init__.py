@@ -184,7 +184,7 @@ class ProbeClassifier(io.ComfyNode):
         classifier = kit("guidance_core.classifier.noisy").NoisyClassifier(
             network, ["cat", "dog", "bird"], latent_space, parameters=parameters
         )
-        return io.NodeOutput(kit("nodes.load_classifier").host_classifier(classifier))
+        return io.NodeOutput(kit("nodes.classifier_files").host_classifier(classifier))
 
 
 def kit(module: str):

@@ -1,0 +1,61 @@
+"""How digits look as pictures, in two colours with crisp strokes; and the two folders of pictures that come along.
+
+`python -m guidance_core.demo.pictures` writes the folders anew, from the digits that the demo was trained on.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+PAPER = (0.055, 0.067, 0.125)
+INK = (1.0, 0.925, 0.78)
+SOFT = 0.15  # tones this near to paper or ink are taken as paper or ink, which gives the enlarged strokes crisp edges
+ZOOM = 8  # pixels a latent
+FOLDER = Path(__file__).parent / "pictures"
+SHOWN = {"three": 3, "seven": 7}
+EACH = 40
+
+
+def crisp(tone: Tensor) -> Tensor:
+    """A smooth step from paper to ink over the tones from SOFT to 1 - SOFT."""
+    t = ((tone - SOFT) / (1 - 2 * SOFT)).clamp(0, 1)
+    return t * t * (3 - 2 * t)
+
+
+def uncrisp(tone: Tensor) -> Tensor:
+    """The inverse of crisp, with paper and ink themselves at 0 and 1."""
+    t = 0.5 - torch.sin(torch.asin((1 - 2 * tone).clamp(-1, 1)) / 3)
+    return torch.where(tone <= 0, 0.0, torch.where(tone >= 1, 1.0, SOFT + (1 - 2 * SOFT) * t))
+
+
+def tones(x0: Tensor) -> Tensor:
+    """x0 [B, 1, H, W] in [-1, 1] -> crisp tones [B, 1, 8 H, 8 W], 0 paper to 1 ink."""
+    return crisp((F.interpolate(x0, scale_factor=ZOOM, mode="bicubic") + 1) / 2)
+
+
+def latents(tone: Tensor) -> Tensor:
+    """The inverse of tones, but for what the enlargement blurs."""
+    return F.avg_pool2d(2 * uncrisp(tone) - 1, ZOOM)
+
+
+def main() -> None:
+    from PIL import Image
+
+    from .data import load_digits
+
+    digits, _ = load_digits()
+    colours = torch.tensor([PAPER, INK])
+    for name, label in SHOWN.items():
+        folder = FOLDER / name
+        folder.mkdir(parents=True, exist_ok=True)
+        chosen = digits.x0[digits.labels == label][:EACH]
+        for i, tone in enumerate(tones(chosen)[:, 0]):
+            pixels = colours[0] + tone[..., None] * (colours[1] - colours[0])
+            image = Image.fromarray(pixels.mul(255).round().byte().numpy())
+            image.quantize(32).save(folder / f"{i:02}.png", optimize=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""Evaluate Noisy Classifier: how good it is at each noise level, and where and how strongly to guide with it."""
+
+import comfy.model_management
+import comfy.utils
+from comfy_api.latest import io, ui
+
+from ..guidance_core.classifier.examination import examine
+from ..guidance_core.errors import GuidanceError
+from ..guidance_core.plot import examination_page
+from .classifier_files import host_classifier
+from .labelled import LabelledLatents
+from .messages import say, speaking_as
+from .model_facts import check_classifier, in_sampler_scale
+from .plot import as_image
+from .types import LABELLED_LATENTS, NOISY_CLASSIFIER, SCALE_SCHEDULE, HostClassifier
+
+TITLE = "Evaluate Noisy Classifier"
+
+
+class EvaluateNoisyClassifier(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="GuidanceKitEvaluateNoisyClassifier",
+            display_name=TITLE,
+            category="model/training",
+            description=(
+                "Judges a noisy classifier on examples that it was not trained on: accuracy and calibration by noise "
+                "level, confusion of labels. Suggests a scale and a schedule, and writes all of it into the classifier."
+            ),
+            search_aliases=["evaluate classifier", "accuracy", "calibration", "confusion matrix", "test classifier"],
+            has_intermediate_output=True,
+            inputs=[
+                io.Model.Input("model", tooltip="The model to be guided."),
+                NOISY_CLASSIFIER.Input("classifier"),
+                LABELLED_LATENTS.Input("examples", tooltip="Examples that it has not seen in training."),
+                io.Int.Input("repeats", default=4, min=1, max=100, tooltip="Draws of noise for each example."),
+            ],
+            outputs=[
+                NOISY_CLASSIFIER.Output("classifier"),
+                io.Float.Output("scale"),
+                SCALE_SCHEDULE.Output("schedule"),
+                io.Image.Output("judgement"),
+                io.String.Output("report"),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, model, classifier: HostClassifier, examples: LabelledLatents, repeats: int) -> io.NodeOutput:
+        with speaking_as(TITLE):
+            check_classifier(model, classifier.classifier)
+            targets = _targets(classifier.classifier.labels, classifier.classifier.head, examples)
+            comfy.model_management.load_models_gpu([classifier.patcher])
+            latents = in_sampler_scale(model, examples.latents).to(classifier.patcher.load_device)
+            bar = None
+            for step in examine(classifier.classifier, latents, targets, repeats=repeats):
+                bar = bar or comfy.utils.ProgressBar(step.steps)
+                bar.update_absolute(step.step, step.steps)
+                comfy.model_management.throw_exception_if_processing_interrupted()
+        found = step.examined
+        say(cls.hidden.unique_id, found.suggestion.reason)
+        page = as_image(examination_page(found))
+        return io.NodeOutput(
+            host_classifier(found.classifier),
+            found.suggestion.scale,
+            found.suggestion.schedule(),
+            page,
+            found.suggestion.reason,
+            ui=ui.PreviewImage(page, cls=cls),
+        )
+
+
+def _targets(labels, head: str, examples: LabelledLatents):
+    """The examples' targets in the order of the classifier's labels."""
+    if head != examples.head:
+        raise GuidanceError(
+            f"the classifier has {head} labels and the examples {examples.head} ones: use examples like it."
+        )
+    unknown = [label for label in examples.labels if label not in labels]
+    if unknown:
+        raise GuidanceError(
+            f"the classifier does not know {', '.join(unknown)}: its labels are {', '.join(labels[:20])}."
+        )
+    order = [list(labels).index(label) for label in examples.labels]
+    if head == "single":
+        return examples.targets.new_tensor(order)[examples.targets]
+    targets = examples.targets.new_zeros(len(examples.targets), len(labels))
+    targets[:, order] = examples.targets
+    return targets

@@ -1,0 +1,151 @@
+"""Labelled Folder: pictures on disk as labelled latents, encoded once and kept."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import comfy.model_management
+import comfy.utils
+import folder_paths
+import torch
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..guidance_core.classifier.folders import PictureFolder, Skipped, scan_folder
+from ..guidance_core.classifier.latent_cache import encode_cached
+from ..guidance_core.classifier.pictures import EXTENSIONS, fault
+from ..guidance_core.demo.pictures import FOLDER as DIGITS
+from ..guidance_core.errors import GuidanceError
+from .labelled import LabelledLatents, joined, of_one_label
+from .messages import say, speaking_as
+from .types import LABELLED_LATENTS
+
+TITLE = "Labelled Folder"
+DEMO = "digits demo"
+NAMED = 5  # skipped files that are listed on the node
+BATCH = 4  # pictures encoded at once
+
+
+def folders() -> dict[str, Path]:
+    """The folders to choose from: those in ComfyUI's input folder, and the demo's own."""
+    root = Path(folder_paths.get_input_directory())
+    own = {f"{DEMO}/{folder.name}": folder for folder in sorted(DIGITS.iterdir()) if folder.is_dir()}
+    return {name: root / name for name in folder_paths.get_input_subfolders()} | {DEMO: DIGITS} | own
+
+
+class LabelledFolder(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="GuidanceKitLabelledFolder",
+            display_name=TITLE,
+            category="model/training",
+            description=(
+                "Examples for Train Noisy Classifier from pictures in ComfyUI's input folder. With a label, every "
+                "picture in the folder has it. Without one each sub-folder is a class; or captions beside the pictures "
+                "(cat.txt for cat.png) or a CSV table say what they show. Encoded pictures are kept on disk."
+            ),
+            search_aliases=["label", "training set", "folder", "dataset", "classifier data"],
+            inputs=[
+                io.Combo.Input("folder", options=list(folders()), tooltip="A folder in ComfyUI's input folder."),
+                io.Vae.Input("vae", tooltip="The VAE of the model that is to be guided."),
+                io.String.Input(
+                    "label", default="", placeholder="my style", tooltip="The label of all pictures; empty: see above."
+                ),
+                io.Int.Input(
+                    "width", default=512, min=16, max=8192, step=8, tooltip="Pictures are scaled and cropped to it."
+                ),
+                io.Int.Input(
+                    "height", default=512, min=16, max=8192, step=8, tooltip="Pictures are scaled and cropped to it."
+                ),
+                LABELLED_LATENTS.Input("examples", optional=True, tooltip="Further examples to add these to."),
+            ],
+            outputs=[LABELLED_LATENTS.Output("examples")],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def validate_inputs(cls, folder: str) -> bool | str:
+        if folder not in folders():
+            return f"{TITLE}: there is no folder '{folder}' in ComfyUI's input folder; put it there and press R."
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, folder, vae=None, label="", width=0, height=0, examples=None) -> str:
+        files = sorted(folders()[folder].rglob("*")) if folder in folders() else []
+        state = [(str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files if file.is_file()]
+        return hashlib.sha256(repr((state, label, width, height)).encode()).hexdigest()
+
+    @classmethod
+    def execute(cls, folder, vae, label, width, height, examples: LabelledLatents | None = None) -> io.NodeOutput:
+        label = label.strip()
+        with speaking_as(TITLE):
+            place = folders().get(folder)
+            if place is None:
+                raise GuidanceError(f"there is no folder '{folder}' in ComfyUI's input folder.")
+            if label:
+                files, skipped = _readable(place)
+                found = of_one_label(_encoded(files, vae, (height, width)), label)
+            else:
+                pictures = _scanned(place)
+                skipped = pictures.skipped
+                latents = _encoded(pictures.files, vae, (height, width))
+                found = LabelledLatents(latents, pictures.labels, pictures.targets, pictures.head)
+            examples = joined(examples, found)
+        say(cls.hidden.unique_id, "\n".join([examples.counts(), *_told(skipped)]))
+        return io.NodeOutput(examples)
+
+
+def _scanned(place: Path) -> PictureFolder:
+    """The labelled pictures of a folder, under ComfyUI's progress bar and interrupt."""
+    bar = None
+    for step in scan_folder(place, minimum=1):
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        bar = bar or comfy.utils.ProgressBar(step.count)
+        bar.update_absolute(step.done, step.count)
+    return step.pictures
+
+
+def _readable(place: Path) -> tuple[list[Path], list[Skipped]]:
+    """The pictures of a folder, to its depth, and those that cannot be read."""
+    files = sorted(file for file in place.rglob("*") if file.suffix.lower() in EXTENSIONS)
+    files = [file for file in files if not any(part.startswith(".") for part in file.relative_to(place).parts)]
+    faults = {file: fault(file) for file in files}
+    good = [file for file in files if not faults[file]]
+    if not good:
+        raise GuidanceError(
+            f"there is no picture in '{place.name}' that can be read ({', '.join(sorted(EXTENSIONS))})."
+        )
+    return good, [Skipped(file.name, why) for file, why in faults.items() if why]
+
+
+def _encoded(files: Sequence[Path], vae, size: tuple[int, int]) -> Tensor:
+    """The latents [N, C, ...] of pictures, from disk where they are known already."""
+    cache = Path(folder_paths.get_user_directory()) / "guidance_kit" / "latents"
+    bar = comfy.utils.ProgressBar(len(files))
+    steps = encode_cached(files, lambda images: _latents(vae, images), _vae_key(vae), cache, sizes=[size], batch=BATCH)
+    for step in steps:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        bar.update_absolute(step.done, step.count)
+    return torch.stack(step.latents)
+
+
+def _latents(vae, images: Tensor) -> Tensor:
+    return vae.encode(images[..., :3]).cpu().float()
+
+
+def _vae_key(vae) -> str:
+    """A name for a VAE that changes with its weights: its type, and a hash of a sample of each of them."""
+    whole = hashlib.sha256()
+    for name, tensor in vae.first_stage_model.state_dict().items():
+        flat = tensor.flatten()
+        sample = flat[:: max(1, len(flat) // 64)][:64]
+        whole.update(f"{name}{tuple(tensor.shape)}{sample.float().cpu().tolist()}".encode())
+    return f"{type(vae.first_stage_model).__name__}-{whole.hexdigest()[:32]}"
+
+
+def _told(skipped: Sequence[Skipped]) -> list[str]:
+    if not skipped:
+        return []
+    more = [f"and {len(skipped) - NAMED} more"] if len(skipped) > NAMED else []
+    return [f"Skipped {len(skipped)}:", *(f"{each.name}: {each.reason}" for each in skipped[:NAMED]), *more]

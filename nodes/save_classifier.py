@@ -1,0 +1,70 @@
+"""Save Noisy Classifier: to a file in models/noisy_classifiers, for others to load and trust."""
+
+import io as files
+
+import numpy as np
+from comfy_api.latest import io
+from PIL import Image
+
+from ..guidance_core.classifier.card import MAX_PREVIEW
+from .classifier_files import file_named, numbered, relative
+from .messages import say, speaking_as
+from .types import NOISY_CLASSIFIER, HostClassifier
+
+TITLE = "Save Noisy Classifier"
+PREVIEW_SIDES = (384, 256, 192, 128, 64)  # the largest whose PNG is small enough
+
+
+class SaveNoisyClassifier(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="GuidanceKitSaveNoisyClassifier",
+            display_name=TITLE,
+            category="model/training",
+            description=(
+                "Writes a noisy classifier to models/noisy_classifiers: a safetensors file with its labels and "
+                "measurements, safe to share. Load Noisy Classifier lists it after R."
+            ),
+            search_aliases=["save classifier", "export classifier"],
+            is_output_node=True,
+            inputs=[
+                NOISY_CLASSIFIER.Input("classifier"),
+                io.String.Input("name", default="my classifier", tooltip="Of the file; / makes a folder."),
+                io.Boolean.Input(
+                    "replace", default=False, tooltip="Write over a file of this name; off, a number is added."
+                ),
+                io.String.Input(
+                    "licence", default="", tooltip="How others may use it, such as CC BY 4.0.", advanced=True
+                ),
+                io.String.Input("author", default="", tooltip="Who made it.", advanced=True),
+                io.Image.Input("preview", optional=True, tooltip="A picture to show what it is for."),
+            ],
+            outputs=[],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, classifier: HostClassifier, name, replace, licence, author, preview=None) -> io.NodeOutput:
+        with speaking_as(TITLE):
+            file = file_named(name)
+            file = file if replace else numbered(file)
+            said = {key: text.strip() for key, text in (("licence", licence), ("author", author)) if text.strip()}
+            if preview is not None:
+                said["preview"] = _png(preview[0])
+            classifier.classifier.recording(**said).save(file)
+        say(cls.hidden.unique_id, f"Saved as {relative(file)} ({file.stat().st_size / 1e6:.1f} MB).")
+        return io.NodeOutput()
+
+
+def _png(image) -> bytes:
+    """A picture [H, W, 3] as a PNG small enough for a card."""
+    picture = Image.fromarray((image.cpu().clamp(0, 1) * 255).round().numpy().astype(np.uint8))
+    for side in PREVIEW_SIDES:
+        small = picture.copy()
+        small.thumbnail((side, side), Image.Resampling.LANCZOS)
+        written = files.BytesIO()
+        small.quantize(128).save(written, "PNG", optimize=True)
+        if written.tell() <= MAX_PREVIEW:
+            break
+    return written.getvalue()

@@ -1,0 +1,200 @@
+"""Train Noisy Classifier: from labelled latents to a classifier, with progress, interrupt and resume."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import comfy.model_management
+import comfy.utils
+import folder_paths
+from comfy_api.latest import io, ui
+from PIL import Image
+
+from ..guidance_core.classifier.augment import AUGMENTS
+from ..guidance_core.classifier.examination import Examined, examine
+from ..guidance_core.classifier.noisy import NoisyClassifier
+from ..guidance_core.classifier.sources import TensorSource
+from ..guidance_core.classifier.training import TrainSettings, TrainStep, train_classifier
+from ..guidance_core.params import params_of
+from ..guidance_core.plot import examination_page
+from .classifier_files import file_named, host_classifier, relative
+from .labelled import LabelledLatents
+from .messages import say, speaking_as
+from .model_facts import in_sampler_scale, latent_space, latent_statistics
+from .plot import AMBER, BLUE, Line, Panel, as_image, drawn
+from .types import LABELLED_LATENTS, NOISY_CLASSIFIER
+from .widgets import widgets
+
+TITLE = "Train Noisy Classifier"
+HOLD_OUT = 0.15  # in the graph every classifier is judged, so that Load and Guidance can say what it is good for
+PICTURES = 50  # of the progress, over a run
+SETTINGS = [name for name in params_of(TrainSettings) if name != "head"]  # the head follows from the labels
+
+
+class TrainNoisyClassifier(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        settings = widgets(TrainSettings, *SETTINGS)
+        for each in settings:
+            if each.id == "hold_out":
+                each.default = HOLD_OUT
+            if each.id == "seed":
+                each.control_after_generate = False
+        return io.Schema(
+            node_id="GuidanceKitTrainNoisyClassifier",
+            display_name=TITLE,
+            category="model/training",
+            description=(
+                "Learns to tell labels apart in noisy latents of this model. A part of the examples is held out and "
+                "judges the result. Cancel keeps the best so far as a file beside the finished ones, and running the "
+                "same again goes on where it stopped."
+            ),
+            search_aliases=["train classifier", "noisy classifier", "classifier training", "finetune"],
+            inputs=[
+                io.Model.Input("model", tooltip="The model to be guided: its latents are what the classifier sees."),
+                LABELLED_LATENTS.Input("examples"),
+                io.String.Input("name", default="my classifier", tooltip="Under which a cancelled training is kept."),
+                *settings,
+                *(
+                    io.Boolean.Input(name, default=False, tooltip=_first_sentence(vary.__doc__))
+                    for name, vary in AUGMENTS.items()
+                ),
+                io.Float.Input(
+                    "log_snr_low",
+                    default=-10.0,
+                    min=-30.0,
+                    max=30.0,
+                    step=0.5,
+                    tooltip="The noisiest level.",
+                    advanced=True,
+                ),
+                io.Float.Input(
+                    "log_snr_high",
+                    default=10.0,
+                    min=-30.0,
+                    max=30.0,
+                    step=0.5,
+                    tooltip="The cleanest level.",
+                    advanced=True,
+                ),
+            ],
+            outputs=[
+                NOISY_CLASSIFIER.Output("classifier"),
+                io.Image.Output("loss"),
+                io.Image.Output("judgement"),
+                io.LossMap.Output("loss_map"),
+                io.String.Output("report"),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(
+        cls, model, examples: LabelledLatents, name: str, log_snr_low: float, log_snr_high: float, **values
+    ) -> io.NodeOutput:
+        node_id = cls.hidden.unique_id
+        with speaking_as(TITLE):
+            unfinished = file_named(f"{name.strip()} (unfinished)")
+            source = TensorSource(in_sampler_scale(model, examples.latents), examples.targets)
+            settings = {key: values[key] for key in SETTINGS} | {"head": examples.head}
+            settings |= {"log_snr_range": (log_snr_low, log_snr_high), "latent_space": latent_space(model)}
+            settings |= {"augment": [each for each in AUGMENTS if values[each]]}
+            state = _state_file(name, source, examples.labels, settings)
+            steps = train_classifier(
+                source,
+                label_names=examples.labels,
+                checkpoint=state,
+                device=comfy.model_management.get_torch_device(),
+                **settings,
+            )
+            progress = _Progress()
+            try:
+                last = progress.through(steps)
+            except comfy.model_management.InterruptProcessingException:
+                steps.close()  # writes the state to go on from
+                if progress.last is not None:
+                    classifier = _described(model, progress.last.best())
+                    classifier.save(unfinished)
+                    say(node_id, f"Stopped at step {progress.last.step}; kept as {relative(unfinished)}. Run to go on.")
+                raise
+            classifier = _described(model, last.classifier)
+            report, page = f"{last.step} steps, loss {last.loss:.3g}.", None
+            if len(last.held_out):
+                examined = _judged(classifier, source, last)
+                classifier, page = examined.classifier, as_image(examination_page(examined))
+                report = f"{report} {examined.suggestion.reason}"
+            state.unlink(missing_ok=True)
+            unfinished.unlink(missing_ok=True)
+        say(node_id, report)
+        loss = as_image(progress.picture())
+        shown = ui.PreviewImage(loss, cls=cls)
+        return io.NodeOutput(
+            host_classifier(classifier),
+            loss,
+            loss if page is None else page,
+            {"loss": progress.losses},
+            report,
+            ui=shown,
+        )
+
+
+class _Progress:
+    """A run's losses and validations so far, on ComfyUI's progress bar with a picture."""
+
+    def __init__(self):
+        self.losses: list[float] = []
+        self.validations: list[tuple[int, float, float]] = []  # step, loss, accuracy
+        self.last: TrainStep | None = None
+
+    def through(self, steps: Iterator[TrainStep]) -> TrainStep:
+        """Run to the end. Raises ComfyUI's interrupt when the user cancels."""
+        bar = None
+        for step in steps:
+            self.last = step
+            self.losses.append(step.loss)
+            if step.validation is not None:
+                self.validations.append((step.step, step.validation.loss, step.validation.accuracy))
+            bar = bar or comfy.utils.ProgressBar(step.steps)
+            show = step.step % max(1, step.steps // PICTURES) == 0
+            bar.update_absolute(step.step, step.steps, ("PNG", self.picture(), None) if show else None)
+            comfy.model_management.throw_exception_if_processing_interrupted()
+        return self.last
+
+    def picture(self) -> Image.Image:
+        """Losses and accuracy so far."""
+        count = len(self.losses)
+        width = max(1, count // 100)
+        smooth = [sum(part) / len(part) for part in (self.losses[i : i + width] for i in range(0, count, width))]
+        panels = [Panel("training loss", [Line(smooth, BLUE)], x_labels=("step 1", f"step {self.last.step}"))]
+        if self.validations:
+            ends = tuple(f"step {self.validations[i][0]}" for i in (0, -1))
+            panels.append(Panel("validation loss", [Line([v[1] for v in self.validations], AMBER)], x_labels=ends))
+            panels.append(Panel("validation accuracy", [Line([v[2] for v in self.validations], AMBER)], x_labels=ends))
+        return drawn(panels)
+
+
+def _judged(classifier: NoisyClassifier, source: TensorSource, last: TrainStep) -> Examined:
+    held, examined = last.held_out, None
+    for step in examine(classifier, source.load(held).cpu(), source.labels[held]):
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        examined = step.examined
+    return examined
+
+
+def _described(model, classifier: NoisyClassifier) -> NoisyClassifier:
+    """With what this MODEL says of the latents it was trained on; on the CPU, where ComfyUI takes it from."""
+    classifier.network.to("cpu").eval().requires_grad_(False)
+    return classifier.recording(**latent_statistics(model))
+
+
+def _state_file(name: str, source: TensorSource, labels: tuple[str, ...], settings: dict) -> Path:
+    """Where an unfinished training of exactly this is kept: other data or settings have another file."""
+    folder = Path(folder_paths.get_user_directory()) / "guidance_kit" / "trainings"
+    folder.mkdir(parents=True, exist_ok=True)
+    about = json.dumps([name.strip(), source.fingerprint(), labels, settings], sort_keys=True)
+    return folder / f"{hashlib.sha256(about.encode()).hexdigest()[:32]}.safetensors"
+
+
+def _first_sentence(text: str) -> str:
+    return text.strip().split("\n")[0]
