@@ -22,8 +22,11 @@ def methods_table() -> str:
 
 
 def _parameter(name: str, param: Param) -> str:
+    if param.kind is object:
+        return f"`{name}` ({param.socket} to connect): {param.doc}"
     bounds = f" [{param.low:g}, {param.high:g}]" if param.kind in (int, float) else ""
-    return f"`{name}` = {param.default}{bounds}: {param.doc}"
+    default = "empty" if param.default == "" else param.default
+    return f"`{name}` = {default}{bounds}: {param.doc}"
 
 
 def results_table() -> str:

@@ -228,6 +228,97 @@ def cfg_interval(canvas: Canvas) -> None:
     canvas.group("One row each", (1180, -20), (850, 1200), "#3f7a56")
 
 
+def train_and_guide(canvas: Canvas) -> None:
+    """Two folders of pictures to a classifier, and the classifier to pictures."""
+    canvas.note(
+        "## Train on two folders, then guide\n"
+        "Two folders of pictures (40 threes, 40 sevens; they come with the pack) become a noisy classifier in a few "
+        "seconds. It then steers a model that knows nothing of labels.\n\n"
+        "For pictures of your own: put two folders into ComfyUI's *input* folder, choose them here, and take the model "
+        "and the VAE you sample with. **Train** can be cancelled: it keeps the best so far, and goes on when run "
+        "again.",
+        (0, 0),
+        (330, 300),
+    )
+    digits = canvas.node("GuidanceKitLoadDigitsDemo", (0, 370), (330, 100))
+    null = canvas.node(
+        "GuidanceKitNullConditionEncoder",
+        (0, 530),
+        (330, 130),
+        inputs={"model": (digits, 0)},
+        **{"kind": "class null label"},
+    )
+    latent = canvas.node("EmptyLatentImage", (0, 780), (330, 106), width=128, height=128, batch_size=10)
+    canvas.group("Model, condition, size", (-20, 320), (370, 590))
+    size = {"width": 128, "height": 128}
+    threes = canvas.node(
+        "GuidanceKitLabelledFolder",
+        (410, 50),
+        (330, 170),
+        inputs={"vae": (digits, 1)},
+        folder="digits demo/three",
+        label="three",
+        **size,
+    )
+    both = canvas.node(
+        "GuidanceKitLabelledFolder",
+        (410, 290),
+        (330, 170),
+        inputs={"vae": (digits, 1), "examples": (threes, 0)},
+        folder="digits demo/seven",
+        label="seven",
+        **size,
+    )
+    canvas.group("Pictures and their labels", (390, -20), (370, 930), "#8a6d3b")
+    trained = canvas.node(
+        "GuidanceKitTrainNoisyClassifier",
+        (800, 50),
+        (400, 830),
+        inputs={"model": (digits, 0), "examples": (both, 0)},
+        name="three or seven",
+        steps=300,
+        learning_rate=0.003,
+        **{"shift": True},
+    )
+    canvas.node("PreviewImage", (1240, 50), (420, 480), title="Judgement", inputs={"images": (trained, 2)})
+    canvas.node(
+        "GuidanceKitSaveNoisyClassifier",
+        (1240, 600),
+        (420, 280),
+        inputs={"classifier": (trained, 0)},
+        name="three or seven",
+        replace=True,
+    )
+    canvas.group("Train, judge, save", (780, -20), (900, 930), "#8a6d3b")
+    samplers = []
+    for i, (target, scale) in enumerate((("seven", 0.0), ("three", 3.0), ("seven", 3.0))):
+        samplers.append(
+            canvas.node(
+                "GuidanceKitClassifierGuidanceSampler",
+                (1720 + 380 * i, 50),
+                (350, 760),
+                title="No guidance" if scale == 0 else f"To {target}",
+                inputs={
+                    "model": (digits, 0),
+                    "classifier": (trained, 0),
+                    "positive": (null, 0),
+                    "negative": (null, 0),
+                    "latent_image": (latent, 0),
+                },
+                target=target,
+                classifier_scale=scale,
+                seed=1,
+                steps=25,
+                cfg=1.0,
+                sampler_name="ddim",
+                scheduler="simple",
+            )
+        )
+    canvas.group("Guide", (1700, -20), (1150, 930), "#8a6d3b")
+    _sheet(canvas, digits, samplers, (2890, 50), "guidance-kit/train-and-guide")
+    canvas.group("One row each", (2870, -20), (850, 930), "#3f7a56")
+
+
 def _sheet(canvas: Canvas, digits: dict, samplers: list[dict], at: tuple[int, int], prefix: str) -> None:
     """Decode the digits of every sampler, ten a row, into one saved picture."""
     x, y = at
@@ -248,7 +339,11 @@ def _sheet(canvas: Canvas, digits: dict, samplers: list[dict], at: tuple[int, in
     canvas.node("SaveImage", (x + 250, y), (560, 420), inputs={"images": (grid, 0)}, filename_prefix=prefix)
 
 
-WORKFLOW_MAKERS = {"classifier_guidance_at_four_scales": classifier_guidance, "cfg_in_an_interval": cfg_interval}
+WORKFLOW_MAKERS = {
+    "classifier_guidance_at_four_scales": classifier_guidance,
+    "cfg_in_an_interval": cfg_interval,
+    "train_on_two_folders_then_guide": train_and_guide,
+}
 
 
 def main() -> int:

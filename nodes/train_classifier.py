@@ -39,8 +39,6 @@ class TrainNoisyClassifier(io.ComfyNode):
         for each in settings:
             if each.id == "hold_out":
                 each.default = HOLD_OUT
-            if each.id == "seed":
-                each.control_after_generate = False
         return io.Schema(
             node_id="GuidanceKitTrainNoisyClassifier",
             display_name=TITLE,

@@ -286,15 +286,20 @@ def test_a_pre_cfg_hook_outside_the_window_sees_no_guidance(server):
     assert np.abs(hooked.latent).max() < 1.5 * np.abs(plain.latent).max()
 
 
-def test_a_sampler_that_reads_an_absent_negative_sees_no_guidance(server):
+@pytest.mark.parametrize("guider", ["cfg", "dual_model"])
+def test_a_sampler_that_reads_an_absent_negative_sees_no_guidance(server, guider):
     """CFG++ steps along the unconditional; from where the negative ends it is the conditional."""
+
+    def sampled(g, model, negative=None):
+        patched = cfg_combine(g, model, 1.5)
+        return custom_sampler(g, patched, guider, 1.5, sampler="euler_cfg_pp", second=model, negative=negative)
 
     def ends_early(g, model):
         gone = g.ConditioningSetTimestepRange(conditioning=g.ProbeCondition(seed=2), start=0.0, end=0.5)
-        return ksampler(g, cfg_combine(g, model, 1.5), sampler="euler_cfg_pp", negative=gone)
+        return sampled(g, model, gone)
 
     def never_there(g, model):
-        return ksampler(g, cfg_combine(g, model, 1.5), sampler="euler_cfg_pp")
+        return sampled(g, model)
 
     early, *_ = run(server, ends_early)
     whole, *_ = run(server, never_there)
