@@ -11,12 +11,13 @@ from ..errors import GuidanceError
 from ..files import Header, read_header, read_tensors, write_tensors
 from ..paths import VE, Path
 from ..tensors import per_sample
+from .adm import AdmEncoder
 from .card import FORMAT, Card, Record, from_metadata, to_metadata
 from .heads import HEADS
 from .network import LatentEncoder
 from .temperature import temperature_at
 
-ARCHITECTURES: dict[str, type[nn.Module]] = {"latent_encoder": LatentEncoder}
+ARCHITECTURES: dict[str, type[nn.Module]] = {"latent_encoder": LatentEncoder, "adm_encoder": AdmEncoder}
 KIND = "noisy classifier"
 MAX_WEIGHTS = 10**9
 DTYPES = ("F64", "F32", "F16", "BF16")
@@ -99,12 +100,17 @@ class NoisyClassifier:
             network = _outline(card, header, name)
             # copies, since the file may be written anew while it is mapped into memory
             weights = {key: w.to(torch.float32, copy=True) for key, w in read_tensors(file, KIND, FORMAT)[1].items()}
-            for key, tensor in weights.items():
-                if not bool(tensor.isfinite().all()):
-                    raise GuidanceError(f"'{name}' is damaged: its weights '{key}' are not all finite numbers.")
+            check_finite(weights, name)
             network.load_state_dict(weights, assign=True)
         network.eval().requires_grad_(False)
         return cls(network, **{f.name: getattr(card, f.name) for f in fields(Card)})
+
+
+def check_finite(weights: dict[str, Tensor], name: str) -> None:
+    """Raise GuidanceError unless the weights in the file `name` are finite numbers."""
+    for key, tensor in weights.items():
+        if not bool(tensor.isfinite().all()):
+            raise GuidanceError(f"'{name}' is damaged: its weights '{key[:80]}' are not all finite numbers.")
 
 
 def read_card(file: str | os.PathLike) -> Card:
