@@ -60,7 +60,7 @@ def uniform_levels(count: int, low: float, high: float, generator: torch.Generat
 def split(groups: Tensor, strata: Tensor, share: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """(training, held out): the indices of two parts that have no group in common.
 
-    About `share` of the groups of each stratum is held out: one at least where it has four or more, never all of it. A
+    About `share` (a half at most) of the groups of each stratum is held out: one at least where it has four or more. A
     group belongs to the stratum of its first example. groups and strata: long [N].
     """
     first = first_of_each(groups)
@@ -71,7 +71,7 @@ def split(groups: Tensor, strata: Tensor, share: float, generator: torch.Generat
         members = (strata == stratum).nonzero()[:, 0]
         count = max(round(share * len(members)), int(len(members) >= 4))
         shuffled = members[torch.randperm(len(members), generator=generator)]
-        held[shuffled[: min(count, len(members) - 1)]] = True
+        held[shuffled[:count]] = True
     return (~held[group]).nonzero()[:, 0], held[group].nonzero()[:, 0]
 
 

@@ -93,6 +93,16 @@ def test_head_is_float32_whatever_the_weights_are(network, randn, dtype):
     torch.testing.assert_close(half, full, rtol=0.1, atol=0.1 * full.abs().max().item())
 
 
+def test_head_is_float32_in_mixed_precision(network, randn):
+    x = randn(3, 2, 8, 8, dtype=torch.float32)
+    full = network.float()(x, LOG_SNR)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = network(x, LOG_SNR)
+    assert mixed.dtype == torch.float32
+    assert not torch.equal(mixed, mixed.bfloat16().float())
+    torch.testing.assert_close(mixed, full, rtol=0.1, atol=0.1 * full.abs().max().item())
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize(
     "shape",
@@ -391,18 +401,20 @@ def test_learning_rate_rises_then_falls():
     assert rates[-1] < 1e-3 and warm_up_and_cosine(1, 1) == 1
 
 
-def test_scaled_losses_make_the_same_step_and_overflows_make_none():
-    def stepped(scaler, factor=1.0):
-        layer = torch.nn.Linear(2, 1)
-        torch.nn.init.constant_(layer.weight, 0.5)
-        optimizer = torch.optim.AdamW(layer.parameters())
-        descend(optimizer, layer(torch.tensor([[3.0, -1.0]])).square().sum() * factor, 0.1, scaler)
-        return layer.weight.detach()
+def test_steps_are_clipped_whatever_the_loss_is_scaled_by_and_overflows_make_none():
+    """Plain descent moves by the learning rate times the gradient, whose norm is at most 1."""
 
-    plain, start = stepped(None), torch.full((1, 2), 0.5)
-    assert not torch.equal(plain, start)
-    torch.testing.assert_close(stepped(torch.amp.GradScaler("cpu", init_scale=1024.0)), plain)
-    assert torch.equal(stepped(torch.amp.GradScaler("cpu"), math.inf), start)
+    def moved(scaler=None, factor=1.0):
+        layer = torch.nn.Linear(2, 1, bias=False)
+        torch.nn.init.constant_(layer.weight, 0.5)
+        descend(torch.optim.SGD(layer.parameters()), layer(torch.tensor([[3.0, -1.0]])).sum() * factor, 0.125, scaler)
+        return layer.weight.detach() - 0.5
+
+    gradient = torch.tensor([[3.0, -1.0]])
+    for scaler in (None, torch.amp.GradScaler("cpu", init_scale=1024.0)):
+        torch.testing.assert_close(moved(scaler), -0.125 * gradient / gradient.norm())
+        torch.testing.assert_close(moved(scaler, 0.1), -0.125 * 0.1 * gradient)
+    assert torch.equal(moved(torch.amp.GradScaler("cpu"), math.inf), torch.zeros(1, 2))
 
 
 def test_average_of_constant_weights_is_the_weights():
