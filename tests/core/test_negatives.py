@@ -1,0 +1,242 @@
+"""Self-made negatives: Bayes' rule under another prior, and twenty pictures that suffice to steer to them."""
+
+import time
+
+import pytest
+import torch
+
+import guidance_core as gc
+from guidance_core import demo
+from guidance_core.classifier.negatives import (
+    SHARE,
+    against,
+    draw_from,
+    draw_negatives,
+    expect_share,
+    train_against_negatives,
+)
+from guidance_core.classifier.network import LatentEncoder
+from guidance_core.demo.data import LABELS, load_digits
+from guidance_core.params import params_of
+
+TINY = {"width": 8, "multipliers": [1, 2], "depth": 1, "embedding": 8}
+
+
+@pytest.fixture
+def classifier():
+    """Two styles and the negatives, weights at random and switched on, in double precision."""
+    parameters = {"channels": 2, "classes": 3, **TINY}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = LatentEncoder(**parameters).double()
+        for parameter in network.parameters():
+            torch.nn.init.normal_(parameter, std=0.3)
+    network.eval().requires_grad_(False)
+    return gc.NoisyClassifier(network, ["ink", "oil", "other"], parameters=parameters)
+
+
+def halves(count, left):
+    """Latents [count, 1, 8, 8] whose left or right half is bright."""
+    latents = -torch.ones(count, 1, 8, 8)
+    latents[..., :4] = 1
+    return latents if left else latents.flip(-1)
+
+
+def drawing(count, generator):
+    return torch.randn(count, 2, 4, 4, generator=generator)
+
+
+# --- drawing ----------------------------------------------------------------------------------------------------------
+
+
+def test_progress_and_the_same_samples_again():
+    steps = list(draw_negatives(drawing, 7, batch=3))
+    assert [(step.done, step.count) for step in steps] == [(3, 7), (6, 7), (7, 7)]
+    assert [step.latents is None for step in steps] == [True, True, False]
+    latents = steps[-1].latents
+    assert latents.shape == (7, 2, 4, 4) and len({latent.sum().item() for latent in latents}) == 7
+    assert torch.equal(latents, list(draw_negatives(drawing, 7, batch=3))[-1].latents)
+    assert not torch.equal(latents, list(draw_negatives(drawing, 7, batch=3, seed=1))[-1].latents)
+
+
+def test_samples_of_a_denoiser():
+    """Of a model that knows one sample only."""
+    target = torch.full((1, 1, 4, 4), 0.7)
+    draw = draw_from(lambda x, sigma: target.expand_as(x), (1, 4, 4), torch.tensor([10.0, 1.0, 0.0]))
+    torch.testing.assert_close(list(draw_negatives(draw, 3))[-1].latents, target.expand(3, -1, -1, -1))
+
+
+@pytest.mark.parametrize(
+    ("draw", "sentence"),
+    [
+        (lambda count, generator: torch.zeros(count + 1, 1, 2, 2), r"must draw 2 finite samples.*drew \[3, 1, 2, 2\]"),
+        (lambda count, generator: torch.zeros(count, 4), r"it drew \[2, 4\]"),
+        (lambda count, generator: torch.full((count, 1, 2, 2), float("nan")), "not all finite"),
+    ],
+)
+def test_a_model_that_draws_something_else(draw, sentence):
+    with pytest.raises(gc.GuidanceError, match=sentence):
+        list(draw_negatives(draw, 2))
+
+
+def test_counts_are_checked_before_anything_is_drawn():
+    for options in ({"count": 0}, {"count": 1, "batch": 0}):
+        with pytest.raises(gc.GuidanceError, match="at least 1"):
+            draw_negatives(drawing, **options)
+
+
+# --- the data ---------------------------------------------------------------------------------------------------------
+
+
+def test_examples_come_before_the_negatives():
+    source, names = against(
+        {"ink": torch.zeros(2, 1, 2, 2), "oil": torch.ones(1, 1, 2, 2)}, torch.zeros(3, 1, 2, 2) + 2
+    )
+    assert names == ["ink", "oil", "other"]
+    assert source.labels.tolist() == [0, 0, 1, 2, 2, 2]
+    assert source.load(torch.arange(6))[:, 0, 0, 0].tolist() == [0, 0, 1, 2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("examples", "sentence"),
+    [
+        ({}, "Give latents by label"),
+        ({"other": torch.zeros(2, 1, 2, 2)}, "no label 'other'"),
+        ({"ink": torch.zeros(2, 1, 2, 3)}, r"'ink' has \[1, 2, 3\], the negatives have \[1, 2, 2\]"),
+    ],
+)
+def test_examples_that_do_not_fit(examples, sentence):
+    with pytest.raises(gc.GuidanceError, match=sentence):
+        against(examples, torch.zeros(3, 1, 2, 2))
+
+
+# --- the share --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("share", [0.01, 0.2])
+def test_a_share_is_bayes_rule_under_another_prior(classifier, randn, share):
+    x = randn(5, 2, 8, 8)
+    before = classifier(x, 1.0).double().softmax(1)
+    prior = torch.tensor([share, share, 1 - 2 * share], dtype=torch.float64)
+    wanted = before * prior / (before * prior).sum(1, keepdim=True)
+    torch.testing.assert_close(expect_share(classifier, share)(x, 1.0).double().softmax(1), wanted)
+    torch.testing.assert_close(classifier(x, 1.0).double().softmax(1), before)  # it was not touched
+
+
+def test_equal_shares_change_nothing(classifier, randn):
+    x = randn(5, 2, 8, 8)
+    torch.testing.assert_close(expect_share(classifier, 1 / 3)(x, 1.0), classifier(x, 1.0))
+
+
+def test_a_small_share_steers_by_the_odds(classifier, randn):
+    """Of log p's gradient, the factor (1 - p) that makes it fade is gone."""
+    x = randn(4, 2, 8, 8)
+    target = gc.parse_target("ink", classifier.labels)
+    grad, log_prob = gc.log_prob_grad(expect_share(classifier, 1e-5), x, 1.0, target)
+    leaf = x.clone().requires_grad_()
+    logits = classifier(leaf, 1.0).double()
+    (odds,) = torch.autograd.grad((logits[:, 0] - logits[:, 2]).sum(), leaf)
+    torch.testing.assert_close(grad, odds, rtol=1e-3, atol=1e-3 * float(odds.abs().max()))
+    faded, log_prob = gc.log_prob_grad(classifier, x, 1.0, target)
+    assert log_prob.exp().max() > 0.2 and (faded.norm() / odds.norm()) < 0.9
+
+
+def test_the_share_is_in_the_file_and_is_given_once(classifier, tmp_path, randn):
+    rare = expect_share(classifier, 0.1)
+    rare.save(tmp_path / "rare.safetensors")
+    loaded = gc.NoisyClassifier.load(tmp_path / "rare.safetensors")
+    assert loaded.record.training["expected_share"] == 0.1
+    x = randn(2, 2, 8, 8, dtype=torch.float32)
+    torch.testing.assert_close(loaded(x, 1.0), rare(x.double(), 1.0), rtol=1e-4, atol=1e-4)
+    with pytest.raises(gc.GuidanceError, match="already expects a share of 0.1"):
+        expect_share(loaded)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, -0.1, float("nan")])
+def test_shares_out_of_range(classifier, share):
+    with pytest.raises(gc.GuidanceError, match="share of each label must be above 0, and all 2 below 1"):
+        expect_share(classifier, share)
+
+
+def test_what_has_no_share(classifier):
+    with pytest.raises(gc.GuidanceError, match="with a label 'rest'"):
+        expect_share(classifier, other="rest")
+    with pytest.raises(gc.GuidanceError, match="has a share"):
+        expect_share(demo.load().classifier)
+    with pytest.raises(gc.GuidanceError, match="without balance"):
+        expect_share(classifier.recording(training={"balance": False}))
+
+
+# --- training ---------------------------------------------------------------------------------------------------------
+
+QUICK = {"steps": 4, "batch": 8}
+
+
+def test_every_classifier_of_the_run_expects_the_share():
+    examples, negatives = halves(4, left=True), torch.cat([halves(8, left=False), halves(2, left=True)])
+    source, names = against({"left": examples}, negatives)
+    plain = list(gc.train_classifier(source, label_names=names, **QUICK))
+    steps = list(train_against_negatives({"left": examples}, negatives, **QUICK))
+    assert [step.loss for step in steps] == [step.loss for step in plain]
+    assert [step.classifier is None for step in steps] == [True] * 3 + [False]
+    for step, before in zip(steps, plain, strict=True):
+        wanted = expect_share(before.best(), SHARE)
+        torch.testing.assert_close(step.best()(negatives, 1.0), wanted(negatives, 1.0))
+    assert steps[-1].classifier.record.training["expected_share"] == SHARE
+
+
+def test_an_interrupted_run_keeps_its_checkpoint(tmp_path):
+    arguments = ({"left": halves(4, left=True)}, halves(8, left=False))
+    for step in train_against_negatives(*arguments, checkpoint=tmp_path / "run", **QUICK):
+        if step.step == 2:
+            break
+    assert (tmp_path / "run").exists()
+    resumed = list(train_against_negatives(*arguments, checkpoint=tmp_path / "run", **QUICK))
+    whole = list(train_against_negatives(*arguments, **QUICK))
+    assert [step.step for step in resumed] == [3, 4]
+    assert [step.loss for step in resumed] == [step.loss for step in whole[2:]]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"share": 1.0}, "share of each label"),
+        ({"balance": False}, "balanced classes"),
+        ({"head": "multi"}, "the head 'single'"),
+        ({"steps": 0}, "steps must be in"),
+    ],
+)
+def test_training_refuses_at_once(options, sentence):
+    with pytest.raises(gc.GuidanceError, match=sentence):
+        train_against_negatives({"left": halves(4, left=True)}, halves(8, left=False), **options)
+
+
+# --- twenty pictures --------------------------------------------------------------------------------------------------
+
+
+def reached(digit, negatives, **options):
+    """(share of 200 guided samples that the judge takes for the digit, share without guidance, seconds)."""
+    d, (train, _) = demo.load(), load_digits()
+    began = time.monotonic()
+    pictures = train.x0[train.labels == digit]
+    pictures = pictures[torch.randperm(len(pictures), generator=torch.Generator().manual_seed(1))[:20]]
+    made = list(draw_negatives(draw_from(d.uncond, d.shape, gc.trailing(d.sigmas, 25)), negatives, batch=100))[-1]
+    *_, last = train_against_negatives({LABELS[digit]: pictures}, made.latents, latent_space="digits", **options)
+    noise = torch.randn(200, *d.shape, generator=torch.Generator().manual_seed(7))
+    shares = []
+    for scale in (params_of(gc.ClassifierTerm)["scale"].default, 0.0):
+        guided = gc.classifier_guided(d.uncond, last.classifier, torch.zeros(200, dtype=torch.long), scale)
+        images = d.to_image(gc.sample(guided, noise, gc.trailing(d.sigmas, 25)))
+        shares.append(d.judge.accuracy(images, torch.full((200,), digit)))
+    return *shares, time.monotonic() - began
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("digit", [3, 7])
+def test_twenty_pictures_and_self_made_negatives_steer_the_demo(digit, record_property):
+    """With the settings everyone gets, at the scale that everyone gets."""
+    guided, unguided, seconds = reached(digit, negatives=400)
+    for name, value in [("guided", guided), ("unguided", unguided), ("seconds", seconds)]:
+        record_property(name, value)
+    assert unguided < 0.2
+    assert guided >= 0.8
