@@ -247,7 +247,7 @@ def _suggestion(text: str) -> Suggestion:
     value = _parsed(text)
     _require(isinstance(value, dict), "a table")
     ends = value.get("log_snr_range")
-    scale, reason = _number(value.get("scale"), 0, 100), _text(value.get("reason"))
+    scale, reason = _number(value.get("scale"), 0, 100), _text(value.get("reason"), 2000)
     return Suggestion(scale, None if ends is None else _range(ends), reason)
 
 
