@@ -44,9 +44,8 @@ class Batches:
         return x, log_snr, self.y[indices[rows]].to(self.device)
 
 
-def drawn(among: Tensor, weights: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """`count` of the indices `among`, each as often as its weight says (float64, like among), on the CPU."""
-    bounds = weights.cumsum(0)
+def drawn(among: Tensor, bounds: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """`count` of the indices `among`, on the CPU; bounds: the running sum of how often each is to come, float64."""
     draw = torch.rand(count, generator=generator, device=generator.device).cpu().double() * bounds[-1]
     return among[torch.searchsorted(bounds, draw, right=True).clamp(max=len(among) - 1)]
 
