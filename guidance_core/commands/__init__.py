@@ -1,0 +1,63 @@
+"""The commands of `python -m guidance_core`, one module each, found by being here.
+
+A command has HELP, one sentence; add_arguments(parser); and run(arguments) -> exit status. What it refuses is a
+GuidanceError, which the command line prints.
+"""
+
+import argparse
+import importlib
+import pkgutil
+import sys
+import time
+from collections.abc import Iterable
+from types import ModuleType
+
+from ..params import params_of
+
+
+def commands() -> dict[str, ModuleType]:
+    """Every command by name, sorted."""
+    names = sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return {name: importlib.import_module(f"{__name__}.{name}") for name in names}
+
+
+def add_options(parser: argparse._ActionsContainer, declared: type, names: Iterable[str]) -> None:
+    """An option for each of these declared parameters of a dataclass; one that is not given is None."""
+    params = params_of(declared)
+    for name in names:
+        param, option = params[name], f"--{name.replace('_', '-')}"
+        text = f"{param.doc} (default: {param.default})".replace("%", "%%")
+        if param.kind is bool:
+            parser.add_argument(option, action=argparse.BooleanOptionalAction, help=text)
+        elif param.kind is tuple:
+            parser.add_argument(option, choices=param.options, help=text)
+        else:
+            parser.add_argument(option, type=param.kind, metavar=param.kind.__name__.upper(), help=text)
+
+
+class Line:
+    """One line of progress on stderr, written over in a terminal; elsewhere every tenth of the way is a line."""
+
+    def __init__(self, quiet: bool = False):
+        self.quiet = quiet
+        self.terminal = sys.stderr.isatty()
+        self.shown, self.tenth, self.width = 0.0, -1, 0
+
+    def show(self, text: str, done: int, count: int, important: bool = False) -> None:
+        """`done` of `count` is done; important text is always shown."""
+        tenth, now = 10 * done // max(count, 1), time.monotonic()
+        due = now - self.shown > 0.1 if self.terminal else tenth > self.tenth
+        if self.quiet or not (due or important or done == count):
+            return
+        self.shown, self.tenth = now, tenth
+        if self.terminal:
+            sys.stderr.write(f"\r{text:<{self.width}}" + ("\n" if done == count else ""))
+            self.width = len(text)
+        else:
+            sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+
+    def say(self, text: str) -> None:
+        """A line of its own."""
+        if not self.quiet:
+            sys.stderr.write(f"{text}\n")

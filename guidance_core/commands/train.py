@@ -1,0 +1,157 @@
+"""Train a noise-aware classifier from the command line, in one process or under torchrun."""
+
+import argparse
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..classifier.augment import AUGMENTS
+from ..classifier.distributed import launched, share
+from ..classifier.folders import MINIMUM, PictureFolder, scan_folder
+from ..classifier.pictures import PictureSource
+from ..classifier.shards import ShardSource
+from ..classifier.sources import TensorSource
+from ..classifier.training import TrainSettings, TrainStep, train_classifier
+from ..errors import GuidanceError
+from ..params import params_of
+from . import Line, add_options
+
+HELP = "Train a noise-aware classifier on latent shards, on a folder of pictures, or on the bundled digits."
+SETTINGS = [name for name in params_of(TrainSettings) if name != "head"]  # the data say which head
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    data = parser.add_mutually_exclusive_group(required=True)
+    data.add_argument("--shards", type=Path, metavar="DIR", help="a folder of latent shards")
+    data.add_argument(
+        "--folder",
+        type=Path,
+        metavar="DIR",
+        help="a folder of pictures, for a classifier of pixels: one sub-folder a class, or captions, or a CSV table",
+    )
+    data.add_argument("--digits", action="store_true", help="the digits of scikit-learn, with the demo's settings")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help="where the classifier goes, .safetensors"
+    )
+    parser.add_argument("--size-px", type=int, default=64, metavar="INT", help="side of the pictures of --folder (64)")
+    parser.add_argument(
+        "--minimum", type=int, default=MINIMUM, metavar="INT", help=f"pictures a label of --folder needs ({MINIMUM})"
+    )
+    parser.add_argument(
+        "--log-snr-range", type=float, nargs=2, metavar=("LOW", "HIGH"), help="noise levels to learn (-10 10)"
+    )
+    parser.add_argument("--augment", metavar="NAMES", help=f"variations, by comma: {', '.join(AUGMENTS)}")
+    parser.add_argument(
+        "--checkpoint", type=Path, metavar="FILE", help="keep the run in this file (else beside --out until it is done)"
+    )
+    parser.add_argument("--device", help="cpu, cuda, ... (a GPU if there is one)")
+    add_options(parser, TrainSettings, SETTINGS)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    out = arguments.out
+    if out.suffix != ".safetensors" or not out.parent.is_dir():
+        raise GuidanceError(f"--out must be a .safetensors file in a folder that exists, got '{out}'.")
+    with launched() as device:
+        mine = share()
+        line = Line(quiet=mine.rank > 0)
+        options = _data(arguments, line)
+        given = {name: getattr(arguments, name) for name in (*SETTINGS, "augment", "log_snr_range")}
+        options |= {name: value for name, value in given.items() if value is not None}
+        options["device"] = arguments.device or device or ("cuda" if torch.cuda.is_available() else "cpu")
+        checkpoint = arguments.checkpoint or out.with_name(f"{out.name}.checkpoint")
+        steps = train_classifier(**options, checkpoint=checkpoint)
+        with stopped() as stop, closing(steps):
+            step = _follow(steps, stop, line, options["device"])
+        if mine.rank == 0:
+            (step.classifier or step.best()).save(out)
+            if step.classifier and not arguments.checkpoint:
+                checkpoint.unlink(missing_ok=True)
+    if step.classifier:
+        line.say(f"Saved '{out}'.")
+        return 0
+    line.say(f"Stopped at step {step.step} of {step.steps}: the best so far is in '{out}', the same command goes on.")
+    return 128 + (stop or [signal.SIGINT])[0]
+
+
+def _data(arguments: argparse.Namespace, line: Line) -> dict[str, Any]:
+    """The arguments of train_classifier that come with the data."""
+    if arguments.shards:
+        source = ShardSource.open(arguments.shards)
+        line.say(f"{len(source)} latents {list(source.shape)} of {', '.join(source.label_names)}.")
+        space = source.latent_space
+        return {"latents": source, "label_names": source.label_names, "head": source.head, "latent_space": space}
+    if arguments.folder:
+        for step in scan_folder(arguments.folder, arguments.minimum):
+            line.show(f"checked {step.done} of {step.count} pictures", step.done, step.count)
+        pictures = step.pictures
+        _say_what_is_left_out(pictures, line)
+        source = PictureSource(pictures.files, pictures.targets, (arguments.size_px, arguments.size_px))
+        line.say(f"{len(source)} pictures of {', '.join(pictures.labels)}.")
+        return {"latents": source, "label_names": pictures.labels, "head": pictures.head, "latent_space": "pixels"}
+    from ..demo.data import LABELS, load_digits
+    from ..demo.train import vary
+
+    digits, _ = load_digits()
+    return {
+        "latents": TensorSource(digits.x0, digits.labels),
+        "label_names": LABELS,
+        "latent_space": "digits",
+        "steps": 2600,
+        "learning_rate": 2e-3,
+        "log_snr_range": (-8.0, 5.0),
+        "entropy_penalty": 0.0,
+        "augment": vary,
+    }
+
+
+def _say_what_is_left_out(pictures: PictureFolder, line: Line) -> None:
+    for one in pictures.skipped:
+        line.say(f"Not used: '{one.name}' {one.reason}.")
+    if pictures.left_out:
+        line.say(f"Tags that too few pictures have, or lack: {', '.join(pictures.left_out)}.")
+
+
+def _follow(steps: Iterator[TrainStep], stop: list[int], line: Line, device: torch.device | str) -> TrainStep:
+    """Draw the steps until the last, or until every process has heard that one was asked to stop."""
+    began, first = time.monotonic(), None
+    for step in steps:
+        first = first or step.step
+        line.show(_told(step, first, time.monotonic() - began), step.step, step.steps, bool(step.validation))
+        if share().add_up(torch.tensor(len(stop), device=device)).item():
+            break
+    return step
+
+
+def _told(step: TrainStep, first: int, seconds: float) -> str:
+    text = f"step {step.step} of {step.steps}, loss {step.loss:.4f}, accuracy {step.accuracy:.3f}"
+    if step.validation:
+        best = ", the best so far" if step.validation.best else ""
+        text += f", held out: loss {step.validation.loss:.4f}, accuracy {step.validation.accuracy:.3f}{best}"
+    if step.step > first:
+        left = seconds / (step.step - first) * (step.steps - step.step)
+        text += f", {int(left) // 60}:{int(left) % 60:02d} left"
+    return text
+
+
+@contextmanager
+def stopped() -> Iterator[list[int]]:
+    """Note the first Ctrl-C or request to end in a list, so that a step is finished; the second breaks off."""
+    caught: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        if caught:
+            raise KeyboardInterrupt
+        caught.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,249 @@
+"""The command line, run as its users run it: in a process of its own."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+import guidance_core as gc
+from guidance_core.__main__ import main
+from guidance_core.classifier.shard_writer import write_shards
+from guidance_core.classifier.shards import ShardSource
+from guidance_core.commands import commands
+from guidance_core.commands.train import stopped
+from guidance_core.demo.data import LABELS
+
+ROOT = Path(gc.__file__).parents[1]
+TINY = ["--batch", "8", "--device", "cpu"]
+
+
+def process(*words, launcher=(), **options):
+    """A command in a process of its own, its output to be read as text."""
+    line = [sys.executable, "-W", "error", *launcher, "-m", "guidance_core", *map(str, words)]
+    surroundings = {key: value for key, value in os.environ.items() if key not in ("RANK", "LOCAL_RANK")}
+    return subprocess.Popen(
+        line,
+        cwd=ROOT,
+        env=surroundings | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+@pytest.fixture
+def ran(capsys):
+    """ran(*words): what a command wrote to stdout and to stderr, once it was done well."""
+
+    def run(*words):
+        capsys.readouterr()
+        status = main([str(word) for word in words])
+        written = capsys.readouterr()
+        assert status == 0, written.err
+        return written.out, written.err
+
+    return run
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Pictures of two colours, and one that is none."""
+    for name, colour in (("red", (200, 20, 20)), ("blue", (20, 20, 200))):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for i in range(6):
+            Image.new("RGB", (20, 16), tuple(part + i for part in colour)).save(
+                tmp_path / "pictures" / name / f"{i}.png"
+            )
+    (tmp_path / "pictures" / "red" / "broken.png").write_bytes(b"")
+    return tmp_path / "pictures"
+
+
+@pytest.fixture
+def shards(tmp_path, randn):
+    latents = randn(24, 4, 8, 8, dtype=torch.float32)
+    examples = ((latent + i % 2, i % 2) for i, latent in enumerate(latents))
+    list(write_shards(examples, tmp_path / "shards", ["dark", "bright"], latent_space="sd15"))
+    return tmp_path / "shards"
+
+
+# --- the frame --------------------------------------------------------------------------------------------------------
+
+
+def test_every_command_is_listed_and_explains_itself(capsys):
+    assert {"train", "sample"} <= commands().keys()
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    listing = capsys.readouterr().out
+    for name, module in commands().items():
+        assert name in listing
+        assert re.fullmatch(r"[A-Z][^\n]*\.", module.HELP), f"the help of {name} is one sentence"
+        with pytest.raises(SystemExit) as done:
+            main([name, "--help"])
+        assert done.value.code == 0
+        assert f"python -m guidance_core {name}" in capsys.readouterr().out
+
+
+def test_what_is_refused_is_one_sentence_and_status_2(tmp_path):
+    with process("train", "--shards", tmp_path, "--out", tmp_path / "a.safetensors") as refused:
+        written = refused.communicate()
+    assert refused.returncode == 2
+    assert written == ("", f"There are no latent shards in '{tmp_path}' (no index.json).\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["train", "--digits", "--out", "a.pt"], "must be a .safetensors file"),
+        (["train", "--digits", "--out", "none/a.safetensors"], "in a folder that exists"),
+        (["train", "--digits", "--out", "a.safetensors", "--steps", "0"], "steps must be in"),
+        (["train", "--digits", "--out", "a.safetensors", "--augment", "blur"], "no augmentation 'blur'"),
+        (["train", "--digits", "--out", "a.safetensors", "--log-snr-range", "3", "-3"], "log_snr_range must rise"),
+        (["train", "--folder", "none", "--out", "a.safetensors"], "no folder 'none'"),
+        (["sample", "--target", "seven", "--out", "a.jpg"], "must be a .png file"),
+        (["sample", "--target", "eleven", "--out", "a.png"], "no label 'eleven': did you mean seven"),
+        (["sample", "--target", "one", "--out", "a.png", "--count", "0"], "at least 1, got 0"),
+        (
+            ["sample", "--target", "one", "--out", "a.png", "--classifier", "none.safetensors"],
+            "no noisy classifier file",
+        ),
+    ],
+)
+def test_refusals(words, sentence, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    assert re.search(sentence, capsys.readouterr().err)
+    assert not list(tmp_path.iterdir())
+
+
+# --- train ------------------------------------------------------------------------------------------------------------
+
+
+def test_train_on_a_folder_of_pictures(ran, folder, tmp_path):
+    out = tmp_path / "colours.safetensors"
+    _, said = ran("train", "--folder", folder, "--out", out, "--size-px", 16, "--steps", 15, "--hold-out", 0.25, *TINY)
+    assert "Not used: 'red/broken.png' cannot be read" in said
+    assert "12 pictures of blue, red." in said
+    assert re.search(r"step 15 of 15, loss .*, held out: loss .*\nSaved '.*colours.safetensors'.\n$", said)
+    classifier = gc.NoisyClassifier.load(out)
+    assert (list(classifier.labels), classifier.latent_space, classifier.channels) == (["blue", "red"], "pixels", 3)
+    red = torch.tensor([200, 20, 20]).div(127.5).sub(1)[None, :, None, None].expand(1, 3, 16, 16)
+    assert classifier(red, 0.05).argmax(1).item() == 1
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["colours.safetensors", "pictures"]
+
+
+def test_train_on_shards_is_train_classifier(ran, shards, tmp_path):
+    out = tmp_path / "a.safetensors"
+    ran("train", "--shards", shards, "--out", out, "--steps", 3, "--log-snr-range", -4, 4, "--augment", "flip", *TINY)
+    classifier = gc.NoisyClassifier.load(out)
+    assert (list(classifier.labels), classifier.latent_space) == (["dark", "bright"], "sd15")
+    assert classifier.log_snr_range == (-4.0, 4.0)
+    *_, last = gc.train_classifier(
+        ShardSource.open(shards),
+        label_names=["dark", "bright"],
+        steps=3,
+        batch=8,
+        log_snr_range=(-4, 4),
+        augment="flip",
+        device="cpu",
+    )
+    expected = last.classifier.network.state_dict()
+    for name, weights in classifier.network.state_dict().items():
+        torch.testing.assert_close(weights, expected[name])
+
+
+def test_train_on_the_digits_with_the_settings_of_the_demo(ran, tmp_path):
+    ran("train", "--digits", "--out", tmp_path / "a.safetensors", "--steps", 2, *TINY)
+    classifier = gc.NoisyClassifier.load(tmp_path / "a.safetensors")
+    shipped = gc.NoisyClassifier.load(Path(gc.__file__).parent / "demo" / "classifier.safetensors")
+    for word in ("labels", "latent_space", "log_snr_range", "parameters", "head"):
+        assert getattr(classifier, word) == getattr(shipped, word), word
+    assert classifier.record.training["steps"] == 2 and classifier.record.training["entropy_penalty"] == 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such signal there")
+def test_ctrl_c_keeps_the_best_so_far_and_the_same_command_goes_on(ran, shards, tmp_path):
+    out = tmp_path / "a.safetensors"
+    words = ["train", "--shards", shards, "--out", out, "--steps", 60, *TINY]
+    with process(*words) as training:
+        for text in training.stderr:
+            if "step 12 of 60" in text:
+                training.send_signal(signal.SIGINT)
+                break
+        written = training.stderr.read()
+    assert training.returncode == 130
+    step = int(re.search(r"Stopped at step (\d+) of 60: the best so far is in '.*a.safetensors', the same", written)[1])
+    assert 12 <= step < 60
+    assert gc.NoisyClassifier.load(out).record.training["trained_steps"] == step
+    assert (tmp_path / "a.safetensors.checkpoint").exists()
+    _, said = ran(*words)
+    assert int(re.search(r"step (\d+) of 60", said)[1]) == step + 1
+    assert gc.NoisyClassifier.load(out).record.training["trained_steps"] == 60
+    assert not (tmp_path / "a.safetensors.checkpoint").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_second_signal_breaks_off(number):
+    before = signal.getsignal(number)
+    with stopped() as stop:
+        assert not stop
+        signal.raise_signal(number)
+        assert stop == [number]
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
+    assert signal.getsignal(number) is before
+
+
+def test_a_checkpoint_that_was_asked_for_stays(ran, shards, tmp_path):
+    words = ["train", "--shards", shards, "--checkpoint", tmp_path / "run", "--out", tmp_path / "a.safetensors", *TINY]
+    ran(*words, "--steps", 2)
+    assert (tmp_path / "run").exists()
+    with pytest.raises(AssertionError, match="of another training run: steps was 2 and is 3"):
+        ran(*words, "--steps", 3)
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(ran, shards, tmp_path):
+    words = ["train", "--shards", shards, "--steps", 3, *TINY, "--out"]
+    ran(*words, tmp_path / "one.safetensors")
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    with process(*words, tmp_path / "two.safetensors", launcher=launcher) as training:
+        _, said = training.communicate()
+    assert training.returncode == 0, said
+    assert said.count("step 3 of 3") == said.count("Saved") == 1  # one of them speaks
+    one, two = (gc.NoisyClassifier.load(tmp_path / f"{name}.safetensors") for name in ("one", "two"))
+    for name, weights in one.network.state_dict().items():
+        torch.testing.assert_close(two.network.state_dict()[name], weights, rtol=1e-3, atol=1e-4)
+
+
+# --- sample -----------------------------------------------------------------------------------------------------------
+
+
+def test_sample_writes_a_contact_sheet(ran, tmp_path):
+    out = tmp_path / "sheet.png"
+    said, _ = ran("sample", "--target", "seven", "--steps", 8, "--count", 12, "--scale", 4, "--out", out)
+    seven = int(re.search(r"The judge reads: .*?(\d+) seven", said)[1])
+    assert seven >= 10
+    with Image.open(out) as sheet:
+        assert sheet.size == (10 * 16 * 4, 2 * 16 * 4)
+        assert sheet.crop((0, 0, 64, 64)).getextrema()[1] > 200  # a bright stroke
+        assert sheet.crop((2 * 64, 64, 640, 128)).getextrema() == (0, 0)  # nothing after the twelfth
+    assert [file.name for file in tmp_path.iterdir()] == ["sheet.png"]
+
+
+def test_sample_steers_by_the_file_it_is_given(ran, tmp_path):
+    """A classifier whose labels were exchanged steers to the other digit."""
+    shipped = gc.NoisyClassifier.load(Path(gc.__file__).parent / "demo" / "classifier.safetensors")
+    swapped = gc.NoisyClassifier(
+        shipped.network, LABELS[::-1], "digits", shipped.log_snr_range, parameters=shipped.parameters
+    )
+    swapped.save(tmp_path / "swapped.safetensors")
+    words = ["--target", "nine", "--classifier", tmp_path / "swapped.safetensors", "--sampler", "euler"]
+    said, _ = ran("sample", *words, "--steps", 8, "--count", 6, "--scale", 4, "--out", tmp_path / "a.png")
+    assert int(re.search(r"(\d+) zero", said)[1]) >= 5
