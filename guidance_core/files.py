@@ -45,8 +45,8 @@ def write_tensors(file: str | os.PathLike, tensors: dict[str, Tensor], metadata:
         temporary.unlink(missing_ok=True)
 
 
-def read_header(file: str | os.PathLike, kind: str, form: str) -> Header:
-    """What a file whose metadata says `format: form` declares, without reading a tensor.
+def read_header(file: str | os.PathLike, kind: str, form: str | None) -> Header:
+    """What a file whose metadata says `format: form` (None: whatever it says) declares, without reading a tensor.
 
     Raises GuidanceError when the file is missing, is not whole safetensors, declares more than is reasonable, or is of
     another format than a `kind`.
@@ -66,12 +66,12 @@ def read_header(file: str | os.PathLike, kind: str, form: str) -> Header:
         header = _header(declared, size, size - 8 - length)
     except (OSError, ValueError, RecursionError) as error:
         raise _broken(file, error) from error
-    if header.metadata.get("format") != form:
+    if form is not None and header.metadata.get("format") != form:
         raise GuidanceError(f"'{file.name}' is a safetensors file but not a {kind} (no '{form}' metadata).")
     return header
 
 
-def read_tensors(file: str | os.PathLike, kind: str, form: str) -> tuple[dict[str, str], dict[str, Tensor]]:
+def read_tensors(file: str | os.PathLike, kind: str, form: str | None) -> tuple[dict[str, str], dict[str, Tensor]]:
     """(metadata, tensors) of a file; raises what `read_header` does."""
     header = read_header(file, kind, form)
     try:

@@ -1,11 +1,15 @@
 """Line plots and the canvas below them, drawn with Pillow, which is imported when the first picture is drawn."""
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
+from .errors import GuidanceError
 
 Colour = tuple[int, int, int]
 
@@ -177,6 +181,27 @@ def picture(panels: Sequence[Panel], width: int = 480, height: int = 150) -> np.
     for i, panel in enumerate(panels):
         plot(canvas, panel, Box(0, i * height, width, height))
     return canvas.pixels()
+
+
+def check_png(file: str | os.PathLike) -> None:
+    """Raise GuidanceError where no PNG file can be written."""
+    file = Path(file)
+    if file.suffix.lower() != ".png" or not file.parent.is_dir():
+        raise GuidanceError(f"A picture must go to a .png file in a folder that exists, got '{file}'.")
+
+
+def write_png(pixels: np.ndarray, file: str | os.PathLike) -> None:
+    """Write uint8 [H, W, 3] as a PNG file, whole or not at all. Raises what check_png does."""
+    from PIL import Image
+
+    check_png(file)
+    file = Path(file)
+    part = file.with_name(f"{file.name}.{os.getpid()}.part")
+    try:
+        Image.fromarray(pixels).save(part, "png")
+        os.replace(part, file)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _range(panel: Panel) -> tuple[float, float]:

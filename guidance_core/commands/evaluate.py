@@ -1,0 +1,146 @@
+"""Evaluate a classifier on latents it was not trained on; its file then says what came out."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from ..classifier.card import Card
+from ..classifier.evaluation import even_edges
+from ..classifier.examination import examine
+from ..classifier.noisy import NoisyClassifier
+from ..classifier.report import card_picture
+from ..classifier.shards import ShardSource
+from ..errors import GuidanceError
+from ..files import read_header
+from ..plot import check_png, write_png
+from . import Line
+from .inspect import table
+
+HELP = "Evaluate a classifier on held-out latents, calibrate it, and write the figures into its file and a picture."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, metavar="FILE", help="a classifier, .safetensors; it is rewritten")
+    data = parser.add_mutually_exclusive_group(required=True)
+    data.add_argument(
+        "--latents",
+        type=Path,
+        metavar="PATH",
+        help="a folder of latent shards, or a safetensors file with tensors 'latents' [N, C, ...] and 'labels'; none "
+        "of them from training",
+    )
+    data.add_argument("--digits", action="store_true", help="the held-out digits of the bundled demo")
+    parser.add_argument("--out", type=Path, metavar="PNG", help="draw a page about it")
+    parser.add_argument("--save", type=Path, metavar="FILE", help="write the classifier here and leave FILE as it is")
+    parser.add_argument("--examples", type=int, default=2000, metavar="INT", help="use at most so many latents (2000)")
+    parser.add_argument("--repeats", type=int, default=1, metavar="INT", help="draws of noise for each latent (1)")
+    parser.add_argument(
+        "--bins", type=int, default=10, metavar="INT", help="parts of the classifier's noise range (10)"
+    )
+    parser.add_argument("--batch", type=int, default=64, metavar="INT", help="(64)")
+    parser.add_argument("--seed", type=int, default=0, metavar="INT", help="which latents, and the noise (0)")
+    parser.add_argument("--keep-temperature", action="store_true", help="do not calibrate, only measure")
+    parser.add_argument("--device", help="cpu, cuda, ... (a GPU if there is one)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    for name in ("examples", "repeats", "bins", "batch"):
+        if getattr(arguments, name) < 1:
+            raise GuidanceError(f"--{name} must be at least 1, got {getattr(arguments, name)}.")
+    out = arguments.save or arguments.file
+    if out.suffix != ".safetensors" or not out.parent.is_dir():
+        raise GuidanceError(f"The classifier must go to a .safetensors file in a folder that exists, got '{out}'.")
+    if arguments.out:
+        check_png(arguments.out)
+    device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    classifier = NoisyClassifier.load(arguments.file)
+    classifier.network.to(device)
+    latents, labels = _examples(arguments, classifier)
+    if not bool(latents.isfinite().all()):
+        raise GuidanceError("Some of the latents are not finite numbers.")
+    steps = examine(
+        classifier,
+        latents.to(device),
+        labels,
+        bins=even_edges(classifier.log_snr_range, arguments.bins),
+        temperature=not arguments.keep_temperature,
+        repeats=arguments.repeats,
+        batch=arguments.batch,
+        seed=arguments.seed,
+    )
+    line = Line()
+    for step in steps:
+        line.show(f"batch {step.step} of {step.steps}", step.step, step.steps)
+    examined = step.examined
+    if arguments.out:
+        write_png(card_picture(examined.classifier.card, examined.evaluation.reliability), arguments.out)
+    examined.classifier.save(out)
+    for text in table(examined.classifier.card):
+        print(text)
+    print(f"\n{examined.suggestion.reason}")
+    return 0
+
+
+def _examples(arguments: argparse.Namespace, classifier: NoisyClassifier) -> tuple[Tensor, Tensor]:
+    """Some of the latents and labels, drawn by the seed."""
+    generator = torch.Generator().manual_seed(arguments.seed)
+
+    def drawn(count: int) -> Tensor:
+        return torch.randperm(count, generator=generator)[: arguments.examples].sort().values
+
+    if arguments.digits:
+        from ..demo.data import LABELS, load_digits
+
+        if tuple(classifier.labels) != LABELS:
+            raise GuidanceError(f"--digits needs a classifier of {_some(LABELS)}, not of {_some(classifier.labels)}.")
+        _, held_out = load_digits()
+        chosen = drawn(len(held_out.labels))
+        return held_out.x0[chosen], held_out.labels[chosen]
+    if arguments.latents.is_dir():
+        source = ShardSource.open(arguments.latents)
+        chosen = drawn(len(source))
+        labels = _in_order(source.labels[chosen], source, classifier.card)
+        return source.load(chosen), labels
+    latents, labels = read_file(arguments.latents)
+    chosen = drawn(len(latents))
+    return latents[chosen].float(), labels[chosen]
+
+
+def _in_order(labels: Tensor, source: ShardSource, card: Card) -> Tensor:
+    """The labels of a folder in the order of the classifier's. Raises GuidanceError unless they are the same."""
+    if source.head != card.head:
+        raise GuidanceError(f"The latents have labels of the head '{source.head}', the classifier '{card.head}'.")
+    if source.latent_space and card.latent_space and source.latent_space != card.latent_space:
+        raise GuidanceError(
+            f"The latents are of '{source.latent_space}', and the classifier is for '{card.latent_space}'."
+        )
+    theirs, ours = list(source.label_names), list(card.labels)
+    if sorted(theirs) != sorted(ours) or len(set(ours)) < len(ours):
+        raise GuidanceError(f"The latents have the labels {_some(theirs)}, and the classifier {_some(ours)}.")
+    if card.head == "single":
+        return torch.tensor([ours.index(name) for name in theirs])[labels]
+    return labels[:, [theirs.index(name) for name in ours]]
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+
+
+def read_file(file: Path) -> tuple[Tensor, Tensor]:
+    """The tensors `latents` and `labels` of a safetensors file. Raises GuidanceError where it has none that fit."""
+    header = read_header(file, "latents", None)
+    found = {name: header.tensors.get(name, ("", ()))[1] for name in ("latents", "labels")}
+    if len(found["latents"]) < 3 or found["latents"][:1] != found["labels"][:1] or not found["latents"][0]:
+        raise GuidanceError(
+            f"'{file.name}' must hold tensors 'latents' [N, C, ...] and 'labels' [N] or [N, K], and has "
+            f"{', '.join(f'{name} {list(shape)}' for name, shape in found.items() if shape) or 'neither'}."
+        )
+    try:
+        with safe_open(file, framework="pt") as handle:
+            return handle.get_tensor("latents"), handle.get_tensor("labels")
+    except (SafetensorError, OSError, ValueError) as error:
+        raise GuidanceError(f"'{file.name}' is damaged ({error}).") from error
