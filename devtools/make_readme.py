@@ -23,10 +23,10 @@ def methods_table() -> str:
 
 def _parameter(name: str, param: Param) -> str:
     if param.kind is object:
-        return f"`{name}` ({param.socket} to connect): {param.doc}"
+        return f"`{name}` ({param.socket} to connect): {param.doc.rstrip('.')}"
     bounds = f" [{param.low:g}, {param.high:g}]" if param.kind in (int, float) else ""
     default = "empty" if param.default == "" else param.default
-    return f"`{name}` = {default}{bounds}: {param.doc}"
+    return f"`{name}` = {default}{bounds}: {param.doc.rstrip('.')}"
 
 
 def results_table() -> str:

@@ -5,8 +5,8 @@ import comfy.utils
 from comfy_api.latest import io, ui
 
 from ..guidance_core.classifier.examination import examine
+from ..guidance_core.classifier.report import card_picture
 from ..guidance_core.errors import GuidanceError
-from ..guidance_core.plot import examination_page
 from .classifier_files import host_classifier
 from .labelled import LabelledLatents
 from .messages import say, speaking_as
@@ -60,7 +60,7 @@ class EvaluateNoisyClassifier(io.ComfyNode):
                 comfy.model_management.throw_exception_if_processing_interrupted()
         found = step.examined
         say(cls.hidden.unique_id, found.suggestion.reason)
-        page = as_image(examination_page(found))
+        page = as_image(card_picture(found.classifier.card, found.evaluation.reliability))
         return io.NodeOutput(
             host_classifier(found.classifier),
             found.suggestion.scale,

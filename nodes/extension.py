@@ -10,11 +10,17 @@ from .class_condition import ClassCondition
 from .classifier_files import CLASSIFIER_FOLDER
 from .classifier_guidance import ClassifierGuidance
 from .classifier_sampler import ClassifierGuidanceSampler
+from .evaluate_classifier import EvaluateNoisyClassifier
 from .guidance_report import GuidanceReport
+from .guidance_target import GuidanceTarget
+from .labelled_folder import LabelledFolder
+from .labelled_latents import LabelledLatentsNode
 from .load_classifier import LoadNoisyClassifier
 from .load_digits import LoadDigitsDemo
 from .null_condition import NULL_FOLDER, NullConditionEncoder
+from .save_classifier import SaveNoisyClassifier
 from .scale_schedule import ScaleScheduleNode
+from .train_classifier import TrainNoisyClassifier
 
 
 class GuidanceKit(ComfyExtension):
@@ -31,6 +37,12 @@ class GuidanceKit(ComfyExtension):
             ClassifierGuidance,
             ClassifierGuidanceSampler,
             GuidanceReport,
+            GuidanceTarget,
+            LabelledFolder,
+            LabelledLatentsNode,
+            TrainNoisyClassifier,
+            EvaluateNoisyClassifier,
+            SaveNoisyClassifier,
             LoadNoisyClassifier,
             LoadDigitsDemo,
             ClassCondition,

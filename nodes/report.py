@@ -7,12 +7,13 @@ from torch import Tensor
 
 from ..guidance_core.cfg import Pipeline
 from ..guidance_core.classifier.term import TermEvent
+from ..guidance_core.plot import AMBER, BLUE, GREEN, Line, Panel, picture
 from ..guidance_core.scale import ScaleSchedule
 from .adapter import run_of
 from .hooks import HOOKS, RUN_BY, hook_names
 from .messages import speaking_as
 from .plan import CfgEvent, Plan, RunReport
-from .plot import AMBER, BLUE, GREEN, Line, Panel, ends_of, picture
+from .plot import along, as_image
 
 
 @dataclass(frozen=True)
@@ -143,11 +144,10 @@ def report_picture(steps: list[Step], report: RunReport | None) -> Tensor:
         lines.append(Line(adjusted, GREEN, "by methods"))
     if any(terms):
         lines.append(Line(terms, AMBER, "classifier"))
-    word, ends = ("planned" if report is None else "as run"), ends_of(sigmas)
+    word, ticks = ("planned" if report is None else "as run"), along(sigmas)
     low = min([0.0, *scales, *terms])
-    return picture(
-        [
-            Panel(f"scale, {word}", lines, low, x_labels=ends),
-            Panel(f"passes a call, {word}", [Line(passes, GREEN)], 0.0, max([2.0, *passes]), ends),
-        ]
-    )
+    panels = [
+        Panel(f"scale, {word}", lines, low, ticks=ticks),
+        Panel(f"passes a call, {word}", [Line(passes, GREEN)], 0.0, max([2.0, *passes]), ticks),
+    ]
+    return as_image(picture(panels))

@@ -8,21 +8,24 @@ from pathlib import Path
 import comfy.model_management
 import comfy.utils
 import folder_paths
+import numpy as np
 from comfy_api.latest import io, ui
 from PIL import Image
 
 from ..guidance_core.classifier.augment import AUGMENTS
 from ..guidance_core.classifier.examination import Examined, examine
+from ..guidance_core.classifier.negatives import OTHER, SHARE, expect_share
 from ..guidance_core.classifier.noisy import NoisyClassifier
+from ..guidance_core.classifier.report import card_picture
 from ..guidance_core.classifier.sources import TensorSource
 from ..guidance_core.classifier.training import TrainSettings, TrainStep, train_classifier
 from ..guidance_core.params import params_of
-from ..guidance_core.plot import examination_page
+from ..guidance_core.plot import AMBER, BLUE, Line, Panel, picture
 from .classifier_files import file_named, host_classifier, relative
 from .labelled import LabelledLatents
 from .messages import say, speaking_as
 from .model_facts import in_sampler_scale, latent_space, latent_statistics
-from .plot import AMBER, BLUE, Line, Panel, as_image, drawn
+from .plot import as_image, ends
 from .types import LABELLED_LATENTS, NOISY_CLASSIFIER
 from .widgets import widgets
 
@@ -59,6 +62,17 @@ class TrainNoisyClassifier(io.ComfyNode):
                     for name, vary in AUGMENTS.items()
                 ),
                 io.Float.Input(
+                    "share",
+                    default=SHARE,
+                    min=0.0,
+                    max=0.49,
+                    step=0.01,
+                    round=0.001,
+                    tooltip=f"With a label '{OTHER}' of pictures that the model has sampled: about how many of its "
+                    "pictures show each other label by themselves. Smaller steers harder; 0 leaves it out.",
+                    advanced=True,
+                ),
+                io.Float.Input(
                     "log_snr_low",
                     default=-10.0,
                     min=-30.0,
@@ -89,7 +103,7 @@ class TrainNoisyClassifier(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model, examples: LabelledLatents, name: str, log_snr_low: float, log_snr_high: float, **values
+        cls, model, examples: LabelledLatents, name: str, share, log_snr_low: float, log_snr_high: float, **values
     ) -> io.NodeOutput:
         node_id = cls.hidden.unique_id
         with speaking_as(TITLE):
@@ -120,8 +134,11 @@ class TrainNoisyClassifier(io.ComfyNode):
             report, page = f"{last.step} steps, loss {last.loss:.3g}.", None
             if len(last.held_out):
                 examined = _judged(classifier, source, last)
-                classifier, page = examined.classifier, as_image(examination_page(examined))
+                classifier = examined.classifier
+                page = as_image(card_picture(classifier.card, examined.evaluation.reliability))
                 report = f"{report} {examined.suggestion.reason}"
+            if share > 0 and OTHER in examples.labels and examples.head == "single" and values["balance"]:
+                classifier = expect_share(classifier, share)
             state.unlink(missing_ok=True)
             unfinished.unlink(missing_ok=True)
         say(node_id, report)
@@ -155,21 +172,21 @@ class _Progress:
                 self.validations.append((step.step, step.validation.loss, step.validation.accuracy))
             bar = bar or comfy.utils.ProgressBar(step.steps)
             show = step.step % max(1, step.steps // PICTURES) == 0
-            bar.update_absolute(step.step, step.steps, ("PNG", self.picture(), None) if show else None)
+            bar.update_absolute(step.step, step.steps, ("PNG", Image.fromarray(self.picture()), None) if show else None)
             comfy.model_management.throw_exception_if_processing_interrupted()
         return self.last
 
-    def picture(self) -> Image.Image:
+    def picture(self) -> np.ndarray:
         """Losses and accuracy so far."""
         count = len(self.losses)
         width = max(1, count // 100)
         smooth = [sum(part) / len(part) for part in (self.losses[i : i + width] for i in range(0, count, width))]
-        panels = [Panel("training loss", [Line(smooth, BLUE)], x_labels=("step 1", f"step {self.last.step}"))]
+        panels = [Panel("training loss", [Line(smooth, BLUE)], ticks=ends("step 1", f"step {self.last.step}"))]
         if self.validations:
-            ends = tuple(f"step {self.validations[i][0]}" for i in (0, -1))
-            panels.append(Panel("validation loss", [Line([v[1] for v in self.validations], AMBER)], x_labels=ends))
-            panels.append(Panel("validation accuracy", [Line([v[2] for v in self.validations], AMBER)], x_labels=ends))
-        return drawn(panels)
+            ticks = ends(*(f"step {self.validations[i][0]}" for i in (0, -1)))
+            panels.append(Panel("validation loss", [Line([v[1] for v in self.validations], AMBER)], ticks=ticks))
+            panels.append(Panel("validation accuracy", [Line([v[2] for v in self.validations], AMBER)], ticks=ticks))
+        return picture(panels)
 
 
 def _judged(classifier: NoisyClassifier, source: TensorSource, last: TrainStep) -> Examined:

@@ -110,6 +110,76 @@ class ProbeModel(io.ComfyNode):
         return io.NodeOutput(ModelPatcher(model, load_device=device, offload_device=torch.device("cpu")))
 
 
+FAMILIES = {  # the host's own latent formats and ways to mix noise, on a small random network
+    "SD15": (comfy.latent_formats.SD15, comfy.model_base.ModelType.EPS),
+    "SDXL": (comfy.latent_formats.SDXL, comfy.model_base.ModelType.V_PREDICTION),
+    "SD3": (comfy.latent_formats.SD3, comfy.model_base.ModelType.FLOW),
+    "Flux": (comfy.latent_formats.Flux, comfy.model_base.ModelType.FLUX),
+    "Wan21": (comfy.latent_formats.Wan21, comfy.model_base.ModelType.FLOW),
+}
+DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+
+
+class FamilyNetwork(nn.Module):
+    """A denoiser of pictures or video in any number of channels, with weights of any type."""
+
+    def __init__(self, channels: int, video: bool, dtype: torch.dtype):
+        super().__init__()
+        conv = nn.Conv3d if video else nn.Conv2d
+        self.dtype = dtype
+        self.inside = conv(channels, 8, 3, padding=1, dtype=dtype)
+        self.prompt = nn.Linear(16, 8, dtype=dtype)
+        self.outside = conv(8, channels, 3, padding=1, dtype=dtype)
+
+    def forward(self, x, timesteps, context=None, **kwargs):
+        bias = self.prompt(context.mean(1)).reshape(-1, 8, *[1] * (x.ndim - 2))
+        return self.outside(torch.tanh(self.inside(x) + bias))
+
+
+class ProbeFamily(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="ProbeFamily",
+            inputs=[
+                io.Combo.Input("family", options=list(FAMILIES)),
+                io.Combo.Input("dtype", options=list(DTYPES)),
+                io.Int.Input("nonce", default=0),
+            ],
+            outputs=[io.Model.Output()],
+        )
+
+    @classmethod
+    def execute(cls, family, dtype, nonce):
+        torch.manual_seed(0)
+        latent_format, kind = FAMILIES[family]
+        config = type("Config", (comfy.supported_models_base.BASE,), {"latent_format": latent_format})
+        model = comfy.model_base.BaseModel(config({"disable_unet_model_creation": True}), kind)
+        channels, video = latent_format.latent_channels, latent_format.latent_dimensions == 3
+        model.diffusion_model = FamilyNetwork(channels, video, DTYPES[dtype])
+        model.eval().requires_grad_(False)
+        device = comfy.model_management.get_torch_device()
+        return io.NodeOutput(ModelPatcher(model, load_device=device, offload_device=torch.device("cpu")))
+
+
+class ProbeLatents(io.ComfyNode):
+    """Random latents of any shape, brighter by `level`."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="ProbeLatents",
+            inputs=[io.String.Input("shape"), io.Float.Input("level", default=0.0), io.Int.Input("seed", default=0)],
+            outputs=[io.Latent.Output()],
+        )
+
+    @classmethod
+    def execute(cls, shape, level, seed):
+        shape = [int(size) for size in shape.split(",")]
+        generator = torch.Generator().manual_seed(seed)
+        return io.NodeOutput({"samples": level + 0.5 * torch.randn(shape, generator=generator)})
+
+
 class ProbeCondition(io.ComfyNode):
     @classmethod
     def define_schema(cls):
@@ -230,7 +300,7 @@ def _take(network) -> list:
 
 class Probe(ComfyExtension):
     async def get_node_list(self):
-        return [ProbeModel, ProbeCondition, ProbeLatent, ProbeClassifier, ProbeRead]
+        return [ProbeModel, ProbeFamily, ProbeLatents, ProbeCondition, ProbeLatent, ProbeClassifier, ProbeRead]
 
 
 async def comfy_entrypoint():
