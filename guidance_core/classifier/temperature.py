@@ -23,7 +23,7 @@ def fit_temperature(logits: Tensor, y: Tensor, head: str) -> float:
     """
 
     def loss(log_temperature: float) -> float:
-        answers = float(HEADS[head].loss(logits / math.exp(log_temperature), y).double().sum())
+        answers = float(HEADS[head].loss(logits / math.exp(log_temperature), y).cpu().double().sum())
         return answers + 0.5 * (log_temperature / SPREAD) ** 2
 
     share = (math.sqrt(5) - 1) / 2
