@@ -16,8 +16,9 @@ from safetensors.torch import save_file
 import guidance_core as gc
 from guidance_core import files
 from guidance_core.classifier import noisy
-from guidance_core.classifier.card import CREATED_WITH, Record
+from guidance_core.classifier.card import CREATED_WITH, Record, to_metadata
 from guidance_core.classifier.evaluation import Bin
+from guidance_core.classifier.heads import HEADS
 from guidance_core.classifier.judgement import Suggestion
 from guidance_core.classifier.network import LatentEncoder
 from guidance_core.classifier.noisy import read_card
@@ -158,6 +159,15 @@ def test_made_with_this_version():
     project = Path(gc.__file__).parents[1] / "pyproject.toml"
     version = re.search(r'^version = "(.+)"$', project.read_text(encoding="utf-8"), re.MULTILINE)[1]
     assert f"Guidance Kit {version}" == CREATED_WITH
+
+
+def test_the_format_is_documented(classifier):
+    text = (Path(gc.__file__).parents[1] / "docs" / "noisy-classifier-format.md").read_text(encoding="utf-8")
+    metadata = to_metadata(classifier.recording(**RECORDS).card)
+    measured = json.loads(metadata["bins"])[0].keys() | json.loads(metadata["suggestion"]).keys()
+    assert metadata["version"] == "2" and text.startswith("# The file format of noisy classifiers, version 2")
+    for name in metadata.keys() | measured | noisy.ARCHITECTURES.keys() | HEADS.keys() | set(noisy.DTYPES):
+        assert f"`{name}`" in text or f" {name}" in text, name
 
 
 WRONG = {
