@@ -31,6 +31,19 @@ LOG_SNR_EDGES = [float(edge) for edge in range(-10, 11, 2)]
 vary = partial(jitter, shift=0.5, degrees=5.0, zoom=0.04)
 """The variation that the denoiser and the noisy classifier both learn: they must agree on what digits look like."""
 
+CLASSIFIER_SETTINGS = {
+    "steps": 1800,
+    "learning_rate": 2e-3,
+    "log_snr_range": (-8.0, 5.0),
+    "entropy_penalty": 0.0,
+    "augment": vary,
+    "latent_space": "digits",
+}
+"""No penalty blunts the probabilities, so that guidance is as strong as Bayes says.
+
+The noise levels are those where the class is neither plain nor lost: spread over -10 to 10, guidance is weaker.
+"""
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -80,21 +93,8 @@ def train_denoiser(digits: Digits, steps: int = 4000, batch: int = 64, seed: int
 
 
 def train_demo_classifier(digits: Digits) -> Iterator[TrainStep]:
-    """The small noisy classifier. No penalty blunts its probabilities, so that guidance is as strong as Bayes says.
-
-    Its noise levels are those where the class is neither plain nor lost: spread over -10 to 10, guidance is weaker.
-    """
-    return train_classifier(
-        digits.x0,
-        digits.labels,
-        LABELS,
-        steps=2600,
-        learning_rate=2e-3,
-        log_snr_range=(-8.0, 5.0),
-        entropy_penalty=0.0,
-        augment=vary,
-        latent_space="digits",
-    )
+    """The small noisy classifier."""
+    return train_classifier(digits.x0, digits.labels, LABELS, **CLASSIFIER_SETTINGS)
 
 
 def train_judge(digits: Digits, steps: int = 1000, batch: int = 64, seed: int = 1) -> Iterator[Progress]:
