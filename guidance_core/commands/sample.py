@@ -1,9 +1,9 @@
 """Sample the digits demo from the command line, steered by a classifier, and write a contact sheet."""
 
 import argparse
-import os
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,6 +13,7 @@ from ..classifier.term import ClassifierTerm
 from ..errors import GuidanceError
 from ..guiders import classifier_guided
 from ..params import params_of
+from ..plot import check_png, write_png
 from ..sampling import SAMPLERS, steps
 from ..schedules import trailing
 from . import Line
@@ -35,8 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from .. import demo
 
-    if arguments.out.suffix.lower() != ".png" or not arguments.out.parent.is_dir():
-        raise GuidanceError(f"--out must be a .png file in a folder that exists, got '{arguments.out}'.")
+    check_png(arguments.out)
     if arguments.count < 1 or arguments.steps < 1:
         raise GuidanceError(f"--count and --steps must be at least 1, got {arguments.count} and {arguments.steps}.")
     d = demo.load()
@@ -49,24 +49,18 @@ def run(arguments: argparse.Namespace) -> int:
     for step in steps(guided, noise, trailing(d.sigmas, arguments.steps), arguments.sampler, generator):
         line.show(f"step {step.index + 1} of {arguments.steps}", step.index + 1, arguments.steps)
     images = d.to_image(step.x)
-    write_sheet(images, arguments.out)
+    write_png(contact_sheet(images), arguments.out)
     seen = d.judge(images).argmax(1).bincount(minlength=len(d.labels)).tolist()
     read = ", ".join(f"{count} {name}" for name, count in zip(d.labels, seen, strict=True) if count)
     print(f"Wrote '{arguments.out}'. The judge reads: {read}.")
     return 0
 
 
-def write_sheet(images: Tensor, file: Path, columns: int = 10, zoom: int = 4) -> None:
-    """Images [N, H, W] in [0, 1] in rows of `columns`, as a PNG file, written whole or not at all."""
-    from PIL import Image
-
-    blank = torch.zeros(-len(images) % columns if len(images) > columns else 0, *images.shape[1:])
-    rows = torch.cat([images, blank]).split(columns)
-    sheet = torch.cat([torch.cat(list(row), 1) for row in rows]).mul(255).round().byte().cpu().numpy()
-    picture = Image.fromarray(sheet)
-    part = file.with_name(f"{file.name}.{os.getpid()}.part")
-    try:
-        picture.resize((picture.width * zoom, picture.height * zoom), Image.Resampling.NEAREST).save(part, "png")
-        os.replace(part, file)
-    finally:
-        part.unlink(missing_ok=True)
+def contact_sheet(images: Tensor, columns: int = 10, zoom: int = 4) -> np.ndarray:
+    """Images [N, H, W] in [0, 1] in rows of `columns`, enlarged, as uint8 [H, W, 3]."""
+    columns = min(columns, len(images))
+    blank = torch.zeros(-len(images) % columns, *images.shape[1:])
+    rows = torch.cat([images.cpu(), blank]).split(columns)
+    sheet = torch.cat([torch.cat(list(row), 1) for row in rows]).mul(255).round().byte()
+    sheet = sheet.repeat_interleave(zoom, 0).repeat_interleave(zoom, 1)
+    return sheet[:, :, None].expand(-1, -1, 3).numpy()

@@ -95,19 +95,10 @@ def _data(arguments: argparse.Namespace, line: Line) -> dict[str, Any]:
         line.say(f"{len(source)} pictures of {', '.join(pictures.labels)}.")
         return {"latents": source, "label_names": pictures.labels, "head": pictures.head, "latent_space": "pixels"}
     from ..demo.data import LABELS, load_digits
-    from ..demo.train import vary
+    from ..demo.train import CLASSIFIER_SETTINGS
 
     digits, _ = load_digits()
-    return {
-        "latents": TensorSource(digits.x0, digits.labels),
-        "label_names": LABELS,
-        "latent_space": "digits",
-        "steps": 2600,
-        "learning_rate": 2e-3,
-        "log_snr_range": (-8.0, 5.0),
-        "entropy_penalty": 0.0,
-        "augment": vary,
-    }
+    return {"latents": TensorSource(digits.x0, digits.labels), "label_names": LABELS, **CLASSIFIER_SETTINGS}
 
 
 def _say_what_is_left_out(pictures: PictureFolder, line: Line) -> None:
