@@ -196,8 +196,6 @@ def _parameters(text: str) -> dict:
     def parameter(value: Any) -> Any:
         if isinstance(value, list):
             return [_number(entry, 1e-3, MAX_SIZE) for entry in _list(value, MAX_LEVELS, "numbers")]
-        if isinstance(value, bool):
-            return value
         return _name(value) if isinstance(value, str) else _number(value, 1e-3, MAX_SIZE)
 
     parameters = _table(_parsed(text), parameter)

@@ -163,17 +163,21 @@ def test_labels_that_go_together():
     assert e.chance_loss == pytest.approx(-0.75 * math.log(0.75) - 0.25 * math.log(0.25))
 
 
-def test_a_sure_but_wrong_second_label_is_miscalibrated():
+@pytest.mark.parametrize("sure", [True, False], ids=["of it", "of its absence"])
+def test_a_label_that_is_sure_and_half_wrong_is_miscalibrated(sure):
     y = torch.tensor([[1.0], [0.0]]).repeat(50, 1)
     latents = torch.zeros(100, 1, 2, 2)
-    e = measured(lambda x, sigma, path: torch.full((len(x), 1), 3.0), latents, y, head="multi")
+    logit = 3.0 if sure else -3.0
+    e = measured(lambda x, sigma, path: torch.full((len(x), 1), logit), latents, y, head="multi")
     assert e.bins[0].calibration_error == pytest.approx(float(torch.tensor(3.0).sigmoid()) - 0.5, abs=1e-5)
 
 
-@pytest.mark.parametrize(("answer", "r2"), [(lambda y: y, 1.0), (torch.zeros_like, 0.0), (lambda y: -y, -3.0)])
+@pytest.mark.parametrize(
+    ("answer", "r2"), [(lambda y: y, 1.0), (lambda y: 0 * y + 0.7, 0.0), (lambda y: 1.4 - y, -3.0)]
+)
 def test_scores_are_judged_by_r2(answer, r2, randn):
     y = randn(400, 2, dtype=torch.float32)
-    y = y - y.mean(0)
+    y = y - y.mean(0) + 0.7
     latents = y[:, :, None, None].expand(400, 2, 2, 2).clone()
     e = measured(lambda x, sigma, path: answer(x.mean((2, 3))), latents, y, [30.0, 31.0], head="regression")
     (b,) = e.bins

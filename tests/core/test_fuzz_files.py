@@ -162,12 +162,14 @@ def test_places_beyond_the_end(end, bad):
         {"classes": 10**9},
         {"width": 10**9},
         {"depth": 10**9},
+        {"depth": 60_000},
         {"multipliers": [1] * 10**5},
         {"multipliers": [10**9]},
         {"embedding": 10**30},
         {"width": 65536, "multipliers": [65536] * 16, "depth": 32, "embedding": 65536},
         {"width": -8},
         {"channels": 0},
+        {"channels": False},
         {"depth": 1.5},
         {"width": float("inf")},
         {"width": True},
@@ -415,13 +417,10 @@ def test_anything_loads_or_is_refused(whole, tmp_path):
 
 
 @pytest.mark.slow
-def test_anything_loads_or_is_refused_for_five_minutes(whole, tmp_path, record_property):
+def test_anything_loads_or_is_refused_for_five_minutes(whole, tmp_path):
     tally, seed = Tally(), 1
     end = time.monotonic() + 300
     while time.monotonic() < end:
         fuzz(whole, tmp_path / "fuzz.safetensors", seed, 500, tally)
         seed += 1
-    record_property("loaded", tally.loaded)
-    record_property("kilobytes", tally.kilobytes)
-    record_property("refused", tally.refused)
     assert tally.loaded > 1000 and tally.refused > 5000
