@@ -232,29 +232,30 @@ def train_and_guide(canvas: Canvas) -> None:
     """Two folders of pictures to a classifier, and the classifier to pictures."""
     canvas.note(
         "## Train on two folders, then guide\n"
-        "Two folders of pictures (40 threes, 40 sevens; they come with the pack) become a noisy classifier in a few "
-        "seconds. It then steers a model that knows nothing of labels.\n\n"
+        "Two folders of pictures (40 threes, 40 sevens; they come with the pack) and two hundred samples of the model "
+        "itself, labelled **other**, become a noisy classifier in less than a minute. It then steers the model, which "
+        "knows nothing of labels.\n\n"
         "For pictures of your own: put two folders into ComfyUI's *input* folder, choose them here, and take the model "
         "and the VAE you sample with. **Train** can be cancelled: it keeps the best so far, and goes on when run "
         "again.",
         (0, 0),
-        (330, 300),
+        (330, 340),
     )
-    digits = canvas.node("GuidanceKitLoadDigitsDemo", (0, 370), (330, 100))
+    digits = canvas.node("GuidanceKitLoadDigitsDemo", (0, 420), (330, 100))
     null = canvas.node(
         "GuidanceKitNullConditionEncoder",
-        (0, 530),
+        (0, 580),
         (330, 130),
         inputs={"model": (digits, 0)},
         **{"kind": "class null label"},
     )
-    latent = canvas.node("EmptyLatentImage", (0, 780), (330, 106), width=128, height=128, batch_size=10)
-    canvas.group("Model, condition, size", (-20, 320), (370, 590))
+    latent = canvas.node("EmptyLatentImage", (0, 830), (330, 106), width=128, height=128, batch_size=10)
+    canvas.group("Model, condition, size", (-20, 370), (370, 790))
     size = {"width": 128, "height": 128}
     threes = canvas.node(
         "GuidanceKitLabelledFolder",
         (410, 50),
-        (330, 170),
+        (330, 160),
         inputs={"vae": (digits, 1)},
         folder="digits demo/three",
         label="three",
@@ -262,40 +263,63 @@ def train_and_guide(canvas: Canvas) -> None:
     )
     both = canvas.node(
         "GuidanceKitLabelledFolder",
-        (410, 290),
-        (330, 170),
+        (410, 280),
+        (330, 160),
         inputs={"vae": (digits, 1), "examples": (threes, 0)},
         folder="digits demo/seven",
         label="seven",
         **size,
     )
-    canvas.group("Pictures and their labels", (390, -20), (370, 930), "#8a6d3b")
+    many = canvas.node("EmptyLatentImage", (410, 520), (330, 106), width=128, height=128, batch_size=200)
+    own = canvas.node(
+        "KSampler",
+        (410, 680),
+        (330, 262),
+        title="The model's own samples",
+        inputs={"model": (digits, 0), "positive": (null, 0), "negative": (null, 0), "latent_image": (many, 0)},
+        seed=5,
+        steps=25,
+        cfg=1.0,
+        sampler_name="ddim",
+        scheduler="simple",
+    )
+    examples = canvas.node(
+        "GuidanceKitLabelledLatents",
+        (410, 1000),
+        (330, 110),
+        inputs={"latents.latent0": (own, 0), "examples": (both, 0)},
+        labels="other",
+    )
+    canvas.group("Pictures, samples and their labels", (390, -20), (370, 1180), "#8a6d3b")
     trained = canvas.node(
         "GuidanceKitTrainNoisyClassifier",
         (800, 50),
-        (400, 830),
-        inputs={"model": (digits, 0), "examples": (both, 0)},
+        (400, 1080),
+        inputs={"model": (digits, 0), "examples": (examples, 0)},
         name="three or seven",
-        steps=300,
+        steps=400,
         learning_rate=0.003,
-        **{"shift": True},
+        entropy_penalty=0.0,
+        shift=True,
+        log_snr_low=-8.0,
+        log_snr_high=5.0,
     )
-    canvas.node("PreviewImage", (1240, 50), (420, 480), title="Judgement", inputs={"images": (trained, 2)})
+    canvas.node("PreviewImage", (1240, 50), (640, 620), title="Judgement", inputs={"images": (trained, 2)})
     canvas.node(
         "GuidanceKitSaveNoisyClassifier",
-        (1240, 600),
-        (420, 280),
+        (1240, 740),
+        (640, 280),
         inputs={"classifier": (trained, 0)},
         name="three or seven",
         replace=True,
     )
-    canvas.group("Train, judge, save", (780, -20), (900, 930), "#8a6d3b")
+    canvas.group("Train, judge, save", (780, -20), (1120, 1180), "#8a6d3b")
     samplers = []
-    for i, (target, scale) in enumerate((("seven", 0.0), ("three", 3.0), ("seven", 3.0))):
+    for i, (target, scale) in enumerate((("seven", 0.0), ("three", 4.0), ("seven", 4.0))):
         samplers.append(
             canvas.node(
                 "GuidanceKitClassifierGuidanceSampler",
-                (1720 + 380 * i, 50),
+                (1940 + 380 * i, 50),
                 (350, 760),
                 title="No guidance" if scale == 0 else f"To {target}",
                 inputs={
@@ -307,16 +331,16 @@ def train_and_guide(canvas: Canvas) -> None:
                 },
                 target=target,
                 classifier_scale=scale,
-                seed=1,
+                seed=5,
                 steps=25,
                 cfg=1.0,
                 sampler_name="ddim",
                 scheduler="simple",
             )
         )
-    canvas.group("Guide", (1700, -20), (1150, 930), "#8a6d3b")
-    _sheet(canvas, digits, samplers, (2890, 50), "guidance-kit/train-and-guide")
-    canvas.group("One row each", (2870, -20), (850, 930), "#3f7a56")
+    canvas.group("Guide", (1920, -20), (1150, 850), "#8a6d3b")
+    _sheet(canvas, digits, samplers, (3110, 50), "guidance-kit/train-and-guide")
+    canvas.group("One row each", (3090, -20), (850, 850), "#3f7a56")
 
 
 def _sheet(canvas: Canvas, digits: dict, samplers: list[dict], at: tuple[int, int], prefix: str) -> None:

@@ -32,6 +32,7 @@ from .widgets import widgets
 TITLE = "Train Noisy Classifier"
 HOLD_OUT = 0.15  # in the graph every classifier is judged, so that Load and Guidance can say what it is good for
 PICTURES = 50  # of the progress, over a run
+DRAWS = 400  # of noise for the judgement, at each noise level
 SETTINGS = [name for name in params_of(TrainSettings) if name != "head"]  # the head follows from the labels
 
 
@@ -191,7 +192,8 @@ class _Progress:
 
 def _judged(classifier: NoisyClassifier, source: TensorSource, last: TrainStep) -> Examined:
     held, examined = last.held_out, None
-    for step in examine(classifier, source.load(held).cpu(), source.labels[held]):
+    repeats = max(1, DRAWS // len(held))
+    for step in examine(classifier, source.load(held).cpu(), source.labels[held], repeats=repeats):
         comfy.model_management.throw_exception_if_processing_interrupted()
         examined = step.examined
     return examined

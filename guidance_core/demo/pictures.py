@@ -13,6 +13,7 @@ PAPER = (0.055, 0.067, 0.125)
 INK = (1.0, 0.925, 0.78)
 SOFT = 0.15  # tones this near to paper or ink are taken as paper or ink, which gives the enlarged strokes crisp edges
 ZOOM = 8  # pixels a latent
+PROJECTIONS = 8
 FOLDER = Path(__file__).parent / "pictures"
 SHOWN = {"three": 3, "seven": 7}
 EACH = 40
@@ -36,8 +37,12 @@ def tones(x0: Tensor) -> Tensor:
 
 
 def latents(tone: Tensor) -> Tensor:
-    """The inverse of tones, but for what the enlargement blurs."""
-    return F.avg_pool2d(2 * uncrisp(tone) - 1, ZOOM)
+    """The inverse of tones [B, 1, 8 H, 8 W], but for values that crispness takes as paper or ink."""
+    smooth = uncrisp(tone)
+    x0 = F.avg_pool2d(2 * smooth - 1, ZOOM)
+    for _ in range(PROJECTIONS):  # back-projection: add what the enlarged picture still lacks
+        x0 = (x0 + 2 * F.avg_pool2d(smooth - uncrisp(tones(x0)), ZOOM)).clamp(-1, 1)
+    return x0
 
 
 def main() -> None:
