@@ -423,4 +423,4 @@ def test_anything_loads_or_is_refused_for_five_minutes(whole, tmp_path):
     while time.monotonic() < end:
         fuzz(whole, tmp_path / "fuzz.safetensors", seed, 500, tally)
         seed += 1
-    assert tally.loaded > 1000 and tally.refused > 5000
+    assert tally.loaded > 100 and tally.refused > 5000
