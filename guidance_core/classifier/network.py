@@ -58,6 +58,8 @@ class AttentionPool(nn.Module):
 
     def __init__(self, channels: int, heads: int = 8):
         super().__init__()
+        if channels % heads:
+            raise ValueError(f"the last stage must be a multiple of {heads} channels wide, got {channels}")
         self.score = nn.Conv2d(channels, heads, 1)
         nn.init.zeros_(self.score.weight)
 
