@@ -450,3 +450,8 @@ def test_calibration_error_in_closed_form():
 def test_bins_must_rise(bins):
     with pytest.raises(gc.GuidanceError, match="rising log-SNR edges"):
         accuracy_by_log_snr(signs, torch.zeros(2, 1, 1, 1), torch.zeros(2, dtype=torch.long), bins)
+
+
+def test_a_last_stage_that_the_pool_cannot_share_out_is_refused():
+    with pytest.raises(ValueError, match="a multiple of 8 channels wide, got 12"):
+        LatentEncoder(channels=2, classes=3, width=12, multipliers=[1], depth=1, embedding=16)
