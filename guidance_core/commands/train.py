@@ -12,16 +12,20 @@ import torch
 
 from ..classifier.augment import AUGMENTS
 from ..classifier.distributed import launched, share
+from ..classifier.examination import examine
 from ..classifier.folders import MINIMUM, PictureFolder, scan_folder
+from ..classifier.noisy import NoisyClassifier
 from ..classifier.pictures import PictureSource
 from ..classifier.shards import ShardSource
-from ..classifier.sources import TensorSource
+from ..classifier.sources import Source, TensorSource
 from ..classifier.training import TrainSettings, TrainStep, train_classifier
+from ..demo.data import LABELS, load_digits
 from ..errors import GuidanceError
 from ..params import params_of
 from . import Line, add_options
 
 HELP = "Train a noise-aware classifier on latent shards, on a folder of pictures, or on the bundled digits."
+DRAWS = 2700  # of noise for the judgement, at each noise level
 SETTINGS = [name for name in params_of(TrainSettings) if name != "head"]  # the data say which head
 
 
@@ -69,7 +73,10 @@ def run(arguments: argparse.Namespace) -> int:
         with stopped() as stop, closing(steps):
             step = _follow(steps, stop, line, options["device"])
         if mine.rank == 0:
-            (step.classifier or step.best()).save(out)
+            classifier = step.classifier or step.best()
+            if step.classifier:
+                classifier = _judged(classifier, _held_out(arguments, options["latents"], step), line)
+            classifier.save(out)
             if step.classifier and not arguments.checkpoint:
                 checkpoint.unlink(missing_ok=True)
     if step.classifier:
@@ -94,11 +101,41 @@ def _data(arguments: argparse.Namespace, line: Line) -> dict[str, Any]:
         source = PictureSource(pictures.files, pictures.targets, (arguments.size_px, arguments.size_px))
         line.say(f"{len(source)} pictures of {', '.join(pictures.labels)}.")
         return {"latents": source, "label_names": pictures.labels, "head": pictures.head, "latent_space": "pixels"}
-    from ..demo.data import LABELS, load_digits
     from ..demo.train import CLASSIFIER_SETTINGS
 
     digits, _ = load_digits()
     return {"latents": TensorSource(digits.x0, digits.labels), "label_names": LABELS, **CLASSIFIER_SETTINGS}
+
+
+Examples = tuple[torch.Tensor, torch.Tensor]
+
+
+def _held_out(arguments: argparse.Namespace, source: Source, step: TrainStep) -> Examples | None:
+    """Latents and labels that were not learned from, if any; of the digits their own held-out part."""
+    if len(step.held_out):
+        return source.load(step.held_out), source.labels[step.held_out]
+    if not arguments.digits:
+        return None
+    _, digits = load_digits()
+    return digits.x0, digits.labels
+
+
+def _judged(classifier: NoisyClassifier, held_out: Examples | None, line: Line) -> NoisyClassifier:
+    """The classifier with its measurements written down, which are also shown; as it is where nothing was held out."""
+    if held_out is None:
+        line.say("Nothing was held out (--hold-out), so the classifier is not judged.")
+        return classifier
+    latents, labels = held_out
+    device = next(classifier.network.parameters()).device
+    for done in examine(classifier, latents.to(device), labels, repeats=max(1, DRAWS // len(latents))):
+        line.show(f"judged {done.step} of {done.steps}", done.step, done.steps)
+    for b in done.examined.evaluation.bins:
+        line.say(
+            f"log-SNR {b.log_snr_low:5.1f} to {b.log_snr_high:5.1f}: accuracy {b.accuracy:.3f}, "
+            f"calibration error {b.calibration_error:.3f}"
+        )
+    line.say(done.examined.suggestion.reason)
+    return done.examined.classifier
 
 
 def _say_what_is_left_out(pictures: PictureFolder, line: Line) -> None:

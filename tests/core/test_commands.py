@@ -159,12 +159,21 @@ def test_train_on_a_folder_of_pictures(ran, folder, tmp_path):
     _, said = ran("train", "--folder", folder, "--out", out, "--size-px", 16, "--steps", 15, "--hold-out", 0.25, *TINY)
     assert "Not used: 'red/broken.png' cannot be read" in said
     assert "12 pictures of blue, red." in said
-    assert re.search(r"step 15 of 15, loss .*, held out: loss .*\nSaved '.*colours.safetensors'.\n$", said)
+    assert re.search(r"step 15 of 15, loss .*, held out: loss .*\n", said)
+    assert len(re.findall(r"log-SNR .* to .*: accuracy \d\.\d{3}, calibration error \d\.\d{3}\n", said)) == 10
+    assert re.search(r"Saved '.*colours.safetensors'.\n$", said)
     classifier = gc.NoisyClassifier.load(out)
+    assert len(classifier.record.bins) == 10 and classifier.record.suggestion is not None
     assert (list(classifier.labels), classifier.latent_space, classifier.channels) == (["blue", "red"], "pixels", 3)
     red = torch.tensor([200, 20, 20]).div(127.5).sub(1)[None, :, None, None].expand(1, 3, 16, 16)
     assert classifier(red, 0.05).argmax(1).item() == 1
     assert sorted(file.name for file in tmp_path.iterdir()) == ["colours.safetensors", "pictures"]
+
+
+def test_the_size_of_pictures_is_taken(folder, tmp_path, capsys):
+    words = ["train", "--folder", folder, "--out", tmp_path / "a.safetensors", "--size-px", 0]
+    assert main([str(word) for word in words]) == 2
+    assert "at least 1 by 1, got 0 by 0" in capsys.readouterr().err
 
 
 def test_train_on_shards_is_train_classifier(ran, shards, tmp_path):

@@ -10,6 +10,7 @@ from guidance_core.classifier.evaluation import accuracy_by_log_snr
 from guidance_core.demo.data import enlarge, jitter, load_digits, to_image
 from guidance_core.demo.evaluate import contact_sheet, evaluate
 from guidance_core.demo.judge import frechet_distance, within_class_distance
+from guidance_core.demo.train import train_demo_classifier
 
 DIGITS = torch.arange(10)
 
@@ -157,6 +158,30 @@ def test_table(d, digits, tmp_path):
         assert all(a > b for a, b in zip(falling, falling[1:], strict=False))
     contact_sheet(rows, tmp_path / "sheet.png")
     assert (tmp_path / "sheet.png").stat().st_size > 0
+
+
+@pytest.mark.slow
+def test_a_classifier_from_scratch_is_as_good(d, digits):
+    """The demo's own settings on the training part; judged on the held-out part, and by what it steers to."""
+    train, held_out = digits
+    *_, last = train_demo_classifier(train)
+    classifier = last.classifier
+    at, error = {}, 0.0
+    for middle in (-6.0, -4.0, -2.0, 0.0, 2.0, 4.0):
+        edges, generator = [middle - 1, middle + 1], torch.Generator().manual_seed(0)
+        (found,) = accuracy_by_log_snr(classifier, held_out.x0, held_out.labels, edges, generator, repeats=10)
+        at[middle], error = found.accuracy, max(error, found.calibration_error)
+    labels = torch.arange(400) % 10
+    noise = torch.randn(400, *d.shape, generator=torch.Generator().manual_seed(0))
+    steered = {}
+    for scale in (1.0, 2.0, 4.0):
+        guided = gc.classifier_guided(d.uncond, classifier, labels, scale)
+        with torch.no_grad():
+            images = d.to_image(gc.sample(guided, noise, gc.trailing(d.sigmas, 25), "ddim"))
+        steered[scale] = d.judge.accuracy(images, labels)
+    print(f"accuracy by log-SNR {at}, largest calibration error {error:.3f}, judge by scale {steered}")
+    assert at[0.0] >= 0.88 and at[4.0] >= 0.97 and error <= 0.05
+    assert steered[1.0] >= 0.75 and steered[2.0] >= 0.93 and steered[4.0] >= 0.98
 
 
 def test_frechet_distance_in_closed_form(randn):
