@@ -179,7 +179,6 @@ def test_a_classifier_from_scratch_is_as_good(d, digits):
         with torch.no_grad():
             images = d.to_image(gc.sample(guided, noise, gc.trailing(d.sigmas, 25), "ddim"))
         steered[scale] = d.judge.accuracy(images, labels)
-    print(f"accuracy by log-SNR {at}, largest calibration error {error:.3f}, judge by scale {steered}")
     assert at[0.0] >= 0.88 and at[4.0] >= 0.97 and error <= 0.05
     assert steered[1.0] >= 0.75 and steered[2.0] >= 0.93 and steered[4.0] >= 0.98
 
