@@ -131,11 +131,11 @@ class Terminal(io.StringIO):
 
 def test_progress_is_one_line_in_a_terminal(monkeypatch):
     monkeypatch.setattr("sys.stderr", Terminal())
-    clock = iter(range(1, 100))
+    clock = iter([1.0, 2.0, 2.01, 2.02])
     monkeypatch.setattr("time.monotonic", lambda: next(clock))
     line = Line()
-    for done, text in enumerate(["a long line", "short", "end"], 1):
-        line.show(text, done, 3)
+    for done, text in enumerate(["a long line", "short", "too soon", "end"], 1):
+        line.show(text, done, 4)
     line.say("all done")
     assert sys.stderr.getvalue() == "\ra long line\rshort      \rend  \nall done\n"
 
@@ -285,3 +285,13 @@ def test_sample_steers_by_the_file_it_is_given(ran, tmp_path):
     words = ["--target", "nine", "--classifier", tmp_path / "swapped.safetensors", "--sampler", "euler"]
     said, _ = ran("sample", *words, "--steps", 8, "--count", 6, "--scale", 4, "--out", tmp_path / "a.png")
     assert int(re.search(r"(\d+) zero", said)[1]) >= 5
+
+
+def test_every_option_of_sample_changes_the_sheet_and_nothing_else_does(ran, tmp_path):
+    plain = {"--target": "seven", "--steps": 3, "--count": 2, "--seed": 0, "--sampler": "ddim", "--scale": 2}
+    changes = [{}, {"--seed": 1}, {"--sampler": "heun"}, {"--scale": 1}, {"--steps": 4}, {"--target": "six"}, {}]
+    sheets = []
+    for change in changes:
+        ran("sample", "--out", tmp_path / "a.png", *(word for pair in (plain | change).items() for word in pair))
+        sheets.append((tmp_path / "a.png").read_bytes())
+    assert len(set(sheets)) == len(sheets) - 1 and sheets[0] == sheets[-1]
