@@ -25,6 +25,7 @@ class Param:
     options: tuple[str, ...] = ()
     advanced: bool = False
     socket: str = ""
+    needed: bool = False  # whether a node refuses to go on while nothing is connected
 
     def check(self, name: str, value: Any) -> None:
         """Raise GuidanceError unless value is allowed, naming the parameter, the value and what is allowed."""
@@ -78,9 +79,9 @@ def text(default: str, doc: str, *, advanced: bool = False) -> Any:
     return _field(Param(str, default, doc, advanced=advanced))
 
 
-def socket(kind: str, doc: str) -> Any:
+def socket(kind: str, doc: str, *, needed: bool = False) -> Any:
     """A dataclass field for something to connect, None when nothing is: a model, condition, mask or classifier."""
-    return _field(Param(object, None, doc, socket=kind))
+    return _field(Param(object, None, doc, socket=kind, needed=needed))
 
 
 def params_of(cls: type) -> dict[str, Param]:

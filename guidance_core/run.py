@@ -13,7 +13,8 @@ from .spaces import Space, default_space
 AXES = ("step", "percent", "sigma", "log_snr")
 
 
-PURE_NOISE = -4.5  # log-SNR below which a run begins in noise, and not in a picture
+PURE_NOISE = -4.5  # log-SNR below which a run begins in noise, and not in a picture, as far as can be told
+NOISIEST = 0.01  # timestep percent below which it does, where that is known
 
 
 def _ignore(event: object) -> None:
@@ -32,7 +33,7 @@ class Run:
         1 - sigma where it is not given, which is ComfyUI's for a model without a shift.
     output: the space of the model's own output. record: called with each event worth tracing.
     denoiser_of: what a method was given to predict with (a denoiser, or a ready prediction; in a host its own model or
-        condition) -> denoiser (x, sigma [B]) -> denoised.
+        condition) -> denoiser (x, sigma [B]) -> denoised, or None where it has no say at this noise level.
     """
 
     path: Path = VE
@@ -64,6 +65,8 @@ class Run:
         """Whether the run is known and begins in pure noise: no second half of a run, no picture to start from."""
         if self.sigmas is None:
             return False
+        if self.percent is not None:
+            return self.percent(self.sigmas[0]) < NOISIEST
         return float(self.path.log_snr(torch.tensor(self.sigmas[0], dtype=torch.float64))) < PURE_NOISE
 
     def level_after(self, sigma: float) -> float:

@@ -1,1 +1,1 @@
-"""ComfyUI nodes: thin conversions around guidance_core. adapter.py alone reads ComfyUI's hook dictionaries."""
+"""ComfyUI nodes: thin conversions around guidance_core. adapter.py runs guidance inside its sampling."""

@@ -1,4 +1,4 @@
-"""Runs a guidance plan inside ComfyUI's sampling: the only reader of its hook dictionaries.
+"""Runs a guidance plan inside ComfyUI's sampling.
 
 A plan travels on the MODEL and is opened anew by every run, so nothing survives in the execution cache. Three wrappers
 carry it: OUTER_SAMPLE opens and closes the run, PREDICT_NOISE guides one call of any guider, CALC_COND_BATCH fills in
@@ -17,7 +17,7 @@ from ..guidance_core.cfg import PipelineRun, ScaleEvent
 from ..guidance_core.classifier.term import TermEvent
 from ..guidance_core.paths import VE
 from ..guidance_core.run import Run
-from .connections import conditions_of, denoiser_of
+from .connections import active_parts, check_connected, conditions_of, denoiser_of
 from .guider_kinds import Call, kind_of
 from .hooks import HOOKS, hook_names, unread_hooks
 from .messages import say, speaking_as
@@ -120,6 +120,7 @@ def _open(plan: Plan, guider, sigmas: torch.Tensor, seed: int | None) -> HostRun
     run.terms = [TermRun(part, about, report.events.append) for part in plan.terms]
     if plan.cfg is not None:
         with speaking_as(plan.cfg.title):
+            check_connected(guider.model_patcher, plan.cfg.pipeline.methods)
             run.pipeline = plan.cfg.pipeline.start(about)
         guider.conds = {**guider.conds, **conditions_of(plan.cfg.pipeline.methods)}
     plan.journal.runs.append(report)
@@ -167,7 +168,7 @@ def _guided_by_cfg(run: HostRun, executor, guider, x, timestep, model_options, s
         run.report.events.append(CfgEvent(float(timestep[0]), getattr(guider, "cfg", 1.0)))
         return denoised
     sigma, kind, before = float(timestep[0]), kind_of(guider), run.passes
-    active = {role: _active_parts(parts, timestep) for role, parts in guider.conds.items()}
+    active = {role: len(active_parts(parts, timestep)) for role, parts in guider.conds.items()}
     beside = {role for role in active if role.startswith(KEY)}  # run by methods, which count them
     call: Call = kind.call(guider, run.pipeline, sigma, frozenset(role for role, parts in active.items() if parts))
     if model_options.get("disable_cfg1_optimization", False):
@@ -180,7 +181,7 @@ def _guided_by_cfg(run: HostRun, executor, guider, x, timestep, model_options, s
     run.roles = kind.roles
     conds = {role: None if role in call.without else parts for role, parts in guider.conds.items()}
     with _overridden(guider, call.attributes | {"conds": conds}):
-        if not run.pipeline.plain and _combines(call):
+        if not run.pipeline.plain and call.methods and _combines(call):
             model_options = _with_method(run.pipeline, run.plan.cfg.title, kind, guider, model_options)
         denoised = executor(x, timestep, model_options, seed)
     scale = call.attributes.get("cfg", call.attributes.get("cfg1", 1.0))
@@ -206,16 +207,6 @@ def _with_method(pipeline: PipelineRun, title: str, kind, guider, model_options:
     }
 
 
-def _active_parts(parts: list[dict] | None, timestep: torch.Tensor) -> int:
-    """How many parts of a condition act at this noise level (ConditioningSetTimestepRange and its kin)."""
-    level = timestep[0]
-    return sum(
-        not ("timestep_start" in part and level > part["timestep_start"])
-        and not ("timestep_end" in part and level < part["timestep_end"])
-        for part in parts or ()
-    )
-
-
 def _calc_cond_batch(executor, model, conds, x_in, timestep, model_options):
     """Gives a condition that is left out or absent the positive's output, where ComfyUI leaves zeros.
 
@@ -225,7 +216,7 @@ def _calc_cond_batch(executor, model, conds, x_in, timestep, model_options):
     run: HostRun | None = model_options.get(RUN)
     if run is None or len(conds) > 1 and len(run.roles) != len(conds):
         return out
-    present = [bool(_active_parts(parts, timestep)) for parts in conds]
+    present = [bool(active_parts(parts, timestep)) for parts in conds]
     if len(conds) == 1:  # a guider that runs its conditions one by one, the positive first
         if present[0]:
             run.alone = out[0]

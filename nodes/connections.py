@@ -13,7 +13,7 @@ from torch import Tensor
 from ..guidance_core.cfg import Method
 from ..guidance_core.errors import GuidanceError
 from ..guidance_core.params import params_of
-from .model_facts import check_classifier
+from .model_facts import check_classifier, latent_space, path_of
 from .types import HostClassifier
 
 
@@ -43,16 +43,49 @@ def connected(model: ModelPatcher, kind: type[Method], given: dict) -> tuple[dic
             patchers.append(value.patcher)
             value = value.classifier
         elif isinstance(value, ModelPatcher):
-            if value.is_clone(model) and value.patches_uuid != model.patches_uuid:
-                raise GuidanceError(
-                    f"the model connected as {name} is this model itself with other patches (a LoRA, say), and one set "
-                    f"of weights cannot be both at once: load the {name} model from a checkpoint of its own."
-                )
+            check_second_model(model, value)
             patchers.append(value)
         elif param.socket == "conditioning" and value is not None:
             value = Condition(value)
+        if value is None and param.needed:
+            raise GuidanceError(f"the method '{kind.name}' needs a {param.socket} at {name}: connect one.")
         values[name] = value
     return values, tuple(patchers)
+
+
+def check_second_model(model: ModelPatcher, second: ModelPatcher) -> None:
+    """Raise GuidanceError unless the second model can predict beside the first one, on the same latents."""
+    if second.is_clone(model) and (
+        second.patches_uuid != model.patches_uuid or second.object_patches != model.object_patches
+    ):
+        raise GuidanceError(
+            "the second model is this model itself with other patches (a LoRA, say), and one set of weights cannot be "
+            "both at once: load the second model from a checkpoint of its own."
+        )
+    if path_of(second) is not path_of(model) or latent_space(second) != latent_space(model):
+        raise GuidanceError(
+            f"the second model samples {latent_space(second)} latents and this one {latent_space(model)}, or they mix "
+            f"noise in other ways: connect a model of the same family."
+        )
+
+
+def check_connected(model: ModelPatcher, methods: tuple[Method, ...]) -> None:
+    """As `connected` does, for the MODEL that is sampled in the end: patches may have been added to it."""
+    for method in methods:
+        for name in params_of(type(method)):
+            if isinstance(value := getattr(method, name), ModelPatcher):
+                check_second_model(model, value)
+
+
+def active_parts(parts: list[dict] | None, sigma: Tensor) -> list[dict]:
+    """The parts of a condition that act at this noise level (ConditioningSetTimestepRange and its kin)."""
+    level = sigma[0]
+    return [
+        part
+        for part in parts or ()
+        if not ("timestep_start" in part and level > part["timestep_start"])
+        and not ("timestep_end" in part and level < part["timestep_end"])
+    ]
 
 
 def conditions_of(methods: tuple[Method, ...]) -> dict[str, list[dict]]:
@@ -80,22 +113,27 @@ def denoiser_of(guider, options: Callable[[], dict], ran: Callable[[int], None])
 
         def predict(x: Tensor, sigma: Tensor) -> Tensor:
             nonlocal own
+            active = active_parts(guider.conds["positive"], sigma)
+            if not active:
+                return None
             if own is None:
-                patcher.pre_run()
+                if not patcher.is_clone(guider.model_patcher):
+                    patcher.pre_run()
                 own = create_model_options_clone(patcher.model_options)
                 sigmas = options()["transformer_options"]["sample_sigmas"]
                 own.setdefault("transformer_options", {})["sample_sigmas"] = sigmas
-            positive = guider.conds["positive"]
-            ran(len(positive))
-            return _predicted(patcher.model, positive, x, sigma, own)
+            ran(len(active))
+            return _predicted(patcher.model, active, x, sigma, own)
 
         return predict
 
     def from_condition(condition: Condition):
         def predict(x: Tensor, sigma: Tensor) -> Tensor:
-            parts = guider.conds[condition.key]
-            ran(len(parts))
-            return _predicted(guider.inner_model, parts, x, sigma, options())
+            active = active_parts(guider.conds[condition.key], sigma)
+            if not active:
+                return None
+            ran(len(active))
+            return _predicted(guider.inner_model, active, x, sigma, options())
 
         return predict
 

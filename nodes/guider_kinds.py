@@ -18,11 +18,13 @@ class Call:
     """The guider's attributes for one call, and the conditions it leaves out.
 
     skipped: those the guider leaves out by itself under these attributes. without: those to take away from it as well.
+    methods: whether the pipeline's methods act; without a positive there is nothing for them to work on.
     """
 
     attributes: dict[str, float]
     skipped: frozenset[str] = field(default_factory=frozenset)
     without: frozenset[str] = field(default_factory=frozenset)
+    methods: bool = True
 
 
 Present = frozenset[str]  # the conditions that exist and are active at this noise level
@@ -33,7 +35,7 @@ def _cfg(guider, run: PipelineRun, sigma: float, present: Present) -> Call:
     if "negative" not in present and run.passes(scale).uncond:
         scale = 1.0
     elif "positive" not in present:
-        scale = 0.0
+        return Call({"cfg": 0.0}, methods=False)
     passes = run.passes(scale)
     without = {role for role, runs in (("positive", passes.cond), ("negative", passes.uncond)) if not runs}
     if scale == 1:

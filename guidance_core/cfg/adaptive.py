@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from ..params import number
+from ..paths import FLOW
+from ..spaces import VELOCITY, V
 from ..tensors import dot, norm
 from .base import Method, Phase
 
@@ -20,16 +22,18 @@ class Adaptive(Method):
     name = "adaptive"
     title = "Adaptive"
     doc = "Stops guiding a picture for the rest of the run once both predictions agree, which saves the second pass."
-    source = "Castillo et al. 2023, arXiv:2312.12487; in the model's own output space"
+    source = "Castillo et al. 2023, arXiv:2312.12487; in v, on flow in velocity"
     rank = 15
     gamma: float = number(
         0.991, -1.0, 1.0, 0.001, "Agreement (cosine) beyond which guidance stops: lower stops sooner, 1 never."
     )
 
     def start(self, run):
+        space = VELOCITY if run.path is FLOW else V
+
         def stage(p):
-            # not eps on every path: at the noisy end the eps of any two predictions agree, on flow exactly
-            cond, uncond = (run.space.output(denoised, p.x, p.sigma, run.path) for denoised in (p.cond, p.uncond))
+            # not in eps: at the noisy end the eps of any two predictions agree, on flow exactly
+            cond, uncond = (space.output(denoised, p.x, p.sigma, run.path) for denoised in (p.cond, p.uncond))
             return replace(p, settled=cosine(cond, uncond) > self.gamma)
 
         return {Phase.PREDICTIONS: stage}

@@ -15,7 +15,9 @@ class Autoguidance(Method):
     rank = 10
     decides = frozenset({"what guidance leads away from"})
     weak: object = socket(
-        "model", "A smaller or less trained version of the model, run on the same prompt; the negative is not run."
+        "model",
+        "A smaller or less trained version of the model, run on the same prompt; the negative is not run.",
+        needed=True,
     )
 
     @property
@@ -30,4 +32,9 @@ class Autoguidance(Method):
         if self.weak is None:  # the prediction to lead away from is given as uncond
             return {}
         weak_of = run.denoiser_of(self.weak)
-        return {Phase.PREDICTIONS: lambda p: replace(p, uncond=weak_of(p.x, p.sigma).to(p.cond.dtype))}
+
+        def stage(p):
+            weak = weak_of(p.x, p.sigma)
+            return p if weak is None else replace(p, uncond=weak.to(p.cond.dtype))
+
+        return {Phase.PREDICTIONS: stage}

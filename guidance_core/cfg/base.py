@@ -35,6 +35,7 @@ class Prediction:
     cond: Tensor
     uncond: Tensor
     scale: float | Tensor  # one number, or what broadcasts against x
+    strength: float = 1.0  # of the schedule at this noise level
     guided: Tensor | None = None  # set from the RESULT phase on
     settled: Tensor | None = None  # [B], samples that need no guidance from the next call on
 
@@ -185,7 +186,8 @@ class PipelineRun:
         if self.plain:
             return uncond + (cond - uncond) * scale
         wide = torch.promote_types(cond.dtype, torch.float32)
-        p = Prediction(x.to(wide), sigma, cond.to(wide), uncond.to(wide), scale)
+        strength = 1.0 if self._constant else self.strength_at(level_of(sigma))
+        p = Prediction(x.to(wide), sigma, cond.to(wide), uncond.to(wide), scale, strength)
         for stage in self._before:
             p = stage(p)
         self._record(ScaleEvent(sigma, p.scale))

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from ..errors import GuidanceError
 from ..params import number
 from ..tensors import ratio
 from .base import Method, Phase
@@ -24,6 +25,10 @@ class CfgNorm(Method):
 
     def start(self, run):
         def stage(p):
+            if p.x.ndim < 4:
+                raise GuidanceError(
+                    f"cfg_norm needs pictures or video [B, C, ...], got {list(p.x.shape)}: use another method."
+                )
             cond, guided = (run.space.output(denoised, p.x, p.sigma, run.path) for denoised in (p.cond, p.guided))
             factor = 1 + self.strength * (ratio(channel_norm(cond), channel_norm(guided)) - 1)
             return replace(p, guided=run.space.denoised(factor * guided, p.x, p.sigma, run.path))

@@ -30,6 +30,8 @@ class CfgPlusPlus(Method):
             after = p.sigma.new_tensor([run.level_after(level) for level in p.sigma.tolist()])
             alpha, alpha_after = run.path.alpha(p.sigma), run.path.alpha(after)
             reach = alpha_after * p.sigma
-            return replace(p, scale=p.scale / self.full_scale * expand(reach / (reach - after * alpha), p.x))
+            scale = 1 + (p.scale - 1) / p.strength  # as set, before the schedule, which fades CFG++ as a whole
+            full = scale / self.full_scale * expand(reach / (reach - after * alpha), p.x)
+            return replace(p, scale=1 + p.strength * (full - 1))
 
         return {Phase.SCALE: stage}

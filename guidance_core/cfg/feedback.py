@@ -43,7 +43,7 @@ class TrackedRatio:
     """
 
     def __init__(self, run, mixing, undecided, decided):
-        self.path, self.log_ratio, self.last = run.path, None, None
+        self.run, self.path, self.log_ratio, self.last = run, run.path, None, None
         levels = [self.on_ve(sigma) for sigma in run.sigmas or ()]
         variances = [step_variance(*pair) for pair in reversed(list(pairwise(levels)))]  # the step to clean first
         self.drift = self.temperature = 0.0
@@ -68,8 +68,11 @@ class TrackedRatio:
             moved = p.x / expand(self.path.alpha(p.sigma), p.x) - keep * x_before
             off_cond, off_uncond = moved - (1 - keep) * cond, moved - (1 - keep) * uncond
             gap = dot(off_cond, off_cond) - dot(off_uncond, off_uncond)
-            change = self.drift - self.temperature / (2 * step_variance(before, sigma)) * gap
+            # a sampler that also calls between two steps drifts by the share of a step it moved
+            drift = self.drift * (self.run.step(float(p.sigma[0])) - self.step) if self.drift else 0.0
+            change = drift - self.temperature / (2 * step_variance(before, sigma)) * gap
             self.log_ratio = (self.log_ratio + change).clamp(least, SURE)
+        self.step = self.run.step(float(p.sigma[0])) if self.drift else 0.0
         if math.isfinite(sigma):
             self.last = (sigma, p.x / expand(self.path.alpha(p.sigma), p.x), p.cond, p.uncond)
         return self.log_ratio

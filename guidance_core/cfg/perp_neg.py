@@ -23,7 +23,9 @@ class PerpNeg(Method):
     decides = frozenset({"what guidance leads away from"})
     neg_scale: float = number(1.0, 0.0, 100.0, 0.05, "How strongly to avoid the negative prompt; 0 ignores it.")
     empty: object = socket(
-        "conditioning", "The condition for no prompt (Null-Condition Encoder); it takes one more pass a step."
+        "conditioning",
+        "The condition for no prompt (Null-Condition Encoder); it takes one more pass a step.",
+        needed=True,
     )
 
     @property
@@ -36,7 +38,10 @@ class PerpNeg(Method):
         empty_of = run.denoiser_of(self.empty)
 
         def stage(p):
-            empty = empty_of(p.x, p.sigma).to(p.cond.dtype)
+            empty = empty_of(p.x, p.sigma)
+            if empty is None:
+                return p
+            empty = empty.to(p.cond.dtype)
             return replace(p, cond=perpendicular_negative(p.cond, p.uncond, empty, self.neg_scale), uncond=empty)
 
         return {Phase.PREDICTIONS: stage}

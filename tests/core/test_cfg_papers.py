@@ -446,9 +446,13 @@ def test_cfg_plus_plus_is_its_own_sampler(scale, run, pair, mixture):
 OUTPUT = {"VE": NATIVE["eps on VE"], "VP": NATIVE["eps on VP"], "flow": NATIVE["velocity"]}
 
 
-def output_of(path, x, denoised, sigma):
-    """eps on VE and VP, velocity on flow."""
-    return (x - denoised) / sigma if path is gc.FLOW else (x - float(path.alpha(sigma)) * denoised) / sigma
+def v_of(path, x, denoised, sigma):
+    """v in the VP frame (arXiv:2202.00512); on flow the velocity."""
+    if path is gc.FLOW:
+        return (x - denoised) / sigma
+    alpha = float(path.alpha(sigma))
+    total = (alpha**2 + sigma**2) ** 0.5
+    return alpha / total * (x - alpha * denoised) / sigma - sigma / total * denoised
 
 
 @pytest.mark.parametrize("gamma", [0.98, 0.995])
@@ -466,7 +470,7 @@ def test_adaptive_drops_the_unconditional_passes_after_the_crossing(gamma, path,
         asked += not all(stopped)
         denoised = torch.stack([c[i] if stopped[i] else cfg(c[i], u[i], 4.0) for i in range(3)])
         for i in range(3):
-            a, b = (output_of(path, x[i], prediction[i], sigma).flatten() for prediction in (c, u))
+            a, b = (v_of(path, x[i], prediction[i], sigma).flatten() for prediction in (c, u))
             stopped[i] = stopped[i] or float(F.cosine_similarity(a, b, dim=0)) > gamma
         x = ddim_step(x, denoised, (x - float(path.alpha(sigma)) * denoised) / sigma, path, after)
     guided = gc.cfg_guided(cond, uncond, 4.0, method="adaptive", path=path, gamma=gamma)
@@ -474,6 +478,17 @@ def test_adaptive_drops_the_unconditional_passes_after_the_crossing(gamma, path,
     assert (len(cond.calls), len(uncond.calls)) == (30, asked)
     assert uncond.calls == cond.calls[:asked]
     assert 1 < asked < 30
+
+
+def test_adaptive_guides_an_eps_network_from_the_noisiest_level(counted, randn):
+    """At sigma 14.6 the eps of any two predictions have a cosine near 1; by default guidance must go on all the same."""
+    x0, other = randn(2, 4, 8, 8, seed=1), randn(2, 4, 8, 8, seed=2)
+    noise, sigmas = randn(2, 4, 8, 8, seed=3), gc.karras(0.03, 14.6, 20)
+    eps = [((14.6 * noise - denoised) / 14.6).flatten(1) for denoised in (x0, other)]
+    assert (F.cosine_similarity(*eps) > 0.991).all()
+    uncond = counted(lambda x, sigma: other)
+    gc.sample(gc.cfg_guided(lambda x, sigma: x0, uncond, 6.0, method="adaptive", output=EPS), noise, sigmas)
+    assert len(uncond.calls) == 20
 
 
 def test_adaptive_does_not_stop_because_all_is_noise(mixture, counted):
