@@ -14,6 +14,7 @@ from PIL import Image
 
 import guidance_core as gc
 from guidance_core.__main__ import main
+from guidance_core.classifier.examination import examine
 from guidance_core.classifier.shard_writer import write_shards
 from guidance_core.classifier.shards import ShardSource
 from guidance_core.commands import Line, commands
@@ -52,6 +53,11 @@ def ran(capsys):
         return written.out, written.err
 
     return run
+
+
+@pytest.fixture(autouse=True)
+def judged_quickly(monkeypatch):
+    monkeypatch.setattr("guidance_core.commands.train.DRAWS", 1)
 
 
 @pytest.fixture
@@ -194,6 +200,19 @@ def test_train_on_shards_is_train_classifier(ran, shards, tmp_path):
     expected = last.classifier.network.state_dict()
     for name, weights in classifier.network.state_dict().items():
         torch.testing.assert_close(weights, expected[name])
+
+
+def test_no_more_is_judged_than_memory_holds(ran, shards, tmp_path, monkeypatch):
+    monkeypatch.setattr("guidance_core.commands.train.MOST_JUDGED", 3)
+    judged = []
+
+    def counting(classifier, latents, labels, **options):
+        judged.append((len(latents), len(labels)))
+        return examine(classifier, latents, labels, **options)
+
+    monkeypatch.setattr("guidance_core.commands.train.examine", counting)
+    ran("train", "--shards", shards, "--out", tmp_path / "a.safetensors", "--steps", 2, "--hold-out", 0.5, *TINY)
+    assert judged == [(3, 3)]
 
 
 def test_train_on_the_digits_with_the_settings_of_the_demo(ran, tmp_path):
