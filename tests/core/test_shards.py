@@ -305,9 +305,8 @@ def test_training_takes_no_memory_for_the_latents_on_disk(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
-def test_two_gigabytes_train_in_less_than_one(tmp_path, record_property):
+def test_two_gigabytes_train_in_less_than_one(tmp_path):
     before, after, trained, read = measured(tmp_path, megabytes=2048, steps=100)
-    for name, value in [("peak_mb", after), ("trained_per_second", trained), ("read_per_second", read)]:
-        record_property(name, value)
     assert after < 1000
     assert after - before < 150
+    assert read > 10 * trained  # the disk does not hold the training up
