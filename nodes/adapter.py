@@ -176,7 +176,11 @@ def _guided_by_cfg(run: HostRun, executor, guider, x, timestep, model_options, s
     elif any(model_options.get(hook) for hook in HOOKS):
         call = replace(call, without=call.without - {"positive"})  # other nodes' hooks read it
     left_out = call.skipped | call.without | beside
-    run.expected += 2 * active["positive"] if run.plan.cfg.pipeline.replaces_uncond else sum(active.values())
+    run.expected += sum(active.values())
+    if run.plan.cfg.pipeline.replaces_uncond:  # the second model runs on the positive, in place of the negative
+        run.expected += active["positive"] - (
+            active.get("negative", 0) if "negative" in call.without | call.skipped else 0
+        )
     run.passes += sum(parts for role, parts in active.items() if role not in left_out)
     run.roles = kind.roles
     conds = {role: None if role in call.without else parts for role, parts in guider.conds.items()}

@@ -15,6 +15,7 @@ from .plot import as_image
 from .types import LABELLED_LATENTS, NOISY_CLASSIFIER, SCALE_SCHEDULE, HostClassifier
 
 TITLE = "Evaluate Noisy Classifier"
+JUDGED_AT_ONCE = 32
 
 
 class EvaluateNoisyClassifier(io.ComfyNode):
@@ -54,7 +55,7 @@ class EvaluateNoisyClassifier(io.ComfyNode):
             comfy.model_management.load_models_gpu([classifier.patcher])
             latents = in_sampler_scale(model, examples.latents).to(classifier.patcher.load_device)
             bar = None
-            for step in examine(classifier.classifier, latents, targets, repeats=repeats):
+            for step in examine(classifier.classifier, latents, targets, repeats=repeats, batch=JUDGED_AT_ONCE):
                 bar = bar or comfy.utils.ProgressBar(step.steps)
                 bar.update_absolute(step.step, step.steps)
                 comfy.model_management.throw_exception_if_processing_interrupted()

@@ -33,7 +33,9 @@ class GuidanceReport(io.ComfyNode):
                     "scheduler", options=comfy.samplers.KSampler.SCHEDULERS, tooltip="Noise levels of the plan."
                 ),
                 io.Latent.Input(
-                    "latent", optional=True, tooltip="From the sampler: the report is then of its run on this model."
+                    "latent",
+                    optional=True,
+                    tooltip="From the sampler: the report is then of the last run on this very MODEL.",
                 ),
                 io.Sigmas.Input("sigmas", optional=True, tooltip="Noise levels of the plan, in place of steps."),
             ],

@@ -65,8 +65,8 @@ class LabelledFolder(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, folder: str) -> bool | str:
-        if folder not in folders():
+    def validate_inputs(cls, folder: str | None) -> bool | str:
+        if folder is not None and folder not in folders():  # None: a linked value, which execute checks
             return f"{TITLE}: there is no folder '{folder}' in ComfyUI's input folder; put it there and press R."
         return True
 
@@ -110,7 +110,11 @@ def _readable(place: Path) -> tuple[list[Path], list[Skipped]]:
     """The pictures of a folder, to its depth, and those that cannot be read."""
     files = sorted(file for file in place.rglob("*") if file.suffix.lower() in EXTENSIONS)
     files = [file for file in files if not any(part.startswith(".") for part in file.relative_to(place).parts)]
-    faults = {file: fault(file) for file in files}
+    faults, bar = {}, comfy.utils.ProgressBar(max(1, len(files)))
+    for done, file in enumerate(files, 1):
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        faults[file] = fault(file)
+        bar.update_absolute(done, len(files))
     good = [file for file in files if not faults[file]]
     if not good:
         raise GuidanceError(
@@ -131,7 +135,8 @@ def _encoded(files: Sequence[Path], vae, size: tuple[int, int]) -> Tensor:
 
 
 def _latents(vae, images: Tensor) -> Tensor:
-    return vae.encode(images[..., :3]).cpu().float()
+    # one by one: a video's VAE takes a batch of pictures for the frames of one film
+    return torch.cat([vae.encode(image[None, ..., :3]).cpu().float() for image in images])
 
 
 def _vae_key(vae) -> str:

@@ -35,15 +35,17 @@ class LoadNoisyClassifier(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, file: str) -> bool | str:
+    def validate_inputs(cls, file: str | None) -> bool | str:
+        if file is None:  # a linked value, which execute checks
+            return True
         if folder_paths.get_full_path(CLASSIFIER_FOLDER, file) is None:
             return f"{TITLE}: there is no file '{file}' in models/{CLASSIFIER_FOLDER}; put it there and press R."
         return True
 
     @classmethod
     def fingerprint_inputs(cls, file: str) -> str:
-        path = folder_paths.get_full_path(CLASSIFIER_FOLDER, file)
-        return f"{file}:{os.path.getmtime(path)}" if path else file
+        path = folder_paths.get_full_path(CLASSIFIER_FOLDER, file) if file else None
+        return f"{file}:{os.path.getmtime(path)}" if path else str(file)
 
     @classmethod
     def execute(cls, file: str) -> io.NodeOutput:

@@ -19,12 +19,13 @@ from ..guidance_core.classifier.noisy import NoisyClassifier
 from ..guidance_core.classifier.report import card_picture
 from ..guidance_core.classifier.sources import TensorSource
 from ..guidance_core.classifier.training import TrainSettings, TrainStep, train_classifier
+from ..guidance_core.errors import GuidanceError
 from ..guidance_core.params import params_of
 from ..guidance_core.plot import AMBER, BLUE, Line, Panel, picture
 from .classifier_files import file_named, host_classifier, relative
 from .labelled import LabelledLatents
 from .messages import say, speaking_as
-from .model_facts import in_sampler_scale, latent_space, latent_statistics
+from .model_facts import in_sampler_scale, latent_space, latent_statistics, path_of
 from .plot import as_image, ends
 from .types import LABELLED_LATENTS, NOISY_CLASSIFIER
 from .widgets import widgets
@@ -33,6 +34,9 @@ TITLE = "Train Noisy Classifier"
 HOLD_OUT = 0.15  # in the graph every classifier is judged, so that Load and Guidance can say what it is good for
 PICTURES = 50  # of the progress, over a run
 DRAWS = 400  # of noise for the judgement, at each noise level
+JUDGED_AT_ONCE = 32
+MAKE_ROOM = 1e30  # all the memory that ComfyUI can give back
+KEPT_STATES = 4  # of unfinished trainings, the newest
 SETTINGS = [name for name in params_of(TrainSettings) if name != "head"]  # the head follows from the labels
 
 
@@ -69,8 +73,8 @@ class TrainNoisyClassifier(io.ComfyNode):
                     max=0.49,
                     step=0.01,
                     round=0.001,
-                    tooltip=f"With a label '{OTHER}' of pictures that the model has sampled: about how many of its "
-                    "pictures show each other label by themselves. Smaller steers harder; 0 leaves it out.",
+                    tooltip=f"With a label named '{OTHER}' of pictures that the model has sampled: about how many of "
+                    "its pictures show each other label by themselves. Smaller steers harder; 0 leaves it out.",
                     advanced=True,
                 ),
                 io.Float.Input(
@@ -108,17 +112,29 @@ class TrainNoisyClassifier(io.ComfyNode):
     ) -> io.NodeOutput:
         node_id = cls.hidden.unique_id
         with speaking_as(TITLE):
+            if path_of(model) is None:
+                raise GuidanceError(
+                    "this model mixes data and noise in a way of its own, which classifiers do not know."
+                )
             unfinished = file_named(f"{name.strip()} (unfinished)")
+            shared = share > 0 and OTHER in examples.labels and examples.head == "single" and values["balance"]
+            if shared and share * (len(examples.labels) - 1) >= 1:
+                raise GuidanceError(
+                    f"share must be below 1 / {len(examples.labels) - 1} with these labels, got {share}."
+                )
+            device = comfy.model_management.get_torch_device()
+            comfy.model_management.free_memory(MAKE_ROOM, device)
             source = TensorSource(in_sampler_scale(model, examples.latents), examples.targets)
             settings = {key: values[key] for key in SETTINGS} | {"head": examples.head}
             settings |= {"log_snr_range": (log_snr_low, log_snr_high), "latent_space": latent_space(model)}
             settings |= {"augment": [each for each in AUGMENTS if values[each]]}
             state = _state_file(name, source, examples.labels, settings)
+            goes_on = state.exists()
             steps = train_classifier(
                 source,
                 label_names=examples.labels,
                 checkpoint=state,
-                device=comfy.model_management.get_torch_device(),
+                device=device,
                 **settings,
             )
             progress = _Progress()
@@ -131,17 +147,22 @@ class TrainNoisyClassifier(io.ComfyNode):
                     classifier.save(unfinished)
                     say(node_id, f"Stopped at step {progress.last.step}; kept as {relative(unfinished)}. Run to go on.")
                 raise
-            classifier = _described(model, last.classifier)
-            report, page = f"{last.step} steps, loss {last.loss:.3g}.", None
+            classifier, page = last.classifier, None
             if len(last.held_out):
                 examined = _judged(classifier, source, last)
                 classifier = examined.classifier
                 page = as_image(card_picture(classifier.card, examined.evaluation.reliability))
-                report = f"{report} {examined.suggestion.reason}"
-            if share > 0 and OTHER in examples.labels and examples.head == "single" and values["balance"]:
+            if shared:
                 classifier = expect_share(classifier, share)
+            classifier = _described(model, classifier)
             state.unlink(missing_ok=True)
-            unfinished.unlink(missing_ok=True)
+            if goes_on:
+                unfinished.unlink(missing_ok=True)
+        report = f"{last.step} steps, loss {last.loss:.3g}."
+        if shared:
+            report += f" Each label but '{OTHER}' is taken to be {share:g} of what the model makes (see share)."
+        if classifier.record.suggestion is not None:
+            report += f" {classifier.record.suggestion.reason}"
         say(node_id, report)
         loss = as_image(progress.picture())
         shown = ui.PreviewImage(loss, cls=cls)
@@ -182,7 +203,8 @@ class _Progress:
         count = len(self.losses)
         width = max(1, count // 100)
         smooth = [sum(part) / len(part) for part in (self.losses[i : i + width] for i in range(0, count, width))]
-        panels = [Panel("training loss", [Line(smooth, BLUE)], ticks=ends("step 1", f"step {self.last.step}"))]
+        steps = ends(f"step {self.last.step - count + 1}", f"step {self.last.step}")
+        panels = [Panel("training loss", [Line(smooth, BLUE)], ticks=steps)]
         if self.validations:
             ticks = ends(*(f"step {self.validations[i][0]}" for i in (0, -1)))
             panels.append(Panel("validation loss", [Line([v[1] for v in self.validations], AMBER)], ticks=ticks))
@@ -191,10 +213,13 @@ class _Progress:
 
 
 def _judged(classifier: NoisyClassifier, source: TensorSource, last: TrainStep) -> Examined:
-    held, examined = last.held_out, None
-    repeats = max(1, DRAWS // len(held))
-    for step in examine(classifier, source.load(held).cpu(), source.labels[held], repeats=repeats):
+    held, examined, bar = last.held_out[:DRAWS], None, None
+    device = next(classifier.network.parameters()).device
+    latents, repeats = source.load(held).to(device), max(1, DRAWS // len(held))
+    for step in examine(classifier, latents, source.labels[held], repeats=repeats, batch=JUDGED_AT_ONCE):
         comfy.model_management.throw_exception_if_processing_interrupted()
+        bar = bar or comfy.utils.ProgressBar(step.steps)
+        bar.update_absolute(step.step, step.steps)
         examined = step.examined
     return examined
 
@@ -209,6 +234,8 @@ def _state_file(name: str, source: TensorSource, labels: tuple[str, ...], settin
     """Where an unfinished training of exactly this is kept: other data or settings have another file."""
     folder = Path(folder_paths.get_user_directory()) / "guidance_kit" / "trainings"
     folder.mkdir(parents=True, exist_ok=True)
+    for old in sorted(folder.glob("*.safetensors"), key=lambda file: file.stat().st_mtime)[:-KEPT_STATES]:
+        old.unlink(missing_ok=True)
     about = json.dumps([name.strip(), source.fingerprint(), labels, settings], sort_keys=True)
     return folder / f"{hashlib.sha256(about.encode()).hexdigest()[:32]}.safetensors"
 

@@ -205,8 +205,78 @@ def test_a_weak_model_that_is_the_model_itself_patched_is_refused(server):
     model = g.ProbeModel(kind="eps", seed=0, nonce=fresh())
     patched = g.ModelMergeSimple(model1=model, model2=g.ProbeModel(kind="eps", seed=1, nonce=fresh()), ratio=0.5)
     g.ProbeRead(latent=ksampler(g, cfg_combine(g, model, SCALE, "autoguidance", weak=patched)), nonce=fresh())
-    with pytest.raises(PromptFailed, match="CFG Combine: the model connected as weak is this model itself"):
+    with pytest.raises(PromptFailed, match="CFG Combine: the second model is this model itself"):
         server.run(g.prompt)
+
+
+def refused(server, build) -> str:
+    """The sentence with which build(g, model) fails."""
+    g = Graph()
+    g.ProbeRead(latent=build(g, g.ProbeModel(kind="eps", seed=0, nonce=fresh())), nonce=fresh())
+    with pytest.raises(PromptFailed) as caught:
+        server.run(g.prompt)
+    return caught.value.exception_message
+
+
+@pytest.mark.parametrize(
+    ("build", "sentence"),
+    [
+        (
+            lambda g, m: ksampler(g, cfg_combine(g, m, SCALE, "autoguidance")),
+            "CFG Combine: the method 'autoguidance' needs a model at weak: connect one.",
+        ),
+        (
+            lambda g, m: ksampler(g, cfg_combine(g, m, SCALE, "perp_neg", neg_scale=1.0)),
+            "CFG Combine: the method 'perp_neg' needs a conditioning at empty: connect one.",
+        ),
+        (
+            lambda g, m: ksampler(
+                g, cfg_combine(g, m, SCALE, "autoguidance", weak=g.ProbeModel(kind="flow", seed=1, nonce=fresh()))
+            ),
+            "or they mix noise in other ways: connect a model of the same family",
+        ),
+        (
+            lambda g, m: ksampler(
+                g,
+                g.ModelMergeSimple(
+                    model1=cfg_combine(g, m, SCALE, "autoguidance", weak=m),
+                    model2=g.ProbeModel(kind="eps", seed=1, nonce=fresh()),
+                    ratio=0.5,
+                ),
+            ),
+            "CFG Combine: the second model is this model itself with other patches",
+        ),
+    ],
+    ids=["no weak", "no empty", "other family", "patched after"],
+)
+def test_what_is_connected_must_be_there_and_fit(server, build, sentence):
+    assert sentence in refused(server, build)
+
+
+def test_conditions_that_end_early_are_absent_for_methods_too(server):
+    """An empty prompt or a positive that ends leaves plain guidance by what there is, never guidance against zeros."""
+
+    def ending(g, seed):
+        return g.ConditioningSetTimestepRange(conditioning=g.ProbeCondition(seed=seed), start=0.0, end=0.4)
+
+    def build(g, model):
+        weak = g.ProbeModel(kind="eps", seed=9, nonce=fresh())
+        empty = cfg_combine(g, model, SCALE, "perp_neg", neg_scale=1.0, empty=ending(g, 4))
+        auto = cfg_combine(g, model, SCALE, "autoguidance", weak=weak)
+        return {
+            "plain": ksampler(g, model, SCALE),
+            "empty ends": ksampler(g, empty, 1.0),
+            "positive ends": ksampler(g, auto, 1.0, positive=ending(g, 1)),
+            "nested without positive": custom_sampler(g, auto, "dual_nested", 1.5),
+        }
+
+    readings, result, _ = run_all(server, build, "eps")
+    size = readings["plain"].latent.std()
+    for name in ("empty ends", "positive ends", "nested without positive"):
+        assert 0.2 * size < readings[name].latent.std() < 1.5 * size, name
+    for line in said(result).split("CFG: ")[1:]:
+        run, of = line.split(" passes")[0].split(" of ")
+        assert int(run) <= int(of), line
 
 
 def test_methods_without_meaning_together_are_refused_when_patched(server):

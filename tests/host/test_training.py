@@ -233,7 +233,10 @@ def test_labelled_latents_and_a_damaged_picture(server):
             ),
             "Evaluate Noisy Classifier: the classifier does not know drei: its labels are zero, one",
         ),
-        (lambda g, d: folder(g, d, "nowhere"), "nowhere"),
+        (
+            lambda g, d: folder(g, d, "nowhere"),
+            "Labelled Folder: there is no folder 'nowhere' in ComfyUI's input folder",
+        ),
     ],
     ids=["one label", "channels", "name", "labels", "unknown", "folder"],
 )
