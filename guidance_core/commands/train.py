@@ -71,15 +71,14 @@ def run(arguments: argparse.Namespace) -> int:
         options["device"] = arguments.device or device or ("cuda" if torch.cuda.is_available() else "cpu")
         checkpoint = arguments.checkpoint or out.with_name(f"{out.name}.checkpoint")
         steps = train_classifier(**options, checkpoint=checkpoint)
-        with stopped() as stop, closing(steps):
+        with stopped(breaks_off=mine.world == 1) as stop, closing(steps):
             step = _follow(steps, stop, line, options["device"])
         if mine.rank == 0:
-            classifier = step.classifier or step.best()
+            (step.classifier or step.best()).save(out)
             if step.classifier:
-                classifier = _judged(classifier, _held_out(arguments, options["latents"], step), line)
-            classifier.save(out)
-            if step.classifier and not arguments.checkpoint:
-                checkpoint.unlink(missing_ok=True)
+                if not arguments.checkpoint:
+                    checkpoint.unlink(missing_ok=True)
+                _judged(step.classifier, _held_out(arguments, options["latents"], step), line).save(out)
     if step.classifier:
         line.say(f"Saved '{out}'.")
         return 0
@@ -171,12 +170,15 @@ def _told(step: TrainStep, first: int, seconds: float) -> str:
 
 
 @contextmanager
-def stopped() -> Iterator[list[int]]:
-    """Note the first Ctrl-C or request to end in a list, so that a step is finished; the second breaks off."""
+def stopped(breaks_off: bool = True) -> Iterator[list[int]]:
+    """Note a Ctrl-C or a request to end in a list, so that a step is finished; the second breaks off.
+
+    Not under torchrun, which passes on the signal that the terminal has sent already, and has its own patience.
+    """
     caught: list[int] = []
 
     def note(number: int, frame: object) -> None:
-        if caught:
+        if caught and breaks_off:
             raise KeyboardInterrupt
         caught.append(number)
 

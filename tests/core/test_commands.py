@@ -257,6 +257,24 @@ def test_the_second_signal_breaks_off(number):
     assert signal.getsignal(number) is before
 
 
+def test_among_several_processes_a_signal_that_comes_twice_is_one():
+    with stopped(breaks_off=False) as stop:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        assert stop
+
+
+def test_the_classifier_is_saved_before_it_is_judged(shards, tmp_path, monkeypatch):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("guidance_core.commands.train.examine", interrupted)
+    out = tmp_path / "a.safetensors"
+    words = ["train", "--shards", shards, "--out", out, "--steps", 2, "--hold-out", 0.5, *TINY]
+    assert main([str(word) for word in words]) == 130
+    assert gc.NoisyClassifier.load(out).record.training["trained_steps"] == 2
+
+
 def test_a_checkpoint_that_was_asked_for_stays(ran, shards, tmp_path):
     words = ["train", "--shards", shards, "--checkpoint", tmp_path / "run", "--out", tmp_path / "a.safetensors", *TINY]
     ran(*words, "--steps", 2)
