@@ -72,5 +72,6 @@ def launched() -> Iterator[torch.device | None]:
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield device
+        dist.barrier()  # no process leaves while another is still talking to it
     finally:
         dist.destroy_process_group()
