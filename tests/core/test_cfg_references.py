@@ -108,7 +108,6 @@ def test_tangential_guider_on_the_score(path, predictions):
 @pytest.mark.parametrize("share", [0.1, 4 / 9, 1.5])
 def test_frequency_decoupled_guider(path, share, predictions):
     """FrequencyDecoupledGuidance([high, low]), whose pyramid is kornia's; the paper's [10, 5] is a share of 4/9."""
-    pytest.importorskip("kornia")
     x, c, u = predictions
     reference = guider("FrequencyDecoupledGuidance", [10.0, 1 + 9 * share])
     frames = [t.transpose(1, 2).flatten(0, 1) if t.ndim == 5 else t for t in (c, u)]
