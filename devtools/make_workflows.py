@@ -315,7 +315,7 @@ def train_and_guide(canvas: Canvas) -> None:
     )
     canvas.group("Train, judge, save", (780, -20), (1120, 1180), "#8a6d3b")
     samplers = []
-    for i, (target, scale) in enumerate((("seven", 0.0), ("three", 4.0), ("seven", 4.0))):
+    for i, (target, scale) in enumerate((("seven", 0.0), ("three", 2.5), ("seven", 2.5))):
         samplers.append(
             canvas.node(
                 "GuidanceKitClassifierGuidanceSampler",
