@@ -110,6 +110,7 @@ def train_against_negatives(
     """As train_classifier on `against`; the classifiers of its steps expect the share of `expect_share`.
 
     options: those of train_classifier. The classes must stay balanced, or the few examples drown among the negatives.
+    Hold nothing out of few examples: the weights that do best on a handful of them steer badly.
     """
     _check_share(share, len(examples))
     source, names = against(examples, negatives, other)
