@@ -398,9 +398,7 @@ def test_two_methods_that_decide_the_same_are_refused_in_a_sentence():
     for one, other in itertools.permutations(methods, 2):
         pipeline = Pipeline(6.0, methods=(one,))
         if one.decides & other.decides:
-            with pytest.raises(
-                gc.GuidanceError, match=f"'{other.name}' and '{one.name}' both decide .*; remove one"
-            ):
+            with pytest.raises(gc.GuidanceError, match=f"'{other.name}' and '{one.name}' both decide .*; remove one"):
                 pipeline.extended(6.0, gc.ScaleSchedule(), other)
         else:
             assert pipeline.extended(6.0, gc.ScaleSchedule(), other).methods == (one, other)
