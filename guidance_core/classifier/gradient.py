@@ -11,19 +11,23 @@ from ..paths import VE, Path
 from ..tensors import expand, per_sample
 from .heads import HEADS
 from .noisy import NoisyClassifier
-from .targets import Target, as_target
+from .targets import LabelTarget, Target, as_target
 
 Classifier = Callable[[Tensor, Tensor, Path], Tensor]
 
 
 @dataclass(frozen=True)
 class TargetGradient:
-    """grad like x (float32 at least), log_prob [B] of the target, entropy [B] of p(y | x) and its largest value."""
+    """grad like x (float32 at least), log_prob [B] of the target, entropy [B] of p(y | x) and its largest value.
+
+    passes: how many it took, more than one where memory did not hold the whole batch.
+    """
 
     grad: Tensor
     log_prob: Tensor
     entropy: Tensor
     max_entropy: float
+    passes: int = 1
 
 
 def leave_inference_mode(module: nn.Module) -> None:
@@ -38,7 +42,7 @@ def leave_inference_mode(module: nn.Module) -> None:
 
 
 def target_gradient(
-    classifier: Classifier, x: Tensor, sigma: Tensor | float, target: Target, path: Path
+    classifier: Classifier, x: Tensor, sigma: Tensor | float, target: Target | LabelTarget, path: Path
 ) -> TargetGradient:
     """One forward and backward pass of the classifier at x. Works under no_grad and inference_mode; x is not touched.
 
@@ -65,15 +69,59 @@ def target_gradient(
     return TargetGradient(grad, log_prob.detach(), entropy, HEADS[head].max_entropy(logits.shape[1]))
 
 
+def gradient_of_run(
+    classifier: Classifier, target: Target | LabelTarget, path: Path
+) -> Callable[[Tensor, Tensor | float], TargetGradient]:
+    """(x, sigma) -> target_gradient, for one run: where memory runs out the batch is halved, and stays so for the run.
+
+    Raises GuidanceError when memory does not suffice for one sample at a time.
+    """
+    most = None  # samples that fit at once; None: all of them, as far as is known
+
+    def gradient(x: Tensor, sigma: Tensor | float) -> TargetGradient:
+        nonlocal most
+        sigma, at_once = per_sample(sigma, x), min(most or len(x), len(x))
+        while (result := _in_parts(classifier, x, sigma, target, path, at_once)) is None:
+            if at_once == 1:
+                raise GuidanceError(
+                    f"memory ran out in the classifier's gradient, even for one sample of {list(x.shape[1:])} at a "
+                    f"time: sample smaller pictures, use a smaller classifier, or free memory that others hold."
+                )
+            most = at_once = (at_once + 1) // 2
+        return result
+
+    return gradient
+
+
+def _in_parts(
+    classifier: Classifier, x: Tensor, sigma: Tensor, target: Target | LabelTarget, path: Path, at_once: int
+) -> TargetGradient | None:
+    """target_gradient of so many samples at a time; None when memory ran out."""
+    if at_once == len(x):
+        spans = [(x, sigma, target)]
+    else:
+        spans = [
+            (x[i : i + at_once], sigma[i : i + at_once], target.of(range(i, min(i + at_once, len(x)))))
+            for i in range(0, len(x), at_once)
+        ]
+    try:
+        parts = [target_gradient(classifier, *span, path) for span in spans]
+    except torch.cuda.OutOfMemoryError:
+        return None  # and only now is what the failed pass held let go of: the error's traceback keeps it
+    joined = (torch.cat([getattr(part, name) for part in parts]) for name in ("grad", "log_prob", "entropy"))
+    return TargetGradient(*joined, parts[0].max_entropy, len(parts))
+
+
 def log_prob_grad(
     classifier: Classifier, x: Tensor, sigma: Tensor | float, target: Target | Tensor, path: Path = VE
 ) -> tuple[Tensor, Tensor]:
     """grad_x log p(target | x) like x, and log p(target | x) [B], at noise level sigma.
 
     classifier: callable (x, sigma [B], path) -> logits [B, K], or a NoisyClassifier. target: int labels [B], or a
-    Target. Raises GuidanceError for a target that is neither, or that has labels the classifier lacks.
+    Target. A batch for which memory does not suffice is taken in smaller ones.
+    Raises GuidanceError for a target that is neither, or that has labels the classifier lacks.
     """
-    result = target_gradient(classifier, x, sigma, as_target(target), path)
+    result = gradient_of_run(classifier, as_target(target), path)(x, sigma)
     return result.grad.to(x.dtype), result.log_prob
 
 

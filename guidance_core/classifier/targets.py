@@ -48,6 +48,10 @@ class Target:
         log_probs = HEADS[head].log_prob(logits[samples], labels, negative)
         return torch.zeros_like(logits[:, 0]).index_add(0, samples, weights * log_probs)
 
+    def of(self, samples: Sequence[int]) -> "Target":
+        """The target of some samples of a batch."""
+        return Target(tuple(self.rows[i % len(self.rows)] for i in samples))
+
 
 @dataclass(frozen=True, eq=False)
 class LabelTarget:
@@ -64,6 +68,10 @@ class LabelTarget:
         labels = self.labels.clone().to(logits.device, torch.long)  # a copy, since autograd refuses inference tensors
         _check_labels(labels.tolist(), logits)
         return HEADS[head].log_prob(logits, labels, torch.zeros_like(labels, dtype=torch.bool))
+
+    def of(self, samples: Sequence[int]) -> "LabelTarget":
+        """The target of some samples of a batch."""
+        return LabelTarget(self.labels[list(samples)])
 
 
 def as_target(target: "Target | LabelTarget | Tensor") -> "Target | LabelTarget":

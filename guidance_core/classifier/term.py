@@ -10,7 +10,7 @@ from ..params import Checked, flag, number
 from ..run import Run, level_of
 from ..scale import ScaleSchedule
 from ..tensors import expand, norm
-from .gradient import shift, target_gradient
+from .gradient import gradient_of_run, shift
 from .targets import LabelTarget, Target, as_target
 
 MIN_ENTROPY = 0.2  # nats; bounds the entropy-aware factor where the classifier is certain
@@ -24,6 +24,7 @@ class TermEvent:
     scale: float
     log_prob: Tensor
     grad_norm: Tensor
+    passes: int = 1  # more where memory did not hold the whole batch
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class ClassifierTerm(Checked):
 
     def start(self, run: Run) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
         """Open a run: (denoised, x, sigma [B]) -> guided denoised."""
-        target = as_target(self.target)
+        gradient = gradient_of_run(self.classifier, as_target(self.target), run.path)
         strength = self.schedule.over(run)
         constant = self.schedule == ScaleSchedule()
 
@@ -69,7 +70,7 @@ class ClassifierTerm(Checked):
             scale = self.scale if constant else self.scale * strength(level)
             if abs(scale) < 1e-6:
                 return denoised
-            result = target_gradient(self.classifier, x, sigma, target, run.path)
+            result = gradient(x, sigma)
             finite = result.grad.isfinite().flatten(1).all(1)
             if not bool(finite.all()):
                 raise GuidanceError(_not_finite(run, float(sigma[~finite][0])))
@@ -80,7 +81,7 @@ class ClassifierTerm(Checked):
             if self.max_shift > 0:
                 room = self.max_shift * norm(denoised - x) / norm(change).clamp(min=1e-12)
                 change = change * expand(room.clamp(max=1.0), change)
-            run.record(TermEvent(float(sigma[0]), scale, result.log_prob, norm(result.grad)))
+            run.record(TermEvent(float(sigma[0]), scale, result.log_prob, norm(result.grad), result.passes))
             return denoised + change.to(denoised.dtype)
 
         return guided

@@ -383,3 +383,76 @@ def test_images_and_video_alike(randn):
     image, labels = randn(2, 3, 4, 4), torch.tensor([0, 1])
     guided = gc.classifier_guided(lambda x, s: 0.3 * x, classifier, labels, 5.0, max_shift=0.1, entropy_aware=True)
     torch.testing.assert_close(guided(image[:, :, None], 1.5)[:, :, 0], guided(image, 1.5))
+
+
+class Shortage(torch.autograd.Function):
+    """The identity; its backward pass runs out of memory for more than `most` samples."""
+
+    @staticmethod
+    def forward(ctx, x, most):
+        ctx.most = most
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        if len(grad) > ctx.most:
+            raise torch.cuda.OutOfMemoryError("Tried to allocate 1 GiB")
+        return grad, None
+
+
+def short_of_memory(most, where):
+    """A classifier that runs out of memory for more than `most` samples; in `asked` the size of each try."""
+    inner = noisy(Linear())
+
+    def classifier(x, sigma, path):
+        classifier.asked.append(len(x))
+        if where == "backward":
+            x = Shortage.apply(x, most)
+        elif len(x) > most:
+            raise torch.cuda.OutOfMemoryError("Tried to allocate 1 GiB")
+        return inner(x, sigma, path)
+
+    classifier.asked = []
+    return classifier
+
+
+@pytest.mark.parametrize("where", ["forward", "backward"])
+@pytest.mark.parametrize("most", [1, 2, 3, 6, 7])
+@pytest.mark.parametrize(
+    "target", [torch.tensor([0, 2, 1, 0, 1, 1, 2]), gc.parse_target("zero | two, -one | (one:2)", LABELS)]
+)
+def test_a_batch_beyond_memory_is_taken_in_parts(where, most, target, randn):
+    """Each sample keeps its own target and noise level, and the parts are as good as the whole."""
+    x, sigma = 3 * randn(7, 2, 2, 2), torch.linspace(0.2, 9.0, 7, dtype=torch.float64)
+    got = gc.log_prob_grad(short_of_memory(most, where), x, sigma, target)
+    torch.testing.assert_close(got, gc.log_prob_grad(noisy(Linear()), x, sigma, target), rtol=1e-12, atol=1e-12)
+
+
+def test_a_run_keeps_to_the_size_that_fits_and_the_next_begins_anew(randn):
+    events, classifier = [], short_of_memory(3, "forward")
+    guided = gc.classifier_guided(lambda x, s: 0.3 * x, classifier, gc.parse_target("two", LABELS), 2.0)
+    x, whole = randn(8, 2, 2, 2), gc.classifier_guided(lambda x, s: 0.3 * x, noisy(Linear()), guided.term.target, 2.0)
+    for _ in range(2):
+        classifier.asked.clear()
+        run = guided.start(gc.Run(record=events.append))
+        for sigma in (3.0, 1.0, 0.5):
+            torch.testing.assert_close(run(x, sigma), whole(x, sigma))
+        assert classifier.asked == [8, 4, 2, 2, 2, 2, *[2] * 8]
+        torch.testing.assert_close(run(x[:1], 0.5), whole(x[:1], 0.5))  # a smaller batch fits as it is
+    assert [event.passes for event in events] == [4, 4, 4, 1] * 2
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_memory_too_small_for_one_sample_is_a_sentence(batch, x):
+    classifier = short_of_memory(0, "forward")
+    with pytest.raises(gc.GuidanceError, match=r"memory ran out.*one sample of \[2, 2, 2\].*smaller classifier"):
+        gc.log_prob_grad(classifier, x[:batch], 1.0, TARGET[:batch])
+    assert classifier.asked == {1: [1], 4: [4, 2, 1]}[batch]
+
+
+def test_other_errors_of_a_classifier_pass_unchanged(x):
+    def broken(x, sigma, path):
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    with pytest.raises(RuntimeError, match="device-side assert"):
+        gc.log_prob_grad(broken, x, 1.0, TARGET)
