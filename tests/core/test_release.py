@@ -1,0 +1,67 @@
+"""What a release needs: a semantic version, a dated heading in the changelog, the right tag, addresses, an archive."""
+
+import sys
+
+import pytest
+
+from devtools.host import ROOT
+from devtools.release import VERSION, faults, with_addresses
+
+PYPROJECT = '[project]\nname = "x"\nversion = "1.2.3"\n\n[tool.comfy]\nPublisherId = "x"\n'
+CHANGELOG = "# Changelog\n\n## 1.2.3 (2030-01-31)\n\n- a change\n"
+
+
+def test_a_release_in_order_has_no_faults():
+    assert faults(PYPROJECT, CHANGELOG, "v1.2.3") == []
+
+
+@pytest.mark.parametrize(
+    "pyproject, changelog, tag, word",
+    [
+        (PYPROJECT.replace("1.2.3", "1.2"), CHANGELOG, "v1.2", "one version of the form"),
+        (PYPROJECT.replace("1.2.3", "1.02.3"), CHANGELOG, "v1.02.3", "one version of the form"),
+        (PYPROJECT, CHANGELOG.replace("1.2.3", "1.2.2"), "v1.2.3", "has no heading '## 1.2.3"),
+        (PYPROJECT, CHANGELOG.replace("2030-01-31", "unreleased"), "v1.2.3", "write the day"),
+        (PYPROJECT, CHANGELOG, "v1.2.4", "tag the release v1.2.3"),
+        (PYPROJECT, CHANGELOG, "", "tag the release v1.2.3"),
+    ],
+)
+def test_what_is_no_release_is_refused_in_a_sentence(pyproject, changelog, tag, word):
+    (fault,) = faults(pyproject, changelog, tag)
+    assert word in fault and fault.endswith(".")
+
+
+def test_the_project_itself_lacks_nothing_but_its_day():
+    pyproject = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    found = faults(pyproject, (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), f"v{VERSION.findall(pyproject)[0]}")
+    assert all("write the day" in fault for fault in found)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="tomllib is new in Python 3.11")
+def test_addresses_are_of_the_repository_that_publishes():
+    import tomllib
+
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    before, after = tomllib.loads(text), tomllib.loads(with_addresses(text, "someone/a-fork", "v1.2.3"))
+    assert after["project"].pop("urls")["Repository"] == "https://github.com/someone/a-fork"
+    for name in ("Icon", "Banner"):
+        address = after["tool"]["comfy"].pop(name)
+        start = "https://raw.githubusercontent.com/someone/a-fork/v1.2.3/"
+        assert address.startswith(start) and (ROOT / address.removeprefix(start)).is_file()
+    assert after == before
+
+
+def test_icon_and_banner_have_the_shape_that_the_registry_shows():
+    from PIL import Image
+
+    with Image.open(ROOT / "docs/images/icon.png") as icon, Image.open(ROOT / "docs/images/banner.png") as banner:
+        assert icon.width == icon.height <= 400
+        assert banner.width * 9 == banner.height * 21
+
+
+def test_the_archive_leaves_out_development_and_nothing_that_the_pack_needs():
+    left_out = [line for line in (ROOT / ".comfyignore").read_text().splitlines() if line and not line.startswith("#")]
+    assert all((ROOT / line.strip("/")).exists() for line in left_out)
+    for needed in ("__init__.py", "nodes", "guidance_core", "web", "locales", "example_workflows", "pyproject.toml"):
+        assert not any(line.strip("/") == needed for line in left_out)
+    assert {"/tests/", "/devtools/"} <= set(left_out)
