@@ -14,9 +14,13 @@ from ..guidance_core.spaces import Space
 
 def path_of(model: ModelPatcher) -> Path | None:
     """The noise path on which ComfyUI samples this model, read off what it does; None for one that has no name here."""
-    noise_scaling = model.get_model_object("model_sampling").noise_scaling
-    sigma, one, zero = torch.tensor([0.5]), torch.ones(1), torch.zeros(1)
-    levels = (float(noise_scaling(sigma, zero, one)), float(noise_scaling(sigma, one, zero)))  # alpha, sigma
+    return path_on(model.get_model_object("model_sampling"))
+
+
+def path_on(model_sampling: object) -> Path | None:
+    """path_of, from ComfyUI's object for the noise levels."""
+    scaling, sigma, one, zero = model_sampling.noise_scaling, torch.tensor([0.5]), torch.ones(1), torch.zeros(1)
+    levels = (float(scaling(sigma, zero, one)), float(scaling(sigma, one, zero)))  # alpha, sigma
     return {(1.0, 0.5): VE, (0.5, 0.5): FLOW}.get(levels)
 
 
@@ -34,7 +38,12 @@ class ModelOutput(Space):
 
 def percent_of(model: ModelPatcher) -> Callable[[float], float]:
     """sigma -> timestep percent, the inverse of the model's percent_to_sigma."""
-    to_sigma = model.get_model_object("model_sampling").percent_to_sigma
+    return percent_on(model.get_model_object("model_sampling"))
+
+
+def percent_on(model_sampling: object) -> Callable[[float], float]:
+    """percent_of, from ComfyUI's object for the noise levels."""
+    to_sigma = model_sampling.percent_to_sigma
 
     def percent(sigma: float) -> float:
         low, high = 0.0, 1.0
