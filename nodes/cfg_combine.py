@@ -32,14 +32,18 @@ class CFGCombine(io.ComfyNode):
             search_aliases=[
                 "cfg",
                 "guidance",
-                "rescale cfg",
+                "classifier-free guidance",
+                "cfg scale",
                 "cfg schedule",
                 "cfg interval",
-                "negative",
+                "negative prompt",
+                "unconditional",
                 "skip uncond",
+                "cfg guider",
+                *(method.title for method in cfg_methods().values()),
             ],
             inputs=[
-                io.Model.Input("model"),
+                io.Model.Input("model", tooltip="The model to guide."),
                 *widgets(Pipeline),
                 io.DynamicCombo.Input(
                     "method",
@@ -50,7 +54,7 @@ class CFGCombine(io.ComfyNode):
                     "schedule", optional=True, tooltip="Strength over the run; without it the scale is constant."
                 ),
             ],
-            outputs=[io.Model.Output()],
+            outputs=[io.Model.Output(tooltip="The same model, guided: connect it to the sampler or guider.")],
             hidden=[io.Hidden.unique_id],
         )
 

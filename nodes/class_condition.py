@@ -34,14 +34,14 @@ class ClassCondition(io.ComfyNode):
             display_name=TITLE,
             category="model/conditioning",
             description="The class to sample, for a class-conditional model such as the digits demo.",
-            search_aliases=["class label", "label", "class conditional"],
+            search_aliases=["class label", "label", "class conditional", "class-conditional", "positive", "imagenet"],
             inputs=[
-                io.Model.Input("model"),
+                io.Model.Input("model", tooltip="A class-conditional model, such as the digits demo."),
                 io.String.Input(
                     "label",
                     default="",
                     placeholder="seven",
-                    tooltip="A class of the model; seven | three alternates over the batch.",
+                    tooltip="A class that the model knows, such as seven; seven | three alternates over the batch.",
                 ),
             ],
             outputs=[io.Conditioning.Output()],

@@ -26,8 +26,8 @@ def target_input() -> io.Input:
         default="",
         multiline=False,
         placeholder="seven, -three",
-        tooltip="Labels to steer to, by comma: seven, -three is to seven and away from three; (seven:1.5) is stronger; "
-        "seven | three alternates over the batch.",
+        tooltip="Labels of the classifier, by comma: seven, -three steers to seven and away from three; (seven:1.5) is "
+        "stronger; seven | three alternates over the batch.",
     )
 
 
@@ -65,17 +65,19 @@ class ClassifierGuidance(io.ComfyNode):
                 "and with further Classifier Guidance nodes; works with KSampler and every guider. On flow models it "
                 f"begins at sigma {FLOW_SIGMA} unless a schedule says otherwise."
             ),
-            search_aliases=["classifier", "guidance", "steer", "label", "negative target", "classifier guidance"],
+            search_aliases=["classifier", "guidance", "steer", "steering", "label", "target", "negative", "gradient"],
             inputs=[
-                io.Model.Input("model"),
-                NOISY_CLASSIFIER.Input("classifier"),
+                io.Model.Input("model", tooltip="The model to steer."),
+                NOISY_CLASSIFIER.Input(
+                    "classifier", tooltip="What knows the labels: trained on this model's kind of latents."
+                ),
                 target_input(),
                 *widgets(ClassifierTerm),
                 SCALE_SCHEDULE.Input(
                     "schedule", optional=True, tooltip="Strength over the run; where it is 0 the classifier is not run."
                 ),
             ],
-            outputs=[io.Model.Output()],
+            outputs=[io.Model.Output(tooltip="The same model, steered: connect it to the sampler or guider.")],
             hidden=[io.Hidden.unique_id],
         )
 

@@ -29,20 +29,33 @@ class EvaluateNoisyClassifier(io.ComfyNode):
                 "Judges a noisy classifier on examples that it was not trained on: accuracy and calibration by noise "
                 "level, confusion of labels. Suggests a scale and a schedule, and writes all of it into the classifier."
             ),
-            search_aliases=["evaluate classifier", "accuracy", "calibration", "confusion matrix", "test classifier"],
+            search_aliases=[
+                "evaluate classifier",
+                "test classifier",
+                "accuracy",
+                "calibration",
+                "confusion matrix",
+                "suggest scale",
+            ],
             has_intermediate_output=True,
             inputs=[
                 io.Model.Input("model", tooltip="The model to be guided."),
-                NOISY_CLASSIFIER.Input("classifier"),
+                NOISY_CLASSIFIER.Input("classifier", tooltip="The classifier to judge."),
                 LABELLED_LATENTS.Input("examples", tooltip="Examples that it has not seen in training."),
-                io.Int.Input("repeats", default=4, min=1, max=100, tooltip="Draws of noise for each example."),
+                io.Int.Input(
+                    "repeats",
+                    default=4,
+                    min=1,
+                    max=100,
+                    tooltip="How often each example is judged, with new noise; more is more exact.",
+                ),
             ],
             outputs=[
-                NOISY_CLASSIFIER.Output("classifier"),
-                io.Float.Output("scale"),
-                SCALE_SCHEDULE.Output("schedule"),
-                io.Image.Output("judgement"),
-                io.String.Output("report"),
+                NOISY_CLASSIFIER.Output("classifier", tooltip="The classifier with what was found written into it."),
+                io.Float.Output("scale", tooltip="The scale to begin with."),
+                SCALE_SCHEDULE.Output("schedule", tooltip="Where in the run it knows enough to guide."),
+                io.Image.Output("judgement", tooltip="Accuracy, calibration and confusion, by noise level."),
+                io.String.Output("report", tooltip="The suggestion in words."),
             ],
             hidden=[io.Hidden.unique_id],
         )

@@ -41,7 +41,7 @@ class GuidanceTarget(io.ComfyNode):
     def define_schema(cls):
         options = [
             io.DynamicCombo.Option(
-                name, [io.Combo.Input("label", options=list(labels), tooltip="A label of this classifier.")]
+                name, [io.Combo.Input("label", options=list(labels), tooltip="What to steer to, or away from.")]
             )
             for name, labels in labels_by_file().items()
         ]
@@ -53,9 +53,21 @@ class GuidanceTarget(io.ComfyNode):
                 "A target for Classifier Guidance, chosen from the classifier's own labels. Chain several to steer to "
                 "one and away from another."
             ),
-            search_aliases=["target", "label", "classifier", "negative", "class"],
+            search_aliases=[
+                "target",
+                "label",
+                "choose label",
+                "classifier",
+                "negative",
+                "class",
+                "classifier guidance",
+            ],
             inputs=[
-                io.DynamicCombo.Input("classifier", options=options, tooltip="The file whose labels to choose from."),
+                io.DynamicCombo.Input(
+                    "classifier",
+                    options=options,
+                    tooltip="The classifier whose labels to choose from: the file that is loaded.",
+                ),
                 io.Boolean.Input(
                     "away",
                     default=False,
@@ -64,10 +76,19 @@ class GuidanceTarget(io.ComfyNode):
                     tooltip="Which way to steer.",
                 ),
                 io.Float.Input(
-                    "weight", default=1.0, min=0.01, max=100.0, step=0.05, round=0.01, tooltip="Strength beside others."
+                    "weight",
+                    default=1.0,
+                    min=0.01,
+                    max=100.0,
+                    step=0.05,
+                    round=0.01,
+                    tooltip="How much this label counts beside the others of the target.",
                 ),
                 io.String.Input(
-                    "add_to", optional=True, force_input=True, tooltip="A target to which this one is added."
+                    "add_to",
+                    optional=True,
+                    force_input=True,
+                    tooltip="Another Guidance Target, to which this label is added.",
                 ),
             ],
             outputs=[io.String.Output("target")],

@@ -45,20 +45,40 @@ class LabelledFolder(io.ComfyNode):
                 "picture in the folder has it. Without one each sub-folder is a class; or captions beside the pictures "
                 "(cat.txt for cat.png) or a CSV table say what they show. Encoded pictures are kept on disk."
             ),
-            search_aliases=["label", "training set", "folder", "dataset", "classifier data"],
+            search_aliases=[
+                "labeled folder",
+                "label",
+                "training set",
+                "image folder",
+                "dataset",
+                "captions",
+                "csv",
+                "load images",
+                "classifier data",
+            ],
             inputs=[
                 io.Combo.Input("folder", options=list(folders()), tooltip="A folder in ComfyUI's input folder."),
                 io.Vae.Input("vae", tooltip="The VAE of the model that is to be guided."),
                 io.String.Input(
-                    "label", default="", placeholder="my style", tooltip="The label of all pictures; empty: see above."
+                    "label",
+                    default="",
+                    placeholder="my style",
+                    tooltip="One label for every picture in the folder; empty: sub-folders, captions or a table tell.",
                 ),
-                io.Int.Input(
-                    "width", default=512, min=16, max=8192, step=8, tooltip="Pictures are scaled and cropped to it."
+                *(
+                    io.Int.Input(
+                        side,
+                        default=512,
+                        min=16,
+                        max=8192,
+                        step=8,
+                        tooltip=f"The {side} in pixels to which pictures are scaled and cropped: that of your samples.",
+                    )
+                    for side in ("width", "height")
                 ),
-                io.Int.Input(
-                    "height", default=512, min=16, max=8192, step=8, tooltip="Pictures are scaled and cropped to it."
+                LABELLED_LATENTS.Input(
+                    "examples", optional=True, tooltip="Examples of another node, to which these are added."
                 ),
-                LABELLED_LATENTS.Input("examples", optional=True, tooltip="Further examples to add these to."),
             ],
             outputs=[LABELLED_LATENTS.Output("examples")],
             hidden=[io.Hidden.unique_id],

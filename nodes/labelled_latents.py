@@ -21,7 +21,15 @@ class LabelledLatentsNode(io.ComfyNode):
                 "Examples for Train Noisy Classifier: every latent batch gets one label. Pictures that the model "
                 "itself has sampled make good examples of everything else: label them other."
             ),
-            search_aliases=["label", "training set", "classifier data", "dataset", "negatives"],
+            search_aliases=[
+                "labeled latents",
+                "label",
+                "training set",
+                "classifier data",
+                "dataset",
+                "negatives",
+                "other",
+            ],
             inputs=[
                 io.Autogrow.Input(
                     "latents",
@@ -32,9 +40,11 @@ class LabelledLatentsNode(io.ComfyNode):
                     "labels",
                     default="",
                     placeholder="my style, other",
-                    tooltip="One label for each connected latent batch, by comma, in their order.",
+                    tooltip="One label for each connected latent, by comma, in their order.",
                 ),
-                LABELLED_LATENTS.Input("examples", optional=True, tooltip="Further examples to add these to."),
+                LABELLED_LATENTS.Input(
+                    "examples", optional=True, tooltip="Examples of another node, to which these are added."
+                ),
             ],
             outputs=[LABELLED_LATENTS.Output("examples")],
             hidden=[io.Hidden.unique_id],

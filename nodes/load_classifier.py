@@ -22,7 +22,7 @@ class LoadNoisyClassifier(io.ComfyNode):
             display_name=TITLE,
             category="model/loaders",
             description="A noisy classifier (.safetensors) from models/noisy_classifiers. Nothing in it is executed.",
-            search_aliases=["classifier", "noisy classifier", "classifier guidance"],
+            search_aliases=["classifier", "load classifier", "classifier guidance", "safetensors"],
             inputs=[
                 io.Combo.Input(
                     "file",

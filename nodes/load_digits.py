@@ -18,9 +18,13 @@ class LoadDigitsDemo(io.ComfyNode):
                 "A small class-conditional model of handwritten digits, its VAE and a noisy classifier (labels zero to "
                 "nine). Comes with the pack; use 128 x 128 pictures."
             ),
-            search_aliases=["digits", "demo", "example model", "handwritten"],
+            search_aliases=["digits", "demo", "example model", "handwritten", "mnist"],
             inputs=[],
-            outputs=[io.Model.Output(), io.Vae.Output(), NOISY_CLASSIFIER.Output("classifier")],
+            outputs=[
+                io.Model.Output(),
+                io.Vae.Output(),
+                NOISY_CLASSIFIER.Output("classifier", tooltip="Knows zero to nine."),
+            ],
         )
 
     @classmethod

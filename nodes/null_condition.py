@@ -50,16 +50,25 @@ class NullConditionEncoder(io.ComfyNode):
                 'The condition for "no condition", to connect as negative. Which one is right depends on how the model '
                 "was trained."
             ),
-            search_aliases=["null", "empty prompt", "unconditional", "zero out", "negative"],
+            search_aliases=[
+                "null condition",
+                "empty prompt",
+                "unconditional",
+                "uncond",
+                "zero out",
+                "negative",
+                "negative prompt",
+                "cfg",
+            ],
             inputs=[
                 io.DynamicCombo.Input(
                     "kind", options=options, tooltip="\n".join(f"{kind}: {doc}" for kind, doc in KINDS.items())
                 ),
-                io.Clip.Input("clip", optional=True, tooltip="For 'empty prompt'."),
+                io.Clip.Input("clip", optional=True, tooltip="For 'empty prompt': the text encoder."),
                 io.Conditioning.Input(
                     "like", optional=True, tooltip="For 'zeros': the condition to take the shape from."
                 ),
-                io.Model.Input("model", optional=True, tooltip="For 'class null label'."),
+                io.Model.Input("model", optional=True, tooltip="For 'class null label': the class-conditional model."),
             ],
             outputs=[io.Conditioning.Output()],
             hidden=[io.Hidden.unique_id],

@@ -26,13 +26,15 @@ class SaveNoisyClassifier(io.ComfyNode):
                 "Writes a noisy classifier to models/noisy_classifiers: a safetensors file with its labels and "
                 "measurements, safe to share. Load Noisy Classifier lists it after R."
             ),
-            search_aliases=["save classifier", "export classifier"],
+            search_aliases=["save classifier", "export classifier", "share classifier", "safetensors"],
             is_output_node=True,
             inputs=[
-                NOISY_CLASSIFIER.Input("classifier"),
-                io.String.Input("name", default="my classifier", tooltip="Of the file; / makes a folder."),
+                NOISY_CLASSIFIER.Input("classifier", tooltip="From Train or Evaluate Noisy Classifier."),
+                io.String.Input("name", default="my classifier", tooltip="The name of the file; / makes a folder."),
                 io.Boolean.Input(
-                    "replace", default=False, tooltip="Write over a file of this name; off, a number is added."
+                    "replace",
+                    default=False,
+                    tooltip="Write over a file of this name; off: a number is added to the name.",
                 ),
                 io.String.Input(
                     "licence", default="", tooltip="How others may use it, such as CC BY 4.0.", advanced=True

@@ -4,13 +4,11 @@ from comfy_api.input import CurveInput
 from comfy_api.latest import io, ui
 
 from ..guidance_core.errors import GuidanceError
-from ..guidance_core.params import params_of
-from ..guidance_core.run import Run, percent_of_training
+from ..guidance_core.params import Param, params_of
 from ..guidance_core.scale import ScaleSchedule
-from ..guidance_core.schedules import betas, karras, sigmas_from_betas
 from ..guidance_core.shapes import SHAPES, Flat, Keyframes, Points
+from .curve import STABLE_DIFFUSION, curve_picture, example_run
 from .messages import say, speaking_as
-from .plot import curve_picture
 from .types import SCALE_SCHEDULE
 from .widgets import widgets
 
@@ -28,7 +26,15 @@ WINDOWS = {  # axis: (start, end, least, most, step, tooltip of start, tooltip o
         "First step, as a fraction of the steps of the sampler's run; for runs split over samplers use percent.",
         "Last step, as a fraction of the steps of the sampler's run.",
     ),
-    "percent": (0.0, 1.0, 0.0, 1.0, 0.01, "Start on ComfyUI's timestep percent.", "End on ComfyUI's timestep percent."),
+    "percent": (
+        0.0,
+        1.0,
+        0.0,
+        1.0,
+        0.01,
+        "Where it begins, in ComfyUI's timestep percent: 0 is pure noise, 1 the clean picture.",
+        "Where it ends, in ComfyUI's timestep percent: 0 is pure noise, 1 the clean picture.",
+    ),
     "sigma": (
         5.42,
         0.28,
@@ -68,13 +74,6 @@ def _axis_option(axis: str) -> io.DynamicCombo.Option:
     )
 
 
-def drawn_shape(curve: CurveInput, low: float, high: float) -> Keyframes:
-    """A curve from the Curve Editor as keyframes between low and high."""
-    points = sorted({x: y for x, y in curve.points}.items())
-    interpolation = "linear" if type(curve).__name__ == "LinearCurve" else "monotone_cubic"
-    return Keyframes(", ".join(f"{x:.6g}: {low + (high - low) * y:.6g}" for x, y in points), interpolation)
-
-
 class ScaleScheduleNode(io.ComfyNode):
     @classmethod
     def define_schema(cls):
@@ -86,7 +85,18 @@ class ScaleScheduleNode(io.ComfyNode):
                 "How the strength of guidance changes over the run: 1 is the full scale, 0 is off. "
                 "Where it is 0, passes that would do nothing are not run."
             ),
-            search_aliases=["cfg schedule", "guidance schedule", "limited interval", "cfg curve", "dynamic cfg"],
+            search_aliases=[
+                "cfg schedule",
+                "guidance schedule",
+                "guidance interval",
+                "limited interval",
+                "cfg curve",
+                "dynamic cfg",
+                "cfg",
+                "curve",
+                "keyframes",
+                "classifier schedule",
+            ],
             has_intermediate_output=True,
             inputs=[
                 io.DynamicCombo.Input(
@@ -97,8 +107,8 @@ class ScaleScheduleNode(io.ComfyNode):
                 io.DynamicCombo.Input(
                     "axis",
                     options=[_axis_option(axis) for axis in WINDOWS],
-                    tooltip="What start and end count: sampling steps, ComfyUI's timestep percent, the noise level "
-                    "sigma, or the log signal-to-noise ratio.",
+                    tooltip="What start and end are measured in: sampling steps, ComfyUI's timestep percent, the noise "
+                    "level sigma, or the log signal-to-noise ratio.",
                 ),
                 *(_advanced(widgets(ScaleSchedule, "reverse", "preserve_mean"))),
                 io.Custom("CURVE").Input(
@@ -108,15 +118,19 @@ class ScaleScheduleNode(io.ComfyNode):
                     tooltip="A curve drawn in the Curve Editor; it takes the place of the shape.",
                 ),
             ],
-            outputs=[SCALE_SCHEDULE.Output("schedule"), io.Image.Output("picture")],
+            outputs=[
+                SCALE_SCHEDULE.Output("schedule", tooltip="For any input named schedule."),
+                io.Image.Output("picture", tooltip="The curve, as on the node."),
+            ],
             hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
     def execute(cls, shape: dict, axis: dict, reverse: bool, preserve_mean: bool, curve=None) -> io.NodeOutput:
         with speaking_as(TITLE):
-            schedule = _schedule(shape, axis, reverse, preserve_mean, curve)
-            picture = curve_picture(schedule, _example_run(schedule))
+            schedule = schedule_of(shape, axis, reverse, preserve_mean, curve)
+            note = "" if schedule.axis == "step" else STABLE_DIFFUSION
+            picture = curve_picture(schedule, example_run(schedule), shown_name(shape, curve), note)
         if curve is not None:
             say(cls.hidden.unique_id, f"The drawn curve is used in place of '{shape['shape']}'.")
         return io.NodeOutput(schedule, picture, ui=ui.PreviewImage(picture, cls=cls))
@@ -128,34 +142,41 @@ def _advanced(inputs: list[io.Input]) -> list[io.Input]:
     return inputs
 
 
-def _schedule(shape: dict, axis: dict, reverse: bool, preserve_mean: bool, curve) -> ScaleSchedule:
-    name = shape["shape"]
+def schedule_of(shape: dict, axis: dict, reverse: bool, preserve_mean: bool, curve: object = None) -> ScaleSchedule:
+    """The schedule that the node's values describe. Raises GuidanceError for one that is missing or not allowed."""
+    name, kind = _value(shape, "shape"), _value(axis, "axis")
+    Param(tuple, None, "", options=tuple(SHAPES)).check("shape", name)
+    Param(tuple, None, "", options=tuple(WINDOWS)).check("axis", kind)
     levels = {key: shape[key] for key in ("low", "high") if key in shape}
     if curve is not None:
-        try:
-            curve = CurveInput.from_raw(curve)
-        except (KeyError, TypeError, ValueError) as error:
-            raise GuidanceError(f"the curve input is not a curve ({error}); connect a Curve Editor.") from error
-        made = drawn_shape(curve, levels.get("low", 0.0), levels.get("high", 1.0))
+        made = _drawn_shape(curve, **levels)
     else:
-        cls = SHAPES[name]
-        made = cls(**{key: shape[key] for key in params_of(cls)})
-    start, end = axis["start"], axis["end"]
-    if axis["axis"] == "log_snr":
+        made = SHAPES[name](**{key: _value(shape, key) for key in params_of(SHAPES[name])})
+    start, end = _value(axis, "start"), _value(axis, "end")
+    for key, value in (("start", start), ("end", end)):
+        Param(float, None, "", *WINDOWS[kind][2:4]).check(key, value)
+    if kind == "log_snr":
         start, end = start if start > -EVER else None, end if end < EVER else None
-    return ScaleSchedule(
-        shape=made,
-        start=start,
-        end=end,
-        axis=axis["axis"],
-        reverse=reverse,
-        preserve_mean=preserve_mean,
-        **levels,
-    )
+    return ScaleSchedule(made, start, end, axis=kind, reverse=reverse, preserve_mean=preserve_mean, **levels)
 
 
-def _example_run(schedule: ScaleSchedule) -> Run:
-    """A run to draw the curve over: 40 steps on Stable Diffusion's noise levels, begun higher where start is."""
-    top = max(schedule.start, 14.6) if schedule.axis == "sigma" else 14.6
-    percent = percent_of_training(sigmas_from_betas(betas("scaled_linear")))
-    return Run(sigmas=tuple(karras(0.03, top, 40).tolist()), percent=percent)
+def shown_name(shape: dict, curve: object) -> str:
+    """What the curve of the node's values is called."""
+    return "drawn curve" if curve is not None else shape["shape"].replace("_", " ")
+
+
+def _value(values: dict, name: str) -> object:
+    if name not in values:
+        raise GuidanceError(f"{name} is missing.")
+    return values[name]
+
+
+def _drawn_shape(curve: object, low: float = 0.0, high: float = 1.0) -> Keyframes:
+    """A curve from the Curve Editor as keyframes between low and high."""
+    try:
+        curve = CurveInput.from_raw(curve)
+        points = sorted({x: low + (high - low) * y for x, y in curve.points}.items())
+    except (LookupError, TypeError, ValueError) as error:
+        raise GuidanceError(f"the curve input is not a curve ({error}); connect a Curve Editor.") from error
+    interpolation = "linear" if type(curve).__name__ == "LinearCurve" else "monotone_cubic"
+    return Keyframes(", ".join(f"{x:.6g}: {y:.6g}" for x, y in points), interpolation)

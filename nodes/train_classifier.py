@@ -56,11 +56,19 @@ class TrainNoisyClassifier(io.ComfyNode):
                 "judges the result. Cancel keeps the best so far as a file beside the finished ones, and running the "
                 "same again goes on where it stopped."
             ),
-            search_aliases=["train classifier", "noisy classifier", "classifier training", "finetune"],
+            search_aliases=[
+                "train classifier",
+                "classifier training",
+                "learn labels",
+                "training",
+                "classifier guidance",
+            ],
             inputs=[
                 io.Model.Input("model", tooltip="The model to be guided: its latents are what the classifier sees."),
-                LABELLED_LATENTS.Input("examples"),
-                io.String.Input("name", default="my classifier", tooltip="Under which a cancelled training is kept."),
+                LABELLED_LATENTS.Input("examples", tooltip="What to learn from, with two labels at least."),
+                io.String.Input(
+                    "name", default="my classifier", tooltip="The name under which a cancelled training is kept."
+                ),
                 *settings,
                 *(
                     io.Boolean.Input(name, default=False, tooltip=_first_sentence(vary.__doc__))
@@ -83,7 +91,7 @@ class TrainNoisyClassifier(io.ComfyNode):
                     min=-30.0,
                     max=30.0,
                     step=0.5,
-                    tooltip="The noisiest level.",
+                    tooltip="The noisiest level to learn, as log signal-to-noise ratio.",
                     advanced=True,
                 ),
                 io.Float.Input(
@@ -92,16 +100,18 @@ class TrainNoisyClassifier(io.ComfyNode):
                     min=-30.0,
                     max=30.0,
                     step=0.5,
-                    tooltip="The cleanest level.",
+                    tooltip="The cleanest level to learn, as log signal-to-noise ratio.",
                     advanced=True,
                 ),
             ],
             outputs=[
-                NOISY_CLASSIFIER.Output("classifier"),
-                io.Image.Output("loss"),
-                io.Image.Output("judgement"),
-                io.LossMap.Output("loss_map"),
-                io.String.Output("report"),
+                NOISY_CLASSIFIER.Output(
+                    "classifier", tooltip="The best classifier of the run: save it, or guide with it."
+                ),
+                io.Image.Output("loss", tooltip="Loss and accuracy over the training."),
+                io.Image.Output("judgement", tooltip="How good it is on the pictures that were held out."),
+                io.LossMap.Output("loss_map", tooltip="The losses, for Plot Loss Graph."),
+                io.String.Output("report", tooltip="The result in words, with the suggested scale."),
             ],
             hidden=[io.Hidden.unique_id],
         )

@@ -17,7 +17,9 @@ class NormCap(Method):
     source = "Lumina-Image 2.0, arXiv:2503.21758 (CFG renormalisation), per sample; in the model's own output space"
     rank = 20
     decides = frozenset({"the size of the result"})
-    cap: float = number(1.0, 0.1, 10.0, 0.05, "Largest size, in units of that of the conditional prediction.")
+    cap: float = number(
+        1.0, 0.1, 10.0, 0.05, "Largest size of the result; 1 is the size of the conditional prediction."
+    )
 
     def start(self, run):
         def stage(p):

@@ -38,7 +38,11 @@ class ClassifierTerm(Checked):
     classifier: Callable[..., Tensor]
     target: Target | LabelTarget | Tensor
     scale: float = number(
-        2.0, -100.0, 100.0, 0.05, "How strongly to steer: 1 is exact Bayes, above 1 clearer and less varied."
+        2.0,
+        -100.0,
+        100.0,
+        0.05,
+        "How strongly to steer: 0 is off, 1 to 4 is usual; higher is clearer and less varied, below 0 steers away.",
     )
     schedule: ScaleSchedule = ScaleSchedule()
     entropy_aware: bool = flag(
@@ -51,7 +55,7 @@ class ClassifierTerm(Checked):
         0.0,
         10.0,
         0.05,
-        "Cap on the change of each sample, relative to |denoised - x|; 0 is no cap. 0.5 tames high scales.",
+        "Longest push at one step, as a share of the model's own change; 0 is no limit, 0.5 tames high scales.",
         advanced=True,
     )
 
