@@ -169,3 +169,60 @@ def custom_sampler(
         sigmas=g.BasicScheduler(model=model, scheduler="normal", steps=steps, denoise=1.0),
         latent_image=g.ProbeLatent(batch=1, channels=4, frames=0, masked=False),
     )
+
+
+def all_in_one(g, m, c, cfg=3.0) -> Output:
+    """A Classifier Guidance Sampler on the probe's conditions."""
+    return g.GuidanceKitClassifierGuidanceSampler(
+        model=m,
+        classifier=c,
+        positive=g.ProbeCondition(seed=1),
+        negative=g.ProbeCondition(seed=2),
+        latent_image=g.ProbeLatent(batch=1, channels=4, frames=0, masked=False),
+        target="cat, -dog",
+        classifier_scale=5.0,
+        seed=7,
+        steps=6,
+        cfg=cfg,
+        sampler_name="dpmpp_2m",
+        scheduler="normal",
+        denoise=1.0,
+        entropy_aware=True,
+        max_shift=0.5,
+    )
+
+
+SIZE = 128  # pixels of a digit
+TRAINING = {
+    "size": "small",
+    "steps": 60,
+    "batch": 32,
+    "learning_rate": 0.003,
+    "hold_out": 0.25,
+    "patience": 0,
+    "balance": True,
+    "seed": 0,
+    "evaluate_every": 20,
+    "checkpoint_every": 500,
+    "weight_decay": 0.05,
+    "entropy_penalty": 0.0,
+    "label_smoothing": 0.0,
+    "ema": 0.99,
+    "precision": "auto",
+    "flip": False,
+    "shift": False,
+    "crop": False,
+    "share": 0.05,
+    "log_snr_low": -6.0,
+    "log_snr_high": 6.0,
+}
+
+
+def folder(g, digits, name="digits demo", label="", **more) -> Output:
+    """A Labelled Folder node, on the digits' own pictures unless named otherwise."""
+    return g.GuidanceKitLabelledFolder(folder=name, vae=digits.slot(1), label=label, width=SIZE, height=SIZE, **more)
+
+
+def train(g, model, examples, name, **changes) -> Output:
+    """A Train Noisy Classifier node."""
+    return g.GuidanceKitTrainNoisyClassifier(model=model, examples=examples, name=name, **TRAINING | changes)

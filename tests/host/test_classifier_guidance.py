@@ -2,7 +2,18 @@
 
 import numpy as np
 import pytest
-from graph import GUIDERS, Graph, cfg_combine, classifier_guidance, custom_sampler, fresh, ksampler, read, schedule
+from graph import (
+    GUIDERS,
+    Graph,
+    all_in_one,
+    cfg_combine,
+    classifier_guidance,
+    custom_sampler,
+    fresh,
+    ksampler,
+    read,
+    schedule,
+)
 
 
 def run(server, build, kind="eps", channels=4):
@@ -130,27 +141,6 @@ def test_terms_stack(server):
     one = run(server, lambda g, m, c: ksampler(g, classifier_guidance(g, m, c, "cat", 10.0)))
     assert len(stacked.classifier_calls) == 2 * len(one.classifier_calls)
     np.testing.assert_allclose(stacked.latent, one.latent, atol=1e-4 * np.abs(one.latent).max())
-
-
-def all_in_one(g, m, c, cfg=3.0):
-    """A Classifier Guidance Sampler on the probe's conditions."""
-    return g.GuidanceKitClassifierGuidanceSampler(
-        model=m,
-        classifier=c,
-        positive=g.ProbeCondition(seed=1),
-        negative=g.ProbeCondition(seed=2),
-        latent_image=g.ProbeLatent(batch=1, channels=4, frames=0, masked=False),
-        target="cat, -dog",
-        classifier_scale=5.0,
-        seed=7,
-        steps=6,
-        cfg=cfg,
-        sampler_name="dpmpp_2m",
-        scheduler="normal",
-        denoise=1.0,
-        entropy_aware=True,
-        max_shift=0.5,
-    )
 
 
 def test_all_in_one_sampler_is_the_two_patches_and_ksampler(server):

@@ -3,44 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from graph import Graph, classifier_guidance, fresh, ksampler, read
+from graph import SIZE, Graph, classifier_guidance, folder, fresh, ksampler, read, train
 from PIL import Image
 
 from devtools.server import PromptFailed, PromptInterrupted, PromptRejected
 from guidance_core.classifier.noisy import NoisyClassifier, read_card
-
-SIZE = 128  # pixels of a digit
-SETTINGS = {
-    "size": "small",
-    "steps": 60,
-    "batch": 32,
-    "learning_rate": 0.003,
-    "hold_out": 0.25,
-    "patience": 0,
-    "balance": True,
-    "seed": 0,
-    "evaluate_every": 20,
-    "checkpoint_every": 500,
-    "weight_decay": 0.05,
-    "entropy_penalty": 0.0,
-    "label_smoothing": 0.0,
-    "ema": 0.99,
-    "precision": "auto",
-    "flip": False,
-    "shift": False,
-    "crop": False,
-    "share": 0.05,
-    "log_snr_low": -6.0,
-    "log_snr_high": 6.0,
-}
-
-
-def folder(g, digits, name="digits demo", label="", **more):
-    return g.GuidanceKitLabelledFolder(folder=name, vae=digits.slot(1), label=label, width=SIZE, height=SIZE, **more)
-
-
-def train(g, model, examples, name, **changes):
-    return g.GuidanceKitTrainNoisyClassifier(model=model, examples=examples, name=name, **SETTINGS | changes)
 
 
 def classifiers(server):

@@ -1,16 +1,27 @@
 """Test nodes for a real ComfyUI: small random models that log every pass, and a node that reads results out."""
 
 import base64
+import gc
+import itertools
 import json
+import os
+import signal
 import sys
 
+import comfy.cldm.cldm
+import comfy.controlnet
 import comfy.latent_formats
 import comfy.model_base
 import comfy.model_management
+import comfy.ops
 import comfy.supported_models_base
+import folder_paths
+import psutil
 import torch
+from comfy.ldm.modules.diffusionmodules.mmdit import MMDiT
 from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import ComfyExtension, io
+from safetensors.torch import save_file
 from torch import nn
 
 UNET = {  # Stable Diffusion 1.5's shape, made small
@@ -68,17 +79,28 @@ class VideoNetwork(nn.Module):
 
 
 def logged(network: nn.Module) -> nn.Module:
-    """Make a network keep (timestep, conditions in the batch) of each of its calls; ComfyUI numbers the conditions."""
-    network.calls = []
+    """Make a network keep (timestep, conditions in the batch) of each of its calls; ComfyUI numbers the conditions.
+
+    At call number `interrupt_at` (from 1; 0 is never) it presses Cancel, once, and goes on.
+    """
+    network.calls, network.count, network.interrupt_at = [], 0, 0
     forward = network.forward
 
     def counting(x, timesteps, context=None, *args, transformer_options=None, **kwargs):
         options = transformer_options or {}
         network.calls.append((float(timesteps[0]), list(options.get("cond_or_uncond", []))))
+        cancel(network)
         return forward(x, timesteps, context, *args, transformer_options=options, **kwargs)
 
     network.forward = counting
     return network
+
+
+def cancel(network: nn.Module) -> None:
+    """Count a call of a network, and press Cancel where it asks for it."""
+    network.count += 1
+    if network.count == network.interrupt_at:
+        comfy.model_management.interrupt_current_processing()
 
 
 class ProbeModel(io.ComfyNode):
@@ -90,12 +112,13 @@ class ProbeModel(io.ComfyNode):
                 io.Combo.Input("kind", options=[*TYPES, "video"]),
                 io.Int.Input("seed", default=0),
                 io.Int.Input("nonce", default=0),
+                io.Int.Input("interrupt_at", default=0, optional=True),
             ],
             outputs=[io.Model.Output()],
         )
 
     @classmethod
-    def execute(cls, kind, seed, nonce):
+    def execute(cls, kind, seed, nonce, interrupt_at=0):
         torch.manual_seed(seed)
         video = kind == "video"
         config = VideoConfig({"disable_unet_model_creation": True}) if video else Sd15Config(dict(UNET))
@@ -105,6 +128,7 @@ class ProbeModel(io.ComfyNode):
         for parameter in model.diffusion_model.parameters():
             parameter.copy_(torch.randn(parameter.shape) * (0.1 if parameter.ndim > 1 else 0.02))
         model.diffusion_model = logged(model.diffusion_model)
+        model.diffusion_model.interrupt_at = interrupt_at
         model.eval().requires_grad_(False)
         device = comfy.model_management.get_torch_device()
         return io.NodeOutput(ModelPatcher(model, load_device=device, offload_device=torch.device("cpu")))
@@ -232,20 +256,25 @@ class ProbeClassifier(io.ComfyNode):
                 io.String.Input("latent_space", default=""),
                 io.Float.Input("nan_below_log_snr", default=-1000.0, min=-1000.0, max=1000.0),
                 io.Int.Input("nonce", default=0),
+                io.Int.Input("most", default=0, min=-1, optional=True),  # samples that memory holds; 0: any, -1: none
+                io.Int.Input("interrupt_at", default=0, optional=True),
             ],
             outputs=[io.Custom("NOISY_CLASSIFIER").Output()],
         )
 
     @classmethod
-    def execute(cls, channels, latent_space, nan_below_log_snr, nonce):
+    def execute(cls, channels, latent_space, nan_below_log_snr, nonce, most=0, interrupt_at=0):
         network_module = kit("guidance_core.classifier.network")
         torch.manual_seed(1)
         parameters = {"channels": channels, "classes": 3, **network_module.SIZES["small"]}
         network = network_module.LatentEncoder(**parameters).eval().requires_grad_(False)
         forward = network.forward
-        network.calls = []
+        network.calls, network.count, network.interrupt_at = [], 0, interrupt_at
 
         def counting(x, log_snr):
+            cancel(network)
+            if 0 < most < len(x) or most < 0:
+                raise comfy.model_management.OOM_EXCEPTION("Tried to allocate 1 GiB")
             network.calls.append(float(log_snr[0]))
             logits = 20 * forward(x, log_snr)
             return logits * torch.where(log_snr < nan_below_log_snr, torch.nan, 1.0)[:, None]
@@ -298,9 +327,155 @@ def _take(network) -> list:
     return calls
 
 
+class ProbeExamples(io.ComfyNode):
+    """The latents among labelled examples."""
+
+    @classmethod
+    def define_schema(cls):
+        inputs = [io.Custom("LABELLED_LATENTS").Input("examples")]
+        return io.Schema(node_id="ProbeExamples", inputs=inputs, outputs=[io.Latent.Output()])
+
+    @classmethod
+    def execute(cls, examples):
+        return io.NodeOutput({"samples": examples.latents})
+
+
+class ProbeControlNet(io.ComfyNode):
+    """A random ControlNet for ProbeModel's UNet."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(node_id="ProbeControlNet", inputs=[], outputs=[io.ControlNet.Output()])
+
+    @classmethod
+    def execute(cls):
+        torch.manual_seed(4)
+        shape = {
+            name: value for name, value in UNET.items() if name not in ("out_channels", "transformer_depth_output")
+        }
+        network = comfy.cldm.cldm.ControlNet(
+            **shape, hint_channels=3, num_heads=2, operations=comfy.ops.disable_weight_init
+        )
+        for parameter in network.parameters():
+            parameter.copy_(torch.randn(parameter.shape) * (0.1 if parameter.ndim > 1 else 0.02))
+        device = comfy.model_management.get_torch_device()
+        return io.NodeOutput(comfy.controlnet.ControlNet(network.eval().requires_grad_(False), load_device=device))
+
+
+class ProbeCheckpoint(io.ComfyNode):
+    """Writes a Stable Diffusion 3 of the smallest size to models/diffusion_models, for ComfyUI's own loader."""
+
+    @classmethod
+    def define_schema(cls):
+        inputs = [io.String.Input("name"), io.Int.Input("nonce", default=0)]
+        return io.Schema(node_id="ProbeCheckpoint", is_output_node=True, inputs=inputs, outputs=[])
+
+    @classmethod
+    def execute(cls, name, nonce):
+        torch.manual_seed(6)
+        network = MMDiT(
+            input_size=None,
+            in_channels=16,
+            out_channels=16,
+            depth=1,
+            adm_in_channels=8,
+            pos_embed_scaling_factor=None,
+            pos_embed_max_size=16,
+            num_patches=256,
+            context_embedder_config={"target": "torch.nn.Linear", "params": {"in_features": 16, "out_features": 64}},
+            dtype=torch.float32,
+            operations=comfy.ops.disable_weight_init,
+        )
+        weights = {key: 0.1 * torch.randn(value.shape) for key, value in network.state_dict().items()}
+        file = os.path.join(folder_paths.get_folder_paths("diffusion_models")[0], name)
+        os.makedirs(os.path.dirname(file), exist_ok=True)
+        save_file({f"model.diffusion_model.{key}": value for key, value in weights.items()}, file)
+        return io.NodeOutput()
+
+
+class ProbeMultiGPU(io.ComfyNode):
+    """MultiGPU CFG Split as on a machine with a second device, for which the processor stands in."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="ProbeMultiGPU", inputs=[io.Model.Input("model")], outputs=[io.Model.Output(), io.Model.Output()]
+        )
+
+    @classmethod
+    def execute(cls, model):
+        second = model.deepclone_multigpu(new_load_device=torch.device("cpu", 0))
+        return io.NodeOutput(model, second)
+
+
+class ProbeObjects(io.ComfyNode):
+    """How many objects of the pack live, and how much memory the server has."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="ProbeObjects",
+            is_output_node=True,
+            not_idempotent=True,
+            inputs=[io.Int.Input("nonce", default=0)],
+            outputs=[],
+        )
+
+    @classmethod
+    def execute(cls, nonce):
+        gc.collect()
+        names = [type(each).__name__ for each in gc.get_objects()]
+        kinds = ("HostRun", "TermRun", "PipelineRun", "RunReport", "CfgEvent", "TermEvent", "ModelPatcher", "Tensor")
+        report = {kind: names.count(kind) for kind in kinds}
+        report["resident"] = psutil.Process().memory_info().rss
+        return io.NodeOutput(ui={"text": [json.dumps(report)]})
+
+
+class ProbeKill(io.ComfyNode):
+    """Lets the server be killed at write number `at` from now on: with half of the file written, or before its name."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="ProbeKill",
+            is_output_node=True,
+            inputs=[io.Combo.Input("moment", options=["half written", "before its name"]), io.Int.Input("at")],
+            outputs=[],
+        )
+
+    @classmethod
+    def execute(cls, moment, at):
+        files, writes = kit("guidance_core.files"), itertools.count(1)
+        save = files.save_file
+
+        def save_file(tensors, file, **more):
+            save(tensors, file, **more)
+            if next(writes) == at:
+                if moment == "half written":
+                    os.truncate(file, os.path.getsize(file) // 2)
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        files.save_file = save_file
+        return io.NodeOutput()
+
+
 class Probe(ComfyExtension):
     async def get_node_list(self):
-        return [ProbeModel, ProbeFamily, ProbeLatents, ProbeCondition, ProbeLatent, ProbeClassifier, ProbeRead]
+        return [
+            ProbeModel,
+            ProbeFamily,
+            ProbeLatents,
+            ProbeCondition,
+            ProbeLatent,
+            ProbeClassifier,
+            ProbeRead,
+            ProbeExamples,
+            ProbeControlNet,
+            ProbeCheckpoint,
+            ProbeMultiGPU,
+            ProbeObjects,
+            ProbeKill,
+        ]
 
 
 async def comfy_entrypoint():
