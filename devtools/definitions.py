@@ -105,7 +105,8 @@ def _changes(here: str, was: dict, now: dict) -> Iterator[str]:
     if was["type"] != now["type"]:
         yield f"{here}: its type was {was['type']} and is {now['type']}; what is linked or saved there is refused."
         return
-    if was.get("widget") != now.get("widget") or was.get("control") != now.get("control"):
+    lost = was.get("widget") and not now.get("widget")  # one that is gained is judged by its place among the others
+    if lost or was.get("control") != now.get("control"):
         yield f"{here}: its widgets are others than before; values saved after it move to the wrong ones."
     if was.get("optional") and not now.get("optional"):
         yield f"{here}: it was optional and is required; prompts without it are refused."

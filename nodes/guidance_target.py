@@ -86,8 +86,9 @@ class GuidanceTarget(io.ComfyNode):
                 ),
                 io.String.Input(
                     "add_to",
+                    default="",
                     optional=True,
-                    force_input=True,
+                    placeholder="seven, -three",
                     tooltip="Another Guidance Target, to which this label is added.",
                 ),
             ],
