@@ -154,7 +154,8 @@ def plot(canvas: Canvas, panel: Panel, box: Box) -> None:
     canvas.text(inner.left, box.top + 5, panel.title)
     right = inner.right
     for line in reversed([line for line in panel.lines if line.name]):
-        canvas.text(right, box.top + 5, line.name, line.colour, anchor="ra")
+        colour = mixed(line.colour, 2 / 3) if line.faint else line.colour  # brighter than the line, to be read
+        canvas.text(right, box.top + 5, line.name, colour, anchor="ra")
         right -= canvas.text_width(line.name) + 12
     if not any(value is not None for line in panel.lines for value in line.values):
         canvas.text(inner.left + inner.width / 2, inner.top + inner.height / 2, panel.empty, anchor="mm")

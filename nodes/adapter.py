@@ -20,9 +20,10 @@ from ..guidance_core.run import Run
 from .connections import active_parts, check_connected, conditions_of, denoiser_of
 from .guider_kinds import Call, kind_of
 from .hooks import HOOKS, hook_names, unread_hooks
+from .live import Throttle, call_now, term_now
 from .messages import say, speaking_as
 from .model_facts import ModelOutput, path_of, percent_of
-from .plan import KEY, CfgEvent, Plan, RunReport, TermPart
+from .plan import KEY, CfgEvent, PartEvent, Plan, RunReport, TermPart
 
 RUN = "guidance_kit_run"
 
@@ -48,24 +49,28 @@ class TermRun:
     """One run of a classifier term, and what it has seen so far."""
 
     def __init__(self, part: TermPart, run: Run, record: Callable[[object], None]):
-        self.part, self.gradients, self.log_prob = part, 0, None
+        self.part, self.gradients = part, 0
+        self.last: PartEvent | None = None
+        self.now: PartEvent | None = None  # of the call under way, or the one just done
         self._record = record
         with speaking_as(part.title):
             self._guided = part.term.start(replace(run, record=self._seen))
 
     def __call__(self, denoised, x, sigma):
+        self.now = None
         with speaking_as(self.part.title):
             return self._guided(denoised, x, sigma)
 
     def _seen(self, event: TermEvent) -> None:
-        self.gradients, self.log_prob = self.gradients + 1, event.log_prob
-        self._record(event)
+        self.gradients += 1
+        self.last = self.now = PartEvent(**vars(event), part=self.part)
+        self._record(self.now)
 
     def report(self) -> list[str]:
         """What the term did, in a few lines for the node."""
-        if self.log_prob is None:
+        if self.last is None:
             return ["Classifier not run: its strength was 0 at every step."]
-        last = float(self.log_prob.mean())
+        last = float(self.last.log_prob.mean())
         return [f"{self.gradients} gradients, log p(target) {last:.3g} at the last.", *filter(None, [self.part.note])]
 
 
@@ -75,11 +80,13 @@ class HostRun:
 
     plan: Plan
     report: RunReport
+    about: Run | None = None
     pipeline: PipelineRun | None = None
     terms: list[TermRun] = field(default_factory=list)
     passes: int = 0  # that CFG asks for
     expected: int = 0  # that CFG would ask for without leaving any out
     forced: bool = False  # the sampler or another node asked for every pass
+    live: Throttle = field(default_factory=Throttle)
     # of the call under way:
     options: dict = field(default_factory=dict)
     roles: tuple[str, ...] = ()  # of its batch of passes
@@ -110,7 +117,7 @@ def run_of(model: ModelPatcher, sigmas: torch.Tensor, seed: int | None = None, *
 def _open(plan: Plan, guider, sigmas: torch.Tensor, seed: int | None) -> HostRun:
     report = RunReport(type(guider).__name__, tuple(sigmas.tolist()))
     run = HostRun(plan, report)
-    about = run_of(
+    run.about = about = run_of(
         guider.model_patcher,
         sigmas,
         seed,
@@ -156,18 +163,21 @@ def _predict_noise(executor, x, timestep, model_options=None, seed=None):
     if run is None:
         return executor(x, timestep, model_options, seed)
     run.options, run.adjusted, run.alone = model_options, None, None
-    denoised = _guided_by_cfg(run, executor, guider, x, timestep, model_options, seed)
+    sigma = float(timestep[0])  # waits for the call before, whose numbers are there to read from here on
+    if run.report.events and run.live.due():
+        _speak_meanwhile(run)
+    denoised = _guided_by_cfg(run, executor, guider, x, timestep, sigma, model_options, seed)
     for term in run.terms:
         denoised = term(denoised, x, timestep)
     return denoised
 
 
-def _guided_by_cfg(run: HostRun, executor, guider, x, timestep, model_options, seed):
+def _guided_by_cfg(run: HostRun, executor, guider, x, timestep, sigma, model_options, seed):
     if run.pipeline is None:
         denoised = executor(x, timestep, model_options, seed)
-        run.report.events.append(CfgEvent(float(timestep[0]), getattr(guider, "cfg", 1.0)))
+        run.report.events.append(CfgEvent(sigma, getattr(guider, "cfg", 1.0)))
         return denoised
-    sigma, kind, before = float(timestep[0]), kind_of(guider), run.passes
+    kind, before = kind_of(guider), run.passes
     active = {role: len(active_parts(parts, timestep)) for role, parts in guider.conds.items()}
     beside = {role for role in active if role.startswith(KEY)}  # run by methods, which count them
     call: Call = kind.call(guider, run.pipeline, sigma, frozenset(role for role, parts in active.items() if parts))
@@ -246,14 +256,30 @@ def _overridden(guider, attributes: dict) -> Iterator[None]:
 
 def _speak(run: HostRun, guider) -> None:
     """Show on each node of the plan what it did in a run."""
-    lines: dict[str | None, list[str]] = {}
-    if run.plan.cfg is not None:
-        lines.setdefault(run.plan.cfg.node_id, []).extend(_cfg_report(run, guider))
-    for term in run.terms:
-        lines.setdefault(term.part.node_id, []).extend(term.report())
-    for node_id, said in lines.items():
+    for node_id, said in _by_node(run, lambda: _cfg_report(run, guider), TermRun.report).items():
         run.report.lines.extend(said)
         say(node_id, "\n".join(said))
+
+
+def _speak_meanwhile(run: HostRun) -> None:
+    """Show on each node of the plan what its last call did, while the run goes on."""
+    last = next(event for event in reversed(run.report.events) if isinstance(event, CfgEvent))
+    step = f"Step {int(run.about.step(last.sigma)) + 1} of {len(run.about.levels)}"
+    said = _by_node(run, lambda: [call_now(last, run.passes, run.expected)], lambda term: [term_now(term.now)])
+    for node_id, lines in said.items():
+        say(node_id, "\n".join([step, *lines]))
+
+
+def _by_node(
+    run: HostRun, of_cfg: Callable[[], list[str]], of_term: Callable[[TermRun], list[str]]
+) -> dict[str | None, list[str]]:
+    """What CFG and each term say, by the node that speaks for them."""
+    lines: dict[str | None, list[str]] = {}
+    if run.plan.cfg is not None:
+        lines.setdefault(run.plan.cfg.node_id, []).extend(of_cfg())
+    for term in run.terms:
+        lines.setdefault(term.part.node_id, []).extend(of_term(term))
+    return lines
 
 
 def _cfg_report(run: HostRun, guider) -> list[str]:

@@ -34,8 +34,8 @@ class ClassifierGuidanceSampler(io.ComfyNode):
             display_name=TITLE,
             category="model/sampling/guidance",
             description=(
-                "KSampler that also steers by a noisy classifier. Gives the latent, and a trace of scales, of the "
-                "target's log-probability and the gradient's size over the steps."
+                "KSampler that also steers by a noisy classifier. Gives the latent, and a picture of the run: how "
+                "probable the classifier finds the target, the scales and the gradient's size at every step."
             ),
             search_aliases=["ksampler", "classifier guidance", "sampler", "classifier", "guided sampler"],
             has_intermediate_output=True,
@@ -123,7 +123,7 @@ class ClassifierGuidanceSampler(io.ComfyNode):
         plan = replace(plan, cfg=plan.cfg or own_cfg, terms=(*plan.terms, part))
         guided = with_plan(model, plan)
         latent = _sample(guided, latent_image, positive, negative, seed, steps, cfg, sampler_name, scheduler, denoise)
-        trace = trace_picture(plan.journal.runs[-1].events if plan.journal.runs else [])
+        trace = trace_picture(plan.journal.runs[-1].events if plan.journal.runs else [], part)
         return io.NodeOutput(latent, trace, ui=ui.PreviewImage(trace, cls=cls))
 
 

@@ -4,7 +4,6 @@ import comfy.samplers
 import torch
 from comfy_api.latest import io, ui
 
-from .messages import say
 from .plan import plan_of
 from .report import plan_lines, planned, report_picture, run_lines
 
@@ -58,6 +57,6 @@ class GuidanceReport(io.ComfyNode):
         elif latent is not None:
             lines.append("No run on this MODEL is known: connect the one that goes into the sampler.")
         shown = lines if len(lines) <= SHOWN_LINES else [*lines[:SHOWN_LINES], f"... {len(lines) - SHOWN_LINES} more"]
-        say(cls.hidden.unique_id, "\n".join(shown))
         image = report_picture(as_planned, ran)
-        return io.NodeOutput("\n".join(lines), image, ui=ui.PreviewImage(image, cls=cls))
+        on_node = ui.PreviewImage(image, cls=cls).as_dict() | ui.PreviewText("\n".join(shown)).as_dict()
+        return io.NodeOutput("\n".join(lines), image, ui=on_node)

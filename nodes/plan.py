@@ -43,6 +43,18 @@ class CfgEvent:
     passes: int = 0
     adjusted: float | Tensor | None = None
 
+    @property
+    def by_methods(self) -> float | None:
+        """The scale that methods made, its mean over the batch and the picture; None where none acted."""
+        return float(self.adjusted.mean()) if isinstance(self.adjusted, Tensor) else self.adjusted
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartEvent(TermEvent):
+    """One evaluation of a classifier term on a MODEL, with the part that it is of."""
+
+    part: TermPart
+
 
 @dataclass
 class RunReport:
@@ -50,7 +62,7 @@ class RunReport:
 
     guider: str
     sigmas: tuple[float, ...]
-    events: list[CfgEvent | TermEvent] = field(default_factory=list)
+    events: list[CfgEvent | PartEvent] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     finished: bool = False
 

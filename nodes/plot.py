@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..guidance_core.classifier.term import TermEvent
 from ..guidance_core.plot import AMBER, BLUE, GREEN, Line, Panel, nice, picture
 from ..guidance_core.run import Run
 from ..guidance_core.scale import ScaleSchedule
-from .plan import CfgEvent
+from .live import sureness
+from .plan import CfgEvent, PartEvent, TermPart
 
 
 def as_image(pixels: np.ndarray) -> Tensor:
@@ -40,34 +40,46 @@ def curve_picture(schedule: ScaleSchedule, run: Run) -> Tensor:
     return as_image(picture([panel], height=190))
 
 
-def trace_picture(events: Sequence[CfgEvent | TermEvent]) -> Tensor:
-    """What guidance did over a run: its scales, the log-probability of the target, the size of the gradient."""
-    calls = [event for event in events if isinstance(event, CfgEvent)]
-    terms: list[TermEvent | None] = [None] * len(calls)
-    place = -1
+def trace_picture(events: Sequence[CfgEvent | PartEvent], part: TermPart) -> Tensor:
+    """What guidance did over a run: how sure the classifier was of its target, the scales, the gradient's size.
+
+    part: the classifier term to show, where the MODEL has several.
+    """
+    calls: list[CfgEvent] = []
+    terms: list[PartEvent | None] = []
     for event in events:
         if isinstance(event, CfgEvent):
-            place += 1
-        elif place >= 0:
-            terms[place] = event
+            calls.append(event)
+            terms.append(None)
+        elif event.part is part:
+            terms[-1] = event
     ticks = along([call.sigma for call in calls])
+    head = part.term.classifier.head
+    seen = [sureness(term.log_prob, head) if term else None for term in terms]
+    sizes = [term.grad_norm.float().cpu() if term else None for term in terms]
     cfg = Line([call.scale for call in calls], BLUE, "CFG")
     classifier = Line([term.scale if term else 0.0 for term in terms], AMBER, "classifier")
     low = min([0.0, *cfg.values, *classifier.values])
+    certain = {} if head == "regression" else {"low": 0.0, "high": 100.0}
+    title = "score of the target" if head == "regression" else "probability of the target, % (classifier's view)"
     panels = [
-        Panel("scale", [cfg, classifier], low, ticks=ticks),
-        Panel("log p(target)", _samples(terms, "log_prob", AMBER), high=0.0, ticks=ticks),
-        Panel("gradient norm", _samples(terms, "grad_norm", GREEN), low=0.0, ticks=ticks),
+        Panel(title, _samples(seen, GREEN), **certain, ticks=ticks),
+        Panel("guidance scale", [cfg, classifier], low, ticks=ticks),
+        Panel("size of the classifier's gradient", _samples(sizes, AMBER), low=0.0, ticks=ticks),
     ]
     return as_image(picture(panels))
 
 
-def _samples(terms: Sequence[TermEvent | None], name: str, colour: tuple[int, int, int], most: int = 16) -> list[Line]:
-    """A faint line a sample, and their mean."""
-    rows = [getattr(term, name).float().cpu() if term else None for term in terms]
+def _samples(rows: Sequence[Tensor | None], colour: tuple[int, int, int], most: int = 16) -> list[Line]:
+    """A faint line a sample, and their mean; rows: [B] at each call, None where there is none."""
     batch = max((len(row) for row in rows if row is not None), default=0)
+    mean = Line([float(row.mean()) if row is not None else None for row in rows], colour, "mean" if batch > 1 else "")
+    if batch == 1:
+        return [mean]
+    shown = min(batch, most)
+    name = "each sample" if shown == batch else f"the first {shown} samples"
     faint = [
-        Line([float(r[i]) if r is not None else None for r in rows], colour, faint=True)
-        for i in range(min(batch, most))
+        Line([float(row[i]) if row is not None else None for row in rows], colour, name if i == 0 else "", faint=True)
+        for i in range(shown)
     ]
-    return [*faint, Line([float(r.mean()) if r is not None else None for r in rows], colour, "mean")]
+    return [*faint, mean]

@@ -104,8 +104,8 @@ def run_lines(report: RunReport) -> list[str]:
     lines = [f"Ran under {report.guider}: {len(report.sigmas) - 1} steps, {len(calls)} calls{end}.", *report.lines]
     for i, (call, terms) in enumerate(by_call(report)):
         cells = [f"call {i + 1}", f"sigma {call.sigma:.4g}", f"cfg {call.scale:.4g}", f"passes {call.passes}"]
-        if call.adjusted is not None and mean(call.adjusted) != call.scale:
-            cells.insert(3, f"by methods {mean(call.adjusted):.4g}")
+        if call.by_methods not in (None, call.scale):
+            cells.insert(3, f"by methods {call.by_methods:.4g}")
         cells += [f"classifier {term.scale:.4g} log p {float(term.log_prob.mean()):.3g}" for term in terms]
         lines.append(", ".join(cells))
     return lines
@@ -122,11 +122,6 @@ def by_call(report: RunReport) -> list[tuple[CfgEvent, list[TermEvent]]]:
     return calls
 
 
-def mean(scale: float | Tensor) -> float:
-    """The mean of a scale over the batch and the picture."""
-    return float(scale.mean()) if isinstance(scale, Tensor) else float(scale)
-
-
 def report_picture(steps: list[Step], report: RunReport | None) -> Tensor:
     """Scales and passes over the run: as planned, or as they were."""
     if report is None:
@@ -137,10 +132,10 @@ def report_picture(steps: list[Step], report: RunReport | None) -> Tensor:
         calls = by_call(report)
         sigmas = [call.sigma for call, _ in calls]
         scales, passes = [call.scale for call, _ in calls], [call.passes for call, _ in calls]
-        adjusted = [None if call.adjusted is None else mean(call.adjusted) for call, _ in calls]
+        adjusted = [call.by_methods for call, _ in calls]
         terms = [sum(term.scale for term in added) for _, added in calls]
     lines = [Line(scales, BLUE, "CFG")]
-    if any(a is not None and a != s for a, s in zip(adjusted, scales, strict=True)):
+    if any(made not in (None, scale) for made, scale in zip(adjusted, scales, strict=True)):
         lines.append(Line(adjusted, GREEN, "by methods"))
     if any(terms):
         lines.append(Line(terms, AMBER, "classifier"))

@@ -1,0 +1,52 @@
+"""What nodes say while a run goes on: the scale and the passes of CFG, and how sure a classifier is of its target."""
+
+import math
+import time
+
+from torch import Tensor
+
+from .plan import CfgEvent, PartEvent
+
+INTERVAL = 0.2  # seconds between two texts on a node
+
+
+class Throttle:
+    """Lets a thing be done at once, and then again each time INTERVAL seconds have passed."""
+
+    def __init__(self):
+        self._next = -math.inf
+
+    def due(self) -> bool:
+        """Whether it may be done now; if so it counts as done."""
+        now = time.monotonic()
+        if now < self._next:
+            return False
+        self._next = now + INTERVAL
+        return True
+
+
+def sureness(log_prob: Tensor, head: str) -> Tensor:
+    """How sure a classifier is of its target: its probability in percent, or the score itself of one that rates. [B]"""
+    log_prob = log_prob.detach().float().cpu()
+    return log_prob if head == "regression" else 100 * log_prob.exp()
+
+
+def sure(log_prob: Tensor, head: str) -> str:
+    """The mean of that over the batch, in words."""
+    value = float(sureness(log_prob, head).mean())
+    return f"score {value:.3g}" if head == "regression" else f"target {value:.1f} %"
+
+
+def call_now(call: CfgEvent, passes: int, expected: int) -> str:
+    """CFG at one call, and its passes so far."""
+    scale = f"CFG scale {call.scale:.3g}"
+    if call.by_methods not in (None, call.scale):
+        scale += f" ({call.by_methods:.3g} by methods)"
+    return f"{scale}, {passes} passes run, {expected - passes} saved"
+
+
+def term_now(event: PartEvent | None) -> str:
+    """A classifier term at one call."""
+    if event is None:
+        return "classifier off at this step"
+    return f"{sure(event.log_prob, event.part.term.classifier.head)}, classifier scale {event.scale:.3g}"
