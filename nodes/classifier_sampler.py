@@ -37,14 +37,16 @@ class ClassifierGuidanceSampler(io.ComfyNode):
                 "KSampler that also steers by a noisy classifier. Gives the latent, and a picture of the run: how "
                 "probable the classifier finds the target, the scales and the gradient's size at every step."
             ),
-            search_aliases=["ksampler", "classifier guidance", "sampler", "classifier", "guided sampler"],
+            search_aliases=["ksampler", "sampler", "guided sampler", "classifier", "guidance", "cfg", "label", "trace"],
             has_intermediate_output=True,
             inputs=[
-                io.Model.Input("model"),
-                NOISY_CLASSIFIER.Input("classifier"),
-                io.Conditioning.Input("positive"),
-                io.Conditioning.Input("negative"),
-                io.Latent.Input("latent_image"),
+                io.Model.Input("model", tooltip="The model to sample and to steer."),
+                NOISY_CLASSIFIER.Input(
+                    "classifier", tooltip="What knows the labels: trained on this model's kind of latents."
+                ),
+                io.Conditioning.Input("positive", tooltip="What the picture should show."),
+                io.Conditioning.Input("negative", tooltip="What it should not show; not run where cfg is 1."),
+                io.Latent.Input("latent_image", tooltip="An empty latent, or a picture to begin from."),
                 target_input(),
                 scale,
                 io.Int.Input(
@@ -53,9 +55,11 @@ class ClassifierGuidanceSampler(io.ComfyNode):
                     min=0,
                     max=0xFFFFFFFFFFFFFFFF,
                     control_after_generate=True,
-                    tooltip="The noise to begin with.",
+                    tooltip="The number that the noise is made from: the same one gives the same picture.",
                 ),
-                io.Int.Input("steps", default=20, min=1, max=10000, tooltip="Denoising steps."),
+                io.Int.Input(
+                    "steps", default=20, min=1, max=10000, tooltip="Steps from noise to picture; 20 to 30 is usual."
+                ),
                 cfg,
                 io.Combo.Input(
                     "sampler_name", options=comfy.samplers.KSampler.SAMPLERS, tooltip="How each step is taken."
@@ -69,7 +73,7 @@ class ClassifierGuidanceSampler(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.01,
-                    tooltip="Below 1 the latent image is kept in part.",
+                    tooltip="1 begins from noise; the lower, the more of the latent image is kept.",
                 ),
                 *options,
                 SCALE_SCHEDULE.Input(
@@ -77,7 +81,12 @@ class ClassifierGuidanceSampler(io.ComfyNode):
                 ),
                 SCALE_SCHEDULE.Input("cfg_schedule", optional=True, tooltip="Strength of CFG over the run."),
             ],
-            outputs=[io.Latent.Output(), io.Image.Output("trace")],
+            outputs=[
+                io.Latent.Output(),
+                io.Image.Output(
+                    "trace", tooltip="Scales, the target's log-probability and the gradient over the steps."
+                ),
+            ],
             hidden=[io.Hidden.unique_id],
         )
 

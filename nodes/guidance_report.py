@@ -23,20 +23,24 @@ class GuidanceReport(io.ComfyNode):
                 "other nodes that a guider does not run. Connect the sampler's latent to see what really ran; without "
                 "it the report is the plan."
             ),
-            search_aliases=["report", "guidance", "cfg", "debug", "passes", "trace", "plan"],
+            search_aliases=["report", "guidance", "cfg", "debug", "inspect", "passes", "trace", "plan", "schedule"],
             is_output_node=True,
             inputs=[
                 io.Model.Input("model", tooltip="The model that goes into the sampler."),
-                io.Int.Input("steps", default=25, min=1, max=10000, tooltip="Steps of the plan."),
+                io.Int.Input("steps", default=25, min=1, max=10000, tooltip="Steps to plan for: those of the sampler."),
                 io.Combo.Input(
-                    "scheduler", options=comfy.samplers.KSampler.SCHEDULERS, tooltip="Noise levels of the plan."
+                    "scheduler",
+                    options=comfy.samplers.KSampler.SCHEDULERS,
+                    tooltip="Noise levels to plan for: those of the sampler.",
                 ),
                 io.Latent.Input(
                     "latent",
                     optional=True,
                     tooltip="From the sampler: the report is then of the last run on this very MODEL.",
                 ),
-                io.Sigmas.Input("sigmas", optional=True, tooltip="Noise levels of the plan, in place of steps."),
+                io.Sigmas.Input(
+                    "sigmas", optional=True, tooltip="Noise levels to plan for, in place of steps and scheduler."
+                ),
             ],
             outputs=[io.String.Output("report"), io.Image.Output("picture")],
             hidden=[io.Hidden.unique_id],

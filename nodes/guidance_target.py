@@ -89,7 +89,7 @@ class GuidanceTarget(io.ComfyNode):
                     default="",
                     optional=True,
                     placeholder="seven, -three",
-                    tooltip="Another Guidance Target, to which this label is added.",
+                    tooltip="A target, or another Guidance Target, to which this label is added.",
                 ),
             ],
             outputs=[io.String.Output("target")],
