@@ -23,6 +23,7 @@ from .hooks import HOOKS, hook_names, unread_hooks
 from .live import Throttle, call_now, term_now
 from .messages import say, speaking_as
 from .model_facts import ModelOutput, path_of, percent_of
+from .noise_levels import remember
 from .plan import KEY, CfgEvent, PartEvent, Plan, RunReport, TermPart
 
 RUN = "guidance_kit_run"
@@ -71,7 +72,10 @@ class TermRun:
         if self.last is None:
             return ["Classifier not run: its strength was 0 at every step."]
         last = float(self.last.log_prob.mean())
-        return [f"{self.gradients} gradients, log p(target) {last:.3g} at the last.", *filter(None, [self.part.note])]
+        lines = [f"{self.gradients} gradients, log p(target) {last:.3g} at the last."]
+        if self.last.passes > 1:
+            lines.append(f"Memory did not hold the whole batch: each gradient took {self.last.passes} passes.")
+        return [*lines, *filter(None, [self.part.note])]
 
 
 @dataclass
@@ -141,6 +145,7 @@ def _outer_sample(executor, noise, latent_image, sampler, sigmas, *args, **kwarg
         return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
     seed = kwargs.get("seed", args[3] if len(args) > 3 else None)
     run = _open(plan, guider, sigmas, seed)
+    remember(guider.model_patcher, sigmas)
     guider.model_options[RUN] = run
     with _overridden(guider, {"cfg": _loading_scale(run.pipeline, sigmas)} if run.pipeline else {}):
         result = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)

@@ -10,6 +10,7 @@ from .class_condition import ClassCondition
 from .classifier_files import CLASSIFIER_FOLDER
 from .classifier_guidance import ClassifierGuidance
 from .classifier_sampler import ClassifierGuidanceSampler
+from .curve_route import add_route
 from .evaluate_classifier import EvaluateNoisyClassifier
 from .guidance_report import GuidanceReport
 from .guidance_target import GuidanceTarget
@@ -28,6 +29,7 @@ class GuidanceKit(ComfyExtension):
         for folder in (CLASSIFIER_FOLDER, NULL_FOLDER):
             folder_paths.add_model_folder_path(folder, os.path.join(folder_paths.models_dir, folder))
             folder_paths.folder_names_and_paths[folder][1].update({".safetensors"})
+        add_route()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return [

@@ -1,4 +1,4 @@
-"""Pictures on nodes: a schedule's curve, and the trace of a guided run."""
+"""Pictures on nodes: the trace of a guided run."""
 
 from collections.abc import Sequence
 
@@ -7,8 +7,6 @@ import torch
 from torch import Tensor
 
 from ..guidance_core.plot import AMBER, BLUE, GREEN, Line, Panel, nice, picture
-from ..guidance_core.run import Run
-from ..guidance_core.scale import ScaleSchedule
 from .live import sureness
 from .plan import CfgEvent, PartEvent, TermPart
 
@@ -26,18 +24,6 @@ def along(sigmas: Sequence[float]) -> tuple[tuple[float, str], ...]:
 def ends(first: str, last: str) -> tuple[tuple[float, str], ...]:
     """The ticks of a panel with a word at each end."""
     return (0.0, first), (1.0, last)
-
-
-def curve_picture(schedule: ScaleSchedule, run: Run) -> Tensor:
-    """A schedule's strength over a run from noisy to clean."""
-    strength = schedule.over(run)
-    levels = run.levels
-    fine = [a + (b - a) * k / 8 for a, b in zip(levels, levels[1:], strict=False) for k in range(8)] + [levels[-1]]
-    values = [strength(level) for level in fine]
-    words = (f"{schedule.axis} {nice(run.position(schedule.axis, level))}" for level in (levels[0], levels[-1]))
-    title = f"strength: {schedule.shape.name.replace('_', ' ')}"
-    panel = Panel(title, [Line(values, BLUE)], min(0.0, *values), max(1.0, *values), ends(*words))
-    return as_image(picture([panel], height=190))
 
 
 def trace_picture(events: Sequence[CfgEvent | PartEvent], part: TermPart) -> Tensor:
