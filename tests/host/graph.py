@@ -136,7 +136,16 @@ GUIDERS = ("cfg", "basic", "perp_neg", "dual_model", "dual_regular", "dual_neste
 
 
 def custom_sampler(
-    g: Graph, model, guider: str, cfg: float, steps=6, sampler="euler", second=None, negative=None, positive=None
+    g: Graph,
+    model,
+    guider: str,
+    cfg: float,
+    steps=6,
+    sampler="euler",
+    second=None,
+    negative=None,
+    positive=None,
+    latent=None,
 ) -> Output:
     """SamplerCustomAdvanced under one of ComfyUI's guiders, on the probe's conditions."""
     positive = positive or g.ProbeCondition(seed=1)
@@ -167,7 +176,7 @@ def custom_sampler(
         guider=made,
         sampler=g.KSamplerSelect(sampler_name=sampler),
         sigmas=g.BasicScheduler(model=model, scheduler="normal", steps=steps, denoise=1.0),
-        latent_image=g.ProbeLatent(batch=1, channels=4, frames=0, masked=False),
+        latent_image=latent or g.ProbeLatent(batch=1, channels=4, frames=0, masked=False),
     )
 
 

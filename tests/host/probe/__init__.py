@@ -229,12 +229,13 @@ class ProbeLatent(io.ComfyNode):
                 io.Int.Input("channels", default=4),
                 io.Int.Input("frames", default=0),
                 io.Boolean.Input("masked", default=False),
+                io.Int.Input("nonce", default=0, optional=True),
             ],
             outputs=[io.Latent.Output()],
         )
 
     @classmethod
-    def execute(cls, batch, channels, frames, masked):
+    def execute(cls, batch, channels, frames, masked, nonce=0):
         shape = (batch, channels, frames, 16, 16) if frames else (batch, channels, 16, 16)
         generator = torch.Generator().manual_seed(5)
         samples = torch.randn(shape, generator=generator) if masked else torch.zeros(shape)
@@ -425,7 +426,7 @@ class ProbeObjects(io.ComfyNode):
     def execute(cls, nonce):
         gc.collect()
         names = [type(each).__name__ for each in gc.get_objects()]
-        kinds = ("HostRun", "TermRun", "PipelineRun", "RunReport", "CfgEvent", "TermEvent", "ModelPatcher", "Tensor")
+        kinds = ("HostRun", "TermRun", "PipelineRun", "RunReport", "CfgEvent", "PartEvent", "ModelPatcher", "Tensor")
         report = {kind: names.count(kind) for kind in kinds}
         report["resident"] = psutil.Process().memory_info().rss
         return io.NodeOutput(ui={"text": [json.dumps(report)]})
