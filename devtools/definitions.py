@@ -49,7 +49,8 @@ def _inputs(groups: dict[str, dict], node: str, machine: list[list]) -> list[dic
         entry = {"id": name, "type": kind}
         entry |= {"optional": True} if optional else {}
         entry |= {"widget": True} if kind in WIDGETS and not declared.get("forceInput") else {}
-        entry |= {"control": True} if declared.get("control_after_generate") else {}
+        by_name = kind == "INT" and name in ("seed", "noise_seed")  # the front end's own rule
+        entry |= {"control": True} if declared.get("control_after_generate", by_name) else {}
         entry |= {key: declared[key] for key in ("min", "max") if key in declared}
         files = name in LISTS_FILES or f"{node}.{name}" in LISTS_FILES
         if kind == "COMFY_DYNAMICCOMBO_V3":

@@ -47,6 +47,8 @@ class TrainNoisyClassifier(io.ComfyNode):
         for each in settings:
             if each.id == "hold_out":
                 each.default = HOLD_OUT
+            elif each.id == "seed":
+                each.control_after_generate = io.ControlAfterGenerate.fixed  # another seed would not go on
         return io.Schema(
             node_id="GuidanceKitTrainNoisyClassifier",
             display_name=TITLE,
