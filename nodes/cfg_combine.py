@@ -48,7 +48,7 @@ class CFGCombine(io.ComfyNode):
                 io.DynamicCombo.Input(
                     "method",
                     options=[io.DynamicCombo.Option(name, widgets(method)) for name, method in cfg_methods().items()],
-                    tooltip="\n".join(f"{m.name}: {m.doc} ({m.source})" for m in cfg_methods().values()),
+                    tooltip="\n".join(f"{method.name}: {method.doc}" for method in cfg_methods().values()),
                 ),
                 SCALE_SCHEDULE.Input(
                     "schedule", optional=True, tooltip="Strength over the run; without it the scale is constant."

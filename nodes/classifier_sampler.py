@@ -84,7 +84,7 @@ class ClassifierGuidanceSampler(io.ComfyNode):
             outputs=[
                 io.Latent.Output(),
                 io.Image.Output(
-                    "trace", tooltip="Scales, the target's log-probability and the gradient over the steps."
+                    "trace", tooltip="How probable the target is, the scales and the gradient's size over the steps."
                 ),
             ],
             hidden=[io.Hidden.unique_id],
