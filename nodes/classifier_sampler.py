@@ -130,9 +130,10 @@ class ClassifierGuidanceSampler(io.ComfyNode):
             )
         own_cfg = CfgPart(Pipeline(cfg, cfg_schedule or ScaleSchedule()), TITLE, node_id)
         plan = replace(plan, cfg=plan.cfg or own_cfg, terms=(*plan.terms, part))
-        guided = with_plan(model, plan)
+        guided, earlier = with_plan(model, plan), plan.journal.last
         latent = _sample(guided, latent_image, positive, negative, seed, steps, cfg, sampler_name, scheduler, denoise)
-        trace = trace_picture(plan.journal.runs[-1].events if plan.journal.runs else [], part)
+        ran = plan.journal.last if plan.journal.last is not earlier else None  # without steps there is no run
+        trace = trace_picture(ran.events if ran is not None else [], part)
         return io.NodeOutput(latent, trace, ui=ui.PreviewImage(trace, cls=cls))
 
 

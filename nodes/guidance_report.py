@@ -49,7 +49,7 @@ class GuidanceReport(io.ComfyNode):
     @classmethod
     def execute(cls, model, steps: int, scheduler: str, latent=None, sigmas=None) -> io.NodeOutput:
         plan = plan_of(model)
-        ran = plan.journal.runs[-1] if latent is not None and plan.journal.runs else None
+        ran = plan.journal.last if latent is not None else None
         if ran is not None:
             sigmas = torch.tensor(ran.sigmas)
         elif sigmas is None or len(sigmas) < 2:

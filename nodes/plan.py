@@ -73,6 +73,11 @@ class Journal:
     def __init__(self):
         self.runs: deque[RunReport] = deque(maxlen=KEPT_RUNS)
 
+    @property
+    def last(self) -> RunReport | None:
+        """The newest run; None before the first."""
+        return self.runs[-1] if self.runs else None
+
 
 @dataclass(frozen=True)
 class Plan:

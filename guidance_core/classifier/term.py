@@ -77,7 +77,7 @@ class ClassifierTerm(Checked):
             result = gradient(x, sigma)
             finite = result.grad.isfinite().flatten(1).all(1)
             if not bool(finite.all()):
-                raise GuidanceError(_not_finite(run, float(sigma[~finite][0])))
+                raise GuidanceError(_not_finite(run, float(sigma[~finite][0]), bool(x.isfinite().all())))
             scales = scale
             if self.entropy_aware:
                 scales = scale * result.max_entropy / result.entropy.clamp(min=MIN_ENTROPY)
@@ -91,10 +91,15 @@ class ClassifierTerm(Checked):
         return guided
 
 
-def _not_finite(run: Run, sigma: float) -> str:
+def _not_finite(run: Run, sigma: float, asked_well: bool) -> str:
     where = f"sigma {sigma:.4g}"
     if run.sigmas is not None:
         where = f"step {int(run.step(sigma)) + 1} of {len(run.levels)} ({where})"
+    if not asked_well:
+        return (
+            f"what is sampled is not a finite number any more at {where}, before the classifier acts: the model or a "
+            f"node before this one made it so. Run the model in another precision, or lower the scales."
+        )
     return (
         f"the classifier's gradient is not a finite number at {where}. Check the classifier file and that it belongs "
         f"to this model's latents, or switch guidance off there with a schedule."

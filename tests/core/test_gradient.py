@@ -346,6 +346,12 @@ def test_a_gradient_that_is_not_finite_names_the_step_and_drops_nothing(bad, ran
         guided(randn(4, 2, 2, 2), torch.tensor([0.9, 0.5, 4.0, 4.0]))
 
 
+def test_a_sample_that_is_not_finite_is_not_blamed_on_the_classifier(randn):
+    guided = gc.classifier_guided(lambda x, s: x * (math.nan if float(s[0]) < 1 else 0.3), noisy(Linear()), TARGET)
+    with pytest.raises(gc.GuidanceError, match=r"what is sampled is not a finite number.*at step 4 of 4.*the model"):
+        gc.sample(guided, randn(4, 2, 2, 2), torch.tensor([9.0, 3.0, 0.5, 0.1, 0.0]))
+
+
 def test_each_evaluation_is_recorded(x):
     events = []
     classifier = noisy(Linear())

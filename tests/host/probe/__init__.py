@@ -81,16 +81,17 @@ class VideoNetwork(nn.Module):
 def logged(network: nn.Module) -> nn.Module:
     """Make a network keep (timestep, conditions in the batch) of each of its calls; ComfyUI numbers the conditions.
 
-    At call number `interrupt_at` (from 1; 0 is never) it presses Cancel, once, and goes on.
+    At call number `interrupt_at` (from 1; 0 is never) it presses Cancel and goes on; at call `nan_at` it gives NaN.
     """
-    network.calls, network.count, network.interrupt_at = [], 0, 0
+    network.calls, network.count, network.interrupt_at, network.nan_at = [], 0, 0, 0
     forward = network.forward
 
     def counting(x, timesteps, context=None, *args, transformer_options=None, **kwargs):
         options = transformer_options or {}
         network.calls.append((float(timesteps[0]), list(options.get("cond_or_uncond", []))))
         cancel(network)
-        return forward(x, timesteps, context, *args, transformer_options=options, **kwargs)
+        out = forward(x, timesteps, context, *args, transformer_options=options, **kwargs)
+        return out * torch.nan if network.count == network.nan_at else out
 
     network.forward = counting
     return network
@@ -113,12 +114,13 @@ class ProbeModel(io.ComfyNode):
                 io.Int.Input("seed", default=0),
                 io.Int.Input("nonce", default=0),
                 io.Int.Input("interrupt_at", default=0, optional=True),
+                io.Int.Input("nan_at", default=0, optional=True),
             ],
             outputs=[io.Model.Output()],
         )
 
     @classmethod
-    def execute(cls, kind, seed, nonce, interrupt_at=0):
+    def execute(cls, kind, seed, nonce, interrupt_at=0, nan_at=0):
         torch.manual_seed(seed)
         video = kind == "video"
         config = VideoConfig({"disable_unet_model_creation": True}) if video else Sd15Config(dict(UNET))
@@ -128,7 +130,7 @@ class ProbeModel(io.ComfyNode):
         for parameter in model.diffusion_model.parameters():
             parameter.copy_(torch.randn(parameter.shape) * (0.1 if parameter.ndim > 1 else 0.02))
         model.diffusion_model = logged(model.diffusion_model)
-        model.diffusion_model.interrupt_at = interrupt_at
+        model.diffusion_model.interrupt_at, model.diffusion_model.nan_at = interrupt_at, nan_at
         model.eval().requires_grad_(False)
         device = comfy.model_management.get_torch_device()
         return io.NodeOutput(ModelPatcher(model, load_device=device, offload_device=torch.device("cpu")))
@@ -259,12 +261,13 @@ class ProbeClassifier(io.ComfyNode):
                 io.Int.Input("nonce", default=0),
                 io.Int.Input("most", default=0, min=-1, optional=True),  # samples that memory holds; 0: any, -1: none
                 io.Int.Input("interrupt_at", default=0, optional=True),
+                io.Float.Input("gain", default=20.0, optional=True),  # of the logits; 0 is a gradient of 0
             ],
             outputs=[io.Custom("NOISY_CLASSIFIER").Output()],
         )
 
     @classmethod
-    def execute(cls, channels, latent_space, nan_below_log_snr, nonce, most=0, interrupt_at=0):
+    def execute(cls, channels, latent_space, nan_below_log_snr, nonce, most=0, interrupt_at=0, gain=20.0):
         network_module = kit("guidance_core.classifier.network")
         torch.manual_seed(1)
         parameters = {"channels": channels, "classes": 3, **network_module.SIZES["small"]}
@@ -277,7 +280,7 @@ class ProbeClassifier(io.ComfyNode):
             if 0 < most < len(x) or most < 0:
                 raise comfy.model_management.OOM_EXCEPTION("Tried to allocate 1 GiB")
             network.calls.append(float(log_snr[0]))
-            logits = 20 * forward(x, log_snr)
+            logits = gain * forward(x, log_snr)
             return logits * torch.where(log_snr < nan_below_log_snr, torch.nan, 1.0)[:, None]
 
         network.forward = counting
