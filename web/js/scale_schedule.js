@@ -105,7 +105,13 @@ function drawOn(app, node) {
   }
 }
 
+// After a run the server knows the noise levels of its model.
+function askAgain() {
+  for (const curve of curves) curve.asked = undefined;
+}
+
 const { app } = await import("../../../scripts/app.js").catch(() => ({}));
-if (app?.registerExtension && app.api?.fetchApi)
+if (app?.registerExtension && app.api?.fetchApi) {
   app.registerExtension({ name: "GuidanceKit.ScaleSchedule", nodeCreated: (node) => drawOn(app, node) });
-else complain("this front end takes no extensions");
+  app.api.addEventListener?.("execution_success", askAgain);
+} else complain("this front end takes no extensions");
