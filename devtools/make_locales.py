@@ -49,14 +49,14 @@ def _named(name: str, tooltip: str | None) -> dict:
 
 
 def _nested(parent: str, options: list[dict]) -> dict[str, dict]:
-    tooltips: dict[str, dict[str, str]] = {}
+    tooltips: dict[str, dict[str, str | None]] = {}
     for option in options:
         for name, _, declared, _ in inputs_of(option["inputs"]):
-            tooltips.setdefault(name, {})[option["key"]] = declared["tooltip"]
+            tooltips.setdefault(name, {})[option["key"]] = declared.get("tooltip")
     return {
         f"{parent}_{name}": _named(name, next(iter(by_option.values())))
         if len(set(by_option.values())) == 1
-        else {"name": name, "options": by_option}
+        else {"name": name, "options": {option: tooltip for option, tooltip in by_option.items() if tooltip}}
         for name, by_option in tooltips.items()
     }
 

@@ -12,6 +12,7 @@ from devtools.server import ComfyServer
 # Console errors that the host logs without any pack, as patterns. Everything else fails the test.
 HOST_NOISE = (
     r"404 \(Not Found\) \(\S+/(user\.css|api/userdata[/?])",  # a new user folder lacks what the front end looks for
+    r"404 \(Not Found\) \(\S+/docs/\w+/[\w-]+\.md\)",  # help is looked for in the user's language first, then in English
     r"ComfyApp graph accessed before initialization",  # the front end's own start-up
     r"huggingface\.co\S+ violates .* Content Security Policy|missingModelDownload",  # models of its default workflow
 )
