@@ -1,0 +1,91 @@
+"""In Chinese, nodes have Chinese names, labels and tooltips; the search finds nodes by common words."""
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from devtools.make_locales import written
+from devtools.server import ComfyServer
+
+NODE = "GuidanceKitCFGCombine"
+ADD = """name => {
+  app.graph.clear();
+  const node = LiteGraph.createNode(name);
+  node.pos = [300, 250];
+  app.graph.add(node);
+  node.widgets.find(widget => widget.name === "method").value = "apg";
+  app.canvas.ds.reset();
+}"""
+FACTS = """() => {
+  const [node] = app.graph.nodes;
+  return {
+    title: node.title,
+    widgets: Object.fromEntries(node.widgets.map(({ name, label }) => [name, label])),
+    hints: Object.fromEntries(node.widgets.map(({ name, tooltip }) => [name, tooltip])),
+    sockets: [...node.inputs, ...node.outputs].map(({ label, localized_name }) => label ?? localized_name),
+  };
+}"""
+WIDGET = """name => {
+  const { ds, canvas } = app.canvas;
+  const frame = canvas.getBoundingClientRect();
+  const { pos, widgets } = app.graph.nodes[0];
+  const { y } = widgets.find(widget => widget.name === name);
+  const [left, top] = [pos[0] + 60 + ds.offset[0], pos[1] + y + 10 + ds.offset[1]];
+  return [frame.x + left * ds.scale, frame.y + top * ds.scale];
+}"""
+
+
+@pytest.fixture
+def chinese(page: Page, server: ComfyServer) -> Iterator[Page]:
+    """The page in Chinese."""
+    server.set_setting("Comfy.Locale", "zh")
+    try:
+        page.reload()
+        page.wait_for_function("() => window.graph && app.extensionManager.spinner === false")
+        yield page
+    finally:
+        server.set_setting("Comfy.Locale", "en")
+
+
+def test_names_and_tooltips_are_chinese(chinese: Page):
+    words = written("zh")[NODE]
+    inputs = words["inputs"]
+    chinese.evaluate(ADD, NODE)
+    facts = chinese.evaluate(FACTS)
+    assert facts["title"] == words["display_name"]
+    for name, label in facts["widgets"].items():
+        assert label == inputs[name.replace(".", "_")]["name"]
+    assert {inputs["model"]["name"], inputs["schedule"]["name"], words["outputs"]["0"]["name"]} <= set(facts["sockets"])
+    assert facts["hints"]["method.momentum"] == inputs["method_momentum"]["options"]["apg"]  # differs between methods
+    for name in ("scale", "method.eta"):
+        hover(chinese, name, facts["widgets"][name])
+        expect(chinese.get_by_text(inputs[name.replace(".", "_")]["tooltip"], exact=True)).to_be_visible()
+
+
+def hover(page: Page, name: str, label: str) -> None:
+    """Point at a widget, where either renderer shows it."""
+    drawn = page.locator("[data-node-id]").get_by_text(label, exact=True)
+    if drawn.count():
+        drawn.first.hover()
+    else:
+        x, y = page.evaluate(WIDGET, name)
+        page.mouse.move(x, y)
+        page.mouse.move(x + 2, y)
+
+
+FOUND = {
+    "negative": ["CFG Combine", "Null-Condition Encoder", "Classifier Guidance"],
+    "schedule": ["Scale Schedule"],
+    "perp neg": ["CFG Combine"],
+    "labeled": ["Labelled Folder", "Labelled Latents"],
+}
+
+
+def test_the_search_finds_our_nodes(page: Page):
+    page.evaluate("() => app.extensionManager.command.execute('Workspace.SearchBox.Toggle')")
+    box = page.get_by_role("dialog")
+    for word, names in FOUND.items():
+        box.locator("input").first.fill(word)
+        for name in names:
+            expect(box.get_by_text(name, exact=True).first).to_be_visible()
