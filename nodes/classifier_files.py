@@ -1,7 +1,9 @@
 """Noisy classifiers as ComfyUI's objects and files: the folder models/noisy_classifiers, and names in it."""
 
+import copy
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import comfy.model_management
@@ -25,7 +27,13 @@ def host_classifier(classifier: NoisyClassifier) -> HostClassifier:
         load_device=comfy.model_management.get_torch_device(),
         offload_device=comfy.model_management.unet_offload_device(),
     )
+    patcher.cached_patcher_init = (_for_another_device, (classifier,))
     return HostClassifier(classifier, patcher)
+
+
+def _for_another_device(classifier: NoisyClassifier, disable_dynamic: bool = False) -> ModelPatcher:
+    """A patcher with weights of its own, which MultiGPU CFG Split wants of all that is loaded with a model."""
+    return host_classifier(replace(classifier, network=copy.deepcopy(classifier.network))).patcher
 
 
 def file_named(name: str) -> Path:

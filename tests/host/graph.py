@@ -235,3 +235,11 @@ def folder(g, digits, name="digits demo", label="", **more) -> Output:
 def train(g, model, examples, name, **changes) -> Output:
     """A Train Noisy Classifier node."""
     return g.GuidanceKitTrainNoisyClassifier(model=model, examples=examples, name=name, **TRAINING | changes)
+
+
+def checkpoint(server) -> str:
+    """The name of a small random SD3 among the server's models/diffusion_models, for ComfyUI's own loader."""
+    g = Graph()
+    g.ProbeCheckpoint(name="small_sd3.safetensors", nonce=fresh())
+    server.run(g.prompt)
+    return "small_sd3.safetensors"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from graph import Graph, cfg_combine, classifier_guidance, fresh, ksampler, read, schedule
+from graph import Graph, cfg_combine, checkpoint, classifier_guidance, fresh, ksampler, read, schedule
 from safetensors.torch import save_file
 
 SCALE = 5.0
@@ -146,3 +146,27 @@ def test_where_our_schedule_is_off_other_patches_act_alone(server, lora):
     for other in ("LoRA", "FreeU_V2"):
         (ours, alone), _ = sampled(server, [OTHERS[other], off], [OTHERS[other], at_one])
         assert np.array_equal(ours, alone)
+
+
+@pytest.mark.parametrize("place", ["before ours", "after ours"])
+def test_multigpu_cfg_split(server, place):
+    """The two passes run on two devices, and the classifier and its weights are where ComfyUI wants them."""
+    name = checkpoint(server)
+    g = Graph()
+    plain = g.UNETLoader(unet_name=name, weight_dtype="default")
+    classifier = g.ProbeClassifier(channels=16, latent_space="", nan_below_log_snr=-1000.0, nonce=fresh())
+
+    def ours(m):
+        return classifier_guidance(g, cfg_combine(g, m, 4.0), classifier, "dog", 50.0)
+
+    def split(m):
+        return g.ProbeMultiGPU(model=m, nonce=fresh())
+
+    latent = g.ProbeLatents(shape="1,16,8,8", level=0.0, seed=1)
+    chains = (plain, ours(plain), ours(split(plain)) if place == "before ours" else split(ours(plain)))
+    nodes = [g.ProbeRead(latent=ksampler(g, model, latent=latent), nonce=fresh()) for model in chains]
+    result = server.run(g.prompt)
+    without, one, two = (read(result, node).latent for node in nodes)
+    np.testing.assert_allclose(two, one, atol=1e-4 * np.abs(one).max())
+    assert differ(one, without)
+    assert "Creating deepclone of LatentEncoder" in server.log()

@@ -13,6 +13,7 @@ import comfy.controlnet
 import comfy.latent_formats
 import comfy.model_base
 import comfy.model_management
+import comfy.multigpu
 import comfy.ops
 import comfy.supported_models_base
 import folder_paths
@@ -23,6 +24,7 @@ from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import ComfyExtension, io
 from safetensors.torch import save_file
 from torch import nn
+
 
 UNET = {  # Stable Diffusion 1.5's shape, made small
     "image_size": 32,
@@ -218,7 +220,8 @@ class ProbeCondition(io.ComfyNode):
     @classmethod
     def execute(cls, seed):
         generator = torch.Generator().manual_seed(seed)
-        return io.NodeOutput([[2 * torch.randn(1, 7, 16, generator=generator), {}]])
+        tokens = 2 * torch.randn(1, 7, 16, generator=generator)
+        return io.NodeOutput([[tokens, {"pooled_output": torch.randn(1, 8, generator=generator)}]])
 
 
 class ProbeLatent(io.ComfyNode):
@@ -403,13 +406,22 @@ class ProbeMultiGPU(io.ComfyNode):
     @classmethod
     def define_schema(cls):
         return io.Schema(
-            node_id="ProbeMultiGPU", inputs=[io.Model.Input("model")], outputs=[io.Model.Output(), io.Model.Output()]
+            node_id="ProbeMultiGPU",
+            inputs=[io.Model.Input("model"), io.Int.Input("nonce", default=0)],
+            outputs=[io.Model.Output()],
         )
 
     @classmethod
-    def execute(cls, model):
-        second = model.deepclone_multigpu(new_load_device=torch.device("cpu", 0))
-        return io.NodeOutput(model, second)
+    def execute(cls, model, nonce):
+        found = comfy.model_management.get_all_torch_devices
+        comfy.model_management.get_all_torch_devices = lambda exclude_current=False: [
+            torch.device("cpu"),
+            torch.device("cpu", 0),
+        ]
+        try:
+            return io.NodeOutput(comfy.multigpu.create_multigpu_deepclones(model, 2))
+        finally:
+            comfy.model_management.get_all_torch_devices = found
 
 
 class ProbeObjects(io.ComfyNode):

@@ -1,0 +1,81 @@
+"""Our nodes under other options of the server: its caches, its memory, and the precision of a model's weights."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from graph import SIZE, Graph, cfg_combine, checkpoint, classifier_guidance, fresh, ksampler, read, schedule
+
+from devtools.server import ComfyServer
+
+PROBE = Path(__file__).parent / "probe"
+OPTIONS = [  # one of caches or memory, which must change no bit, and one of weights, which only a large model reads
+    ("--cache-none", "--fp16-unet"),
+    ("--cache-lru", "2", "--bf16-unet"),
+    ("--disable-smart-memory", "--fp8_e4m3fn-unet"),
+]
+
+
+def guided(g, model, classifier, target):
+    """Both kinds of guidance, with a method that has a memory and a schedule."""
+    window = schedule(g, "cosine", start=0.0, end=1.0, low=0.2)
+    patched = cfg_combine(g, model, 4.0, "apg", window, eta=0.3, norm_threshold=5.0, momentum=-0.5)
+    return classifier_guidance(g, patched, classifier, target, 3.0)
+
+
+def digits_latent(server):
+    """Guided digits, twice in one prompt, so that the second finds what the server has kept."""
+    g = Graph()
+    digits = g.GuidanceKitLoadDigitsDemo()
+    seven = g.GuidanceKitClassCondition(model=digits, label="seven")
+    null = g.GuidanceKitNullConditionEncoder(kind={"kind": "class null label"}, model=digits)
+    nodes = []
+    for _ in range(2):
+        latent = g.EmptyLatentImage(width=SIZE, height=SIZE, batch_size=2)
+        model = guided(g, digits, digits.slot(2), "seven, -one")
+        sampled = ksampler(g, model, latent=latent, positive=seven, negative=null)
+        nodes.append(g.ProbeRead(latent=sampled, nonce=fresh()))
+    result = server.run(g.prompt)
+    first, second = (read(result, node).latent for node in nodes)
+    assert np.array_equal(first, second)
+    return first
+
+
+def sd3_latents(server, weights="default"):
+    """(plain, guided) latents of a small SD3 that ComfyUI has loaded from a file."""
+    name = checkpoint(server)
+    g = Graph()
+    model = g.UNETLoader(unet_name=name, weight_dtype=weights)
+    classifier = g.ProbeClassifier(channels=16, latent_space="", nan_below_log_snr=-1000.0, nonce=fresh())
+    latent = g.ProbeLatents(shape="2,16,8,8", level=0.0, seed=1)
+    nodes = [
+        g.ProbeRead(latent=ksampler(g, m, latent=latent), nonce=fresh())
+        for m in (model, guided(g, model, classifier, "dog"))
+    ]
+    result = server.run(g.prompt)
+    return [read(result, node).latent for node in nodes]
+
+
+def check_precision(server, other):
+    """Coarser weights give a picture near the one of whole weights, and guidance moves it as far."""
+    (plain, moved), (plain_low, moved_low) = server, other
+    for latent in (plain_low, moved_low):
+        assert np.isfinite(latent).all()
+    change, change_low = (np.abs(b - a).mean() for a, b in ((plain, moved), (plain_low, moved_low)))
+    assert 0.5 * change < change_low < 2 * change
+    assert 0 < np.abs(plain_low - plain).mean() < np.abs(plain).mean()
+
+
+@pytest.mark.parametrize("weights", ["fp8_e4m3fn", "fp8_e5m2"])
+def test_weights_of_eight_bits(server, weights):
+    check_precision(sd3_latents(server), sd3_latents(server, weights))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", OPTIONS, ids=" ".join)
+def test_options_of_the_server(server, options):
+    want, whole = digits_latent(server), sd3_latents(server)
+    with ComfyServer(packs=[PROBE], options=options) as other:
+        np.testing.assert_array_equal(digits_latent(other), want)
+        np.testing.assert_array_equal(digits_latent(other), want)
+        check_precision(whole, sd3_latents(other))
