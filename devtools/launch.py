@@ -14,12 +14,17 @@ from importlib.metadata import version
 def main() -> None:
     """Prepare torchvision where needed, then become ComfyUI."""
     threading.Thread(target=_leave_with_starter, daemon=True).start()
-    if version("torch").endswith("+cpu") and not version("torchvision").endswith("+cpu"):
-        _define_torchvision_operators()
+    prepare()
     folder, *options = sys.argv[1:]
     sys.path.insert(0, folder)
     sys.argv = [os.path.join(folder, "main.py"), *options]
     runpy.run_path(sys.argv[0], run_name="__main__")
+
+
+def prepare() -> None:
+    """Make torchvision importable beside a CPU build of torch."""
+    if version("torch").endswith("+cpu") and not version("torchvision").endswith("+cpu"):
+        _define_torchvision_operators()
 
 
 def _leave_with_starter() -> None:

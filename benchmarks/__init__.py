@@ -1,0 +1,16 @@
+"""Side-by-side measurements against ComfyUI itself and against peers. `python dev.py bench` runs them.
+
+Every module named in GROUPS has TITLE, INTRO and `entries(quick)`, which yields a Row for each figure and a string for
+each paragraph, as soon as it is known.
+"""
+
+GROUPS = (
+    "host_overhead",
+    "passes",
+    "classifier_cost",
+    "gradient_reuse",
+    "samplers",
+    "scaling",
+    "training",
+    "start_up",
+)

@@ -1,0 +1,151 @@
+"""What schedules save: the time of runs that leave passes out, against how many they leave out and against peers."""
+
+import itertools
+from collections.abc import Iterator
+
+import torch
+from comfy.samplers import CFGGuider, sampling_function
+from comfy_extras.nodes_custom_sampler import CFGOverride
+from diffusers.guiders import ClassifierFreeGuidance
+
+import guidance_core as gc
+from guidance_core import demo
+from guidance_core.demo.network import NULL
+
+from . import host
+from .measure import Row, Target, interleaved, ratio
+
+TITLE = "Passes saved"
+INTRO = (
+    "Scale 6 under schedules, whose effective scale is 1 at some steps, against a constant scale 6. *Time / passes* is "
+    "the ratio of the times over the ratio of the passes of the network: 1 where a pass left out saves all of its "
+    "time. Peers run the same plan with results that are equal."
+)
+SCALE = 6.0
+WINDOW = (0.28, 5.42)  # sigma_lo < sigma <= sigma_hi (arXiv:2404.07724, on EDM2-S)
+TIME = Target(0.97, 1.03)
+
+
+def entries(quick: bool) -> Iterator[Row | str]:
+    """In ComfyUI on the digits and at SD1.5's size, then the library against diffusers' guiders."""
+    yield from _digits(rounds=2 if quick else 15, batch=8 if quick else 64)
+    yield from _sd15(*(64, 16) if quick else (320, 64), rounds=2)
+    yield from _library(rounds=2 if quick else 15, batch=8 if quick else 64)
+
+
+def combine(model, method: str = "standard", **schedule):
+    """MODEL under CFG Combine with a schedule."""
+    made = host.pack("guidance_core.scale").ScaleSchedule(**schedule) if schedule else None
+    parameters = {"method": method, "gamma": 0.9} if method == "adaptive" else {"method": method}
+    return host.node("cfg_combine.CFGCombine", model=model, scale=SCALE, method=parameters, schedule=made)
+
+
+def _digits(rounds: int, batch: int) -> Iterator[Row]:
+    model, positive, negative = host.digits()
+    noise = torch.randn(batch, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    sigmas = host.karras(model, 30)
+
+    def run(of, cfg=SCALE, guider=None):
+        return lambda: host.sampled(of, positive, negative, noise, sigmas, cfg, guider)
+
+    full = run(combine(model))
+    window = combine(model, shape="interval", axis="sigma", start=WINDOW[1], end=WINDOW[0])
+    plans = {
+        "interval (0.28, 5.42] in sigma": window,
+        "interval from 20 % to 60 % of the steps": combine(model, shape="interval", start=0.2, end=0.6),
+        "falling evenly to 1 at half of the steps": combine(model, shape="linear", reverse=True, end=0.5),
+        "adaptive, gamma 0.9": combine(model, "adaptive"),
+    }
+    for name, planned in plans.items():
+        yield from _saved(f"digits, batch {batch}, 30 karras steps, {name}", model, run(planned), full, rounds, batch)
+    guided = [WINDOW[0] < sigma <= WINDOW[1] for sigma in sigmas[:-1].tolist()]
+    ours = run(window)
+    peers = {
+        "ComfyUI's CFG Override": run(_overridden(model, sigmas, guided), cfg=1.0),
+        "a guider with a list of cfg by step": run(model, guider=_by_step([SCALE if on else 1.0 for on in guided])),
+    }
+    for name, theirs in peers.items():
+        if not torch.equal(ours(), theirs()):
+            raise SystemExit(f"{name} gave another result than CFG Combine.")
+        mine, others = (host.passes_of(model, run, batch) for run in (ours, theirs))
+        a, b = interleaved(ours, theirs, rounds=rounds)
+        made = f"{mine:.4g} and {others:.4g} passes; {rounds} rounds"
+        yield Row(f"digits, the same interval, ours / {name}", ratio(a, b), "", Target(high=1.05), made, ours)
+
+
+def _sd15(width: int, side: int, rounds: int) -> Iterator[Row]:
+    model, positive, negative = host.sd15(width)
+    noise = torch.randn(1, 4, side, side, generator=torch.Generator().manual_seed(0))
+    sigmas = host.karras(model, 4)
+
+    def run(of):
+        return lambda: host.sampled(of, positive, negative, noise, sigmas)
+
+    window = combine(model, shape="interval", axis="sigma", start=WINDOW[1], end=WINDOW[0])
+    name = f"SD1.5-sized UNet ({width} channels), {side}x{side}, 4 karras steps, interval (0.28, 5.42]"
+    yield from _saved(name, model, run(window), run(combine(model)), rounds, 1)
+
+
+def _saved(name, model, ours, full, rounds, batch) -> Iterator[Row]:
+    mine, all_passes = (host.passes_of(model, run, batch) for run in (ours, full))  # and warm up
+    a, b = interleaved(ours, full, rounds=rounds, warm_up=False)
+    share = mine / all_passes
+    made = f"{mine:.4g} of {all_passes:g} passes ({share:.3f}), {ratio(a, b).median:.3f} of the time; {rounds} rounds"
+    yield Row(f"{name}: time / passes", ratio([x / share for x in a], b), target=TIME, detail=made, suspect=ours)
+
+
+def _overridden(model, sigmas, guided):
+    """MODEL with ComfyUI's CFG Override at our scale over the steps that are guided, which follow one another."""
+    percent = host.pack("nodes.model_facts").percent_of(model)
+    levels = sigmas.tolist()
+    first, last = guided.index(True), len(guided) - guided[::-1].index(True) - 1
+    start, end = percent((levels[first - 1] + levels[first]) / 2), percent((levels[last] + levels[last + 1]) / 2)
+    return CFGOverride.PREPARE_CLASS_CLONE(None).execute(model, SCALE, start, end).result[0]
+
+
+def _by_step(scales: list[float]) -> type[CFGGuider]:
+    """A guider that reads its cfg from a list, as packs with a list of cfg do it."""
+
+    class ByStep(CFGGuider):
+        def predict_noise(self, x, timestep, model_options=None, seed=None):
+            levels = model_options["transformer_options"]["sample_sigmas"]
+            cfg = scales[int((levels == timestep[0]).nonzero()[0])]
+            negative, positive = self.conds["negative"], self.conds["positive"]
+            return sampling_function(
+                self.inner_model, x, timestep, negative, positive, cfg, model_options=model_options, seed=seed
+            )
+
+    return ByStep
+
+
+def _library(rounds: int, batch: int) -> Iterator[Row]:
+    digits = demo.load()
+    noise = torch.randn(batch, *digits.shape, generator=torch.Generator().manual_seed(0))
+    sigmas = gc.trailing(digits.sigmas, 30)
+    conditions = (torch.full((batch,), 7), torch.full((batch,), NULL))
+    window = gc.ScaleSchedule("interval", start=6 / 29, end=17 / 29)  # steps 6 to 17 of 30
+    guided = gc.cfg_guided(digits.cond(conditions[0]), digits.uncond, SCALE, window)
+    guider = ClassifierFreeGuidance(SCALE, start=0.2, stop=0.6)
+    network = gc.v_denoiser(digits.network, digits.sigmas)
+
+    def ours():
+        return gc.sample(guided, noise, sigmas)
+
+    def theirs():
+        step = itertools.count()
+
+        def denoiser(x, sigma):
+            guider.set_state(next(step), len(sigmas) - 1, sigma)
+            parts = guider.prepare_inputs({"y": conditions})
+            for part in parts:
+                part.noise_pred = network(x, sigma, y=part.y)
+            return guider(parts).pred
+
+        return gc.sample(denoiser, noise, sigmas)
+
+    if not torch.allclose(ours(), theirs(), atol=1e-5):
+        raise SystemExit("diffusers' guider gave another result than cfg_guided.")
+    a, b = interleaved(ours, theirs, rounds=rounds)
+    name = "the library alone, digits, ours / diffusers' ClassifierFreeGuidance"
+    made = f"batch {batch}, 30 ddim steps of which 12 are guided; {rounds} rounds"
+    yield Row(name, ratio(a, b), "", Target(high=1.05), made, ours)

@@ -1,0 +1,128 @@
+"""How time and memory grow with batch, resolution, terms, steps and runs."""
+
+from collections.abc import Iterator
+from statistics import median
+from time import perf_counter
+
+import psutil
+import torch
+
+from . import host
+from .classifier_cost import base_classifier, gradient
+from .measure import Row, Spread, Target, interleaved, ratio
+
+TITLE = "Growth"
+INTRO = (
+    "In ComfyUI: digits with CFG Combine and Classifier Guidance. The base classifier at latents of 4 channels. Linear "
+    "is 1; below it, larger batches use the machine better."
+)
+LINEAR = Target(high=1.1)
+
+
+def entries(quick: bool) -> Iterator[Row | str]:
+    """Batch, resolution, terms, then steps and runs."""
+    rounds = 2 if quick else 9
+    yield from _batch(rounds)
+    yield from _resolution((16, 32) if quick else (32, 64, 128), rounds)
+    yield from _terms(rounds)
+    yield _steps(2 if quick else 9)
+    yield _runs(*(3, 10) if quick else (10, 100))
+
+
+def guided(terms: int = 1):
+    """The digits under CFG Combine with momentum and this many classifier terms; its positive and negative."""
+    model, positive, negative = host.digits()
+    parameters = {"method": "apg", "eta": 0.0, "norm_threshold": 15.0, "momentum": -0.5}
+    model = host.node("cfg_combine.CFGCombine", model=model, scale=3.0, method=parameters)
+    classifier = host.pack("nodes.classifier_files").host_classifier(host.pack("nodes.digits").load_digits()[2])
+    for _ in range(terms):
+        model = host.node(
+            "classifier_guidance.ClassifierGuidance",
+            model=model,
+            classifier=classifier,
+            target="seven",
+            scale=0.5,
+            entropy_aware=False,
+            max_shift=0.0,
+        )
+    return model, positive, negative
+
+
+def _run(setup, batch: int, steps: int, callback=None):
+    model, positive, negative = setup
+    noise = torch.randn(batch, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    return host.sampled(model, positive, negative, noise, host.karras(model, steps), callback=callback)
+
+
+def _batch(rounds: int) -> Iterator[Row | str]:
+    setup, sizes = guided(), (1, 2, 4, 8, 16, 32, 64)
+    times = interleaved(*[lambda n=n: _run(setup, n, 4) for n in sizes], rounds=rounds)
+    by_size = dict(zip(sizes, times, strict=True))
+    each = [time / 8 for time in by_size[64]]
+    shown = ", ".join(f"{n}: {median(by_size[n]) / 4 / n * 1e3:.3g}" for n in sizes)
+    yield Row(
+        "digits, time of a batch of 64 / 8 times that of 8",
+        ratio(each, by_size[8]),
+        target=LINEAR,
+        detail=f"ms a step and picture, by batch: {shown}; {rounds} rounds",
+        suspect=lambda: _run(setup, 64, 4),
+    )
+    kept = {n: _kept_for_backward(n, 32) for n in (1, 8)}
+    made = f"{kept[1] / 2**20:.1f} MB at batch 1, 32x32"
+    name = "base classifier, activations kept for backward at batch 8 / 8 times those at 1"
+    yield Row(name, Spread.of([kept[8] / kept[1] / 8]), target=LINEAR, detail=made)
+
+
+def _kept_for_backward(batch: int, side: int) -> int:
+    """Bytes of different memory that autograd keeps from the forward to the backward pass."""
+    kept = {}
+
+    def pack(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    classifier = base_classifier()
+    weights = {parameter.untyped_storage().data_ptr() for parameter in classifier.network.parameters()}
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        gradient(classifier, (batch, 4, side, side))()
+    return sum(size for place, size in kept.items() if place not in weights)
+
+
+def _resolution(sides, rounds: int) -> Iterator[Row]:
+    classifier = base_classifier()
+    runs = [gradient(classifier, (1, 4, side, side)) for side in sides]
+    times = interleaved(*runs, rounds=rounds)
+    made = ", ".join(f"{side}x{side}: {median(t) * 1e3:.4g}" for side, t in zip(sides, times, strict=True))
+    name = f"base classifier, time at {sides[-1]}x{sides[-1]} / 4 times that at {sides[-2]}x{sides[-2]}"
+    quarter = [time / 4 for time in times[-1]]
+    yield Row(name, ratio(quarter, times[-2]), "", LINEAR, f"ms by size: {made}; {rounds} rounds", runs[-1])
+
+
+def _terms(rounds: int) -> Iterator[Row]:
+    setups = [guided(terms) for terms in (0, 1, 4)]
+    none, one, four = interleaved(*[lambda s=s: _run(s, 8, 20) for s in setups], rounds=rounds)
+    more = [(d - a) / 4 / (median(one) - median(none)) for a, d in zip(none, four, strict=True)]
+    made = ", ".join(f"{median(t) / 20 * 1e3:.4g}" for t in (none, one, four))
+    name = "digits, batch 8, time added by 4 terms / 4 times that added by one"
+    yield Row(name, Spread.of(more), "", LINEAR, f"ms a step with 0, 1, 4 terms: {made}; {rounds} rounds")
+
+
+def _steps(rounds: int) -> Row:
+    setup, shares = guided(), []
+    for _ in range(rounds):
+        ends: list[float] = []
+        _run(setup, 8, 100, lambda step, x0, x, steps, ends=ends: ends.append(perf_counter()))
+        took = [b - a for a, b in zip(ends, ends[1:], strict=False)]
+        shares.append(median(took[-25:]) / median(took[:25]))
+    name = "digits, batch 8, steps 75 to 100 of a run / steps 2 to 26"
+    return Row(name, Spread.of(shares), target=Target(high=1.05), detail=f"median step of each part; {rounds} runs")
+
+
+def _runs(few: int, many: int) -> Row:
+    setup, process, sizes = guided(), psutil.Process(), []
+    for _ in range(many):
+        _run(setup, 8, 10)
+        sizes.append(process.memory_info().rss / 2**20)
+    name = f"memory of the process after {many} runs of one graph above that after {few}"
+    made = f"{sizes[few - 1]:.0f} MB after {few} runs of 10 steps"
+    return Row(name, Spread.of([sizes[-1] - sizes[few - 1]]), "MB", Target(high=5), made)
