@@ -8,6 +8,7 @@ import torch
 
 import guidance_core as gc
 
+ONES = torch.ones(3)
 NAMES = ("linear", "scaled_linear", "cosine")
 SIGMAS = gc.sigmas_from_betas(gc.betas("scaled_linear"))
 
@@ -114,12 +115,32 @@ def test_sampling_sigmas_fall_to_zero(sigmas):
     ("call", "sentence"),
     [
         (lambda: gc.betas("square"), "no beta schedule 'square'; choose one of linear, scaled_linear, cosine"),
-        (lambda: gc.betas("cosine", 0), "at least 1 training step, got 0"),
+        (lambda: gc.betas("cosine", 0), "training steps must be a whole number between 1 and 1000000, got 0"),
+        (lambda: gc.betas("cosine", 10**12), "between 1 and 1000000, got 1000000000000"),
+        (lambda: gc.betas("linear", 2.5), "between 1 and 1000000, got 2.5"),
+        (lambda: gc.betas("linear", 10, offset=0.1), "linear betas have no parameter 'offset': they take start, end"),
+        (lambda: gc.betas("linear", 10, start=math.nan), "start must be a number between .*, got nan"),
+        (lambda: gc.betas("linear", 2, end=1.5), "Betas must be above 0 and at most 1, got 1.5"),
+        (lambda: gc.betas("cosine", 10, max_beta=-1.0), "Betas must be above 0 and at most 1, got -1"),
+        (lambda: gc.zero_terminal_snr(ONES), "Only the last beta may be 1"),
+        (lambda: gc.sigmas_from_betas(ONES), "Only the last beta may be 1"),
+        (lambda: gc.sigmas_from_betas(torch.tensor([0.1, math.nan])), "Betas must be above 0 and at most 1, got nan"),
+        (lambda: gc.sigmas_from_betas(torch.full((1000,), 0.9)), "no rising noise levels"),
+        (lambda: gc.sigmas_from_betas(torch.full((10,), 1e-20)), "no rising noise levels"),
+        (lambda: gc.zero_terminal_snr(gc.betas("linear", 1)), "at least 2 training steps, got 1"),
         (lambda: gc.leading(SIGMAS, 0), "between 1 and 1000, got 0"),
         (lambda: gc.trailing(SIGMAS, 1001), "between 1 and 1000, got 1001"),
-        (lambda: gc.karras(0.1, 10, 0), "at least 1, got 0"),
+        (lambda: gc.trailing(SIGMAS, 2.5), "between 1 and 1000, got 2.5"),
+        (lambda: gc.leading(SIGMAS, True), "between 1 and 1000, got True"),
+        (lambda: gc.karras(0.1, 10, 0), "sampling steps must be a whole number between 1 and 1000000, got 0"),
+        (lambda: gc.karras(0.1, math.inf, 5), "sigma_max must be a number between .*, got inf"),
+        (lambda: gc.karras("0.1", 10, 5), "sigma_min must be a number between .*, got '0.1'"),
+        (lambda: gc.karras(0.1, 10, 5, rho=0), "rho between 0.1 and 100, got 0"),
+        (lambda: gc.karras(1, 1 + 1e-14, 500), "too near to each other"),
         (lambda: gc.karras(10, 0.1, 5), "0 < sigma_min < sigma_max, got 10 and 0.1"),
         (lambda: gc.flow_shift(5, 0), "shift > 0, got 0"),
+        (lambda: gc.flow_shift(5, math.nan), "shift must be a number between .*, got nan"),
+        (lambda: gc.flow_shift(10, 1e-300), "too near to each other"),
     ],
 )
 def test_refusals_say_what_was_given(call, sentence):
