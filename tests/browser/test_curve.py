@@ -52,7 +52,7 @@ CURVE = ".guidance-kit-curve"
 
 def build(page: Page) -> None:
     page.evaluate(GRAPH, STEPS)
-    page.wait_for_selector(f"{CURVE} .curve[d]")
+    page.wait_for_selector(f"{CURVE} .curve[d]", state="attached")
 
 
 def change(page: Page, node: str = "schedule", **values: object) -> None:
