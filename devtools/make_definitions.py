@@ -26,6 +26,11 @@ def golden() -> dict:
     return json.loads(GOLDEN.read_text(encoding="utf-8"))
 
 
+def refusal(old: dict, new: dict, version: str) -> list[str]:
+    """What new definitions would break of golden ones, unless the version may break it."""
+    return [] if may_break(old["version"], version) else breaks(old["nodes"], new)
+
+
 def write_json(file: Path, content: dict) -> None:
     """Write a dictionary, whole or not at all."""
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -38,13 +43,10 @@ def main() -> int:
     """Compare with the last definitions, and write the new ones or say what they would break."""
     with ComfyServer() as server:
         new, version = reduced(server.object_info()), pack_version()
-    if GOLDEN.is_file():
-        old = golden()
-        broken = breaks(old["nodes"], new)
-        if broken and not may_break(old["version"], version):
-            print("\n".join(broken))
-            print(f"Nothing written: {version} may not break what {old['version']} saved. Raise the version, or don't.")
-            return 1
+    if GOLDEN.is_file() and (broken := refusal(golden(), new, version)):
+        print("\n".join(broken))
+        print(f"Nothing written: version {version} may not break workflows that {golden()['version']} saved.")
+        return 1
     write_json(GOLDEN, {"version": version, "nodes": new})
     print(f"Wrote {len(new)} nodes for version {version}.")
     return 0

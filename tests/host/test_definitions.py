@@ -5,7 +5,7 @@ import copy
 import pytest
 
 from devtools.definitions import breaks, may_break, own_nodes, reduced
-from devtools.make_definitions import golden
+from devtools.make_definitions import golden, refusal
 
 NODE = "GuidanceKitExample"
 
@@ -132,6 +132,13 @@ def test_additions_break_nothing(name):
 )
 def test_versions_that_may_break(old, new, may):
     assert may_break(old, new) is may
+
+
+@pytest.mark.parametrize(("version", "refused"), [("0.1.0", True), ("0.1.9", True), ("0.2.0", False), ("1.0.0", False)])
+def test_breaking_definitions_are_written_for_a_version_that_may_break(version, refused):
+    old = {"version": "0.1.0", "nodes": example()}
+    assert bool(refusal(old, {}, version)) is refused
+    assert refusal(old, example(), version) == []
 
 
 def test_definitions_are_the_golden_ones(server):
