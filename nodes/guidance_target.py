@@ -18,7 +18,7 @@ DEMO = "digits demo"
 MOST_LABELS = 2000  # in a list to choose from
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=4096)
 def _labels_in(path: str, modified: float) -> tuple[str, ...]:
     try:
         return tuple(read_card(path).labels[:MOST_LABELS])

@@ -16,6 +16,7 @@ from ..guidance_core.classifier.latent_cache import encode_cached
 from ..guidance_core.classifier.pictures import EXTENSIONS, fault
 from ..guidance_core.demo.pictures import FOLDER as DIGITS
 from ..guidance_core.errors import GuidanceError
+from .input_folders import input_folders
 from .labelled import LabelledLatents, joined, of_one_label
 from .messages import say, speaking_as
 from .types import LABELLED_LATENTS
@@ -24,13 +25,25 @@ TITLE = "Labelled Folder"
 DEMO = "digits demo"
 NAMED = 5  # skipped files that are listed on the node
 BATCH = 4  # pictures encoded at once
+RECENT = 1.0  # seconds for which a list of folders will do: ComfyUI asks for it many times for one prompt
 
 
-def folders() -> dict[str, Path]:
+def folders() -> list[str]:
     """The folders to choose from: those in ComfyUI's input folder, and the demo's own."""
-    root = Path(folder_paths.get_input_directory())
-    own = {f"{DEMO}/{folder.name}": folder for folder in sorted(DIGITS.iterdir()) if folder.is_dir()}
-    return {name: root / name for name in folder_paths.get_input_subfolders()} | {DEMO: DIGITS} | own
+    return [*input_folders(RECENT), *_own()]
+
+
+def place_of(folder: str, recent: float = RECENT) -> Path | None:
+    """Where a folder to choose is; None where there is none of this name."""
+    own = _own()
+    if folder not in own and folder in input_folders(recent):
+        return Path(folder_paths.get_input_directory()) / folder
+    return own.get(folder)
+
+
+def _own() -> dict[str, Path]:
+    classes = {f"{DEMO}/{folder.name}": folder for folder in sorted(DIGITS.iterdir()) if folder.is_dir()}
+    return {DEMO: DIGITS} | classes
 
 
 class LabelledFolder(io.ComfyNode):
@@ -57,7 +70,7 @@ class LabelledFolder(io.ComfyNode):
                 "classifier data",
             ],
             inputs=[
-                io.Combo.Input("folder", options=list(folders()), tooltip="A folder in ComfyUI's input folder."),
+                io.Combo.Input("folder", options=folders(), tooltip="A folder in ComfyUI's input folder."),
                 io.Vae.Input("vae", tooltip="The VAE of the model that is to be guided."),
                 io.String.Input(
                     "label",
@@ -86,13 +99,14 @@ class LabelledFolder(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, folder: str | None) -> bool | str:
-        if folder is not None and folder not in folders():  # None: a linked value, which execute checks
+        if folder is not None and place_of(folder, recent=0.0) is None:  # None: a linked value, which execute checks
             return f"{TITLE}: there is no folder '{folder}' in ComfyUI's input folder; put it there and press R."
         return True
 
     @classmethod
     def fingerprint_inputs(cls, folder, vae=None, label="", width=0, height=0, examples=None) -> str:
-        files = sorted(folders()[folder].rglob("*")) if folder in folders() else []
+        place = place_of(folder)
+        files = sorted(place.rglob("*")) if place is not None else []
         state = [(str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files if file.is_file()]
         return hashlib.sha256(repr((state, label, width, height)).encode()).hexdigest()
 
@@ -100,7 +114,7 @@ class LabelledFolder(io.ComfyNode):
     def execute(cls, folder, vae, label, width, height, examples: LabelledLatents | None = None) -> io.NodeOutput:
         label = label.strip()
         with speaking_as(TITLE):
-            place = folders().get(folder)
+            place = place_of(folder)
             if place is None:
                 raise GuidanceError(f"there is no folder '{folder}' in ComfyUI's input folder.")
             if label:

@@ -243,3 +243,9 @@ def checkpoint(server) -> str:
     g.ProbeCheckpoint(name="small_sd3.safetensors", nonce=fresh())
     server.run(g.prompt)
     return "small_sd3.safetensors"
+
+
+def progress(messages, node: Output, count: int) -> list[int]:
+    """What a node's progress bar of so many steps has shown."""
+    shown = [data["nodes"].get(node.node) for kind, data in messages if kind == "progress_state"]
+    return [int(each["value"]) for each in shown if each and each["max"] == count]

@@ -2,6 +2,8 @@
 
 import copy
 import os
+import shutil
+import time
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from graph import (
     schedule,
     train,
 )
+from PIL import Image
 
 from devtools.server import PromptFailed, PromptRejected
 
@@ -329,6 +332,30 @@ def test_files_elsewhere_are_not_read(server, name):
     assert "there is no file" in said and "Load Noisy Classifier" in said
     said = refused(server, lambda g, d: folder(g, d, name))
     assert "Labelled Folder: there is no folder" in said
+
+
+def test_folders_that_come_and_go_are_seen_at_once(server):
+    """The list of folders is kept between prompts; a folder made a moment ago, at any depth, is in it."""
+
+    def examples(name):
+        g = Graph()
+        g.PreviewAny(source=folder(g, g.GuidanceKitLoadDigitsDemo(), name, "mine"))
+        return server.run(g.prompt)
+
+    top = f"late {fresh()}"
+    for name in (top, f"{top}/inner", f"{top}/inner/most"):
+        with pytest.raises(PromptRejected, match="there is no folder"):
+            examples(name)
+        place = server.base / "input" / name
+        place.mkdir()
+        Image.new("RGB", (40, 30), (200, 10, 90)).save(place / "a.png")
+        examples(name)
+    shutil.rmtree(server.base / "input" / top / "inner")
+    with pytest.raises(PromptRejected, match="there is no folder"):
+        examples(f"{top}/inner/most")
+    time.sleep(1.1)  # for so long the menu may be an old one
+    menu = server.object_info()["GuidanceKitLabelledFolder"]["input"]["required"]["folder"]
+    assert f"'{top}'" in str(menu) and f"{top}/inner" not in str(menu)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need rights there")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from graph import SIZE, Graph, classifier_guidance, folder, fresh, ksampler, read, train
+from graph import SIZE, Graph, classifier_guidance, folder, fresh, ksampler, progress, read, train
 from PIL import Image
 
 from devtools.server import PromptFailed, PromptInterrupted, PromptRejected
@@ -16,12 +16,6 @@ def classifiers(server):
 
 def said(result, node):
     return "\n".join(result.texts.get(node.node, []))
-
-
-def progress(messages, node, count):
-    """What a node's progress bar of so many steps has shown."""
-    shown = [data["nodes"].get(node.node) for kind, data in messages if kind == "progress_state"]
-    return [int(each["value"]) for each in shown if each and each["max"] == count]
 
 
 def test_two_folders_to_a_classifier_that_guides(server):

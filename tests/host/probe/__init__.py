@@ -448,25 +448,29 @@ class ProbeObjects(io.ComfyNode):
 
 
 class ProbeKill(io.ComfyNode):
-    """Lets the server be killed at write number `at` from now on: with half of the file written, or before its name."""
+    """Lets the server be killed at its write number `at` of a file in `folder`: half written, or before it is named."""
 
     @classmethod
     def define_schema(cls):
         return io.Schema(
             node_id="ProbeKill",
             is_output_node=True,
-            inputs=[io.Combo.Input("moment", options=["half written", "before its name"]), io.Int.Input("at")],
+            inputs=[
+                io.Combo.Input("moment", options=["half written", "before its name"]),
+                io.String.Input("folder"),
+                io.Int.Input("at"),
+            ],
             outputs=[],
         )
 
     @classmethod
-    def execute(cls, moment, at):
+    def execute(cls, moment, folder, at):
         files, writes = kit("guidance_core.files"), itertools.count(1)
         save = files.save_file
 
         def save_file(tensors, file, **more):
             save(tensors, file, **more)
-            if next(writes) == at:
+            if folder in str(file) and next(writes) == at:
                 if moment == "half written":
                     os.truncate(file, os.path.getsize(file) // 2)
                 os.kill(os.getpid(), signal.SIGKILL)
