@@ -42,15 +42,15 @@ class Box(NamedTuple):
 
 
 class Canvas:
-    """A picture in the making; every place and size is in pixels of the finished one."""
+    """A picture in the making; every place and size is in pixels of the finished one. size: of letters."""
 
-    def __init__(self, width: int, height: int):
+    def __init__(self, width: int, height: int, size: int = SIZE):
         from PIL import Image, ImageDraw, ImageFont
 
-        self.width, self.height = width, height
+        self.width, self.height, self.size = width, height, size
         self._image = Image.new("RGB", (width * SMOOTHING, height * SMOOTHING), BACKGROUND)
         self._draw = ImageDraw.Draw(self._image)
-        self._font = ImageFont.load_default(size=SIZE * SMOOTHING)
+        self._font = ImageFont.load_default(size=size * SMOOTHING)
 
     def text_width(self, text: str) -> float:
         return self._draw.textlength(text, font=self._font) / SMOOTHING
@@ -71,7 +71,7 @@ class Canvas:
         """Text that runs upwards, centred on x, and ends at y."""
         from PIL import Image, ImageDraw
 
-        length, height = math.ceil(self.text_width(text) * SMOOTHING), 3 * SIZE * SMOOTHING // 2
+        length, height = math.ceil(self.text_width(text) * SMOOTHING), 3 * self.size * SMOOTHING // 2
         strip = Image.new("L", (length, height))
         ImageDraw.Draw(strip).text((0, height / 2), text, fill=255, font=self._font, anchor="lm")
         place = (round(x * SMOOTHING - height / 2), round(y * SMOOTHING))

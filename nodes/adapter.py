@@ -149,7 +149,7 @@ def _outer_sample(executor, noise, latent_image, sampler, sigmas, *args, **kwarg
     guider.model_options[RUN] = run
     with _overridden(guider, {"cfg": _loading_scale(run.pipeline, sigmas)} if run.pipeline else {}):
         result = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
-    run.report.finished = True
+    run.report.passes, run.report.expected, run.report.finished = run.passes, run.expected, True
     _speak(run, guider)
     return result
 

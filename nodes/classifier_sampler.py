@@ -2,10 +2,6 @@
 
 from dataclasses import replace
 
-import comfy.sample
-import comfy.samplers
-import comfy.utils
-import latent_preview
 from comfy_api.latest import io, ui
 
 from ..guidance_core.cfg import Pipeline
@@ -15,6 +11,7 @@ from .adapter import with_plan
 from .classifier_guidance import classifier_part, target_input
 from .plan import CfgPart, plan_of
 from .plot import trace_picture
+from .sampling import Sampling, sampled, sampling_inputs
 from .types import NOISY_CLASSIFIER, SCALE_SCHEDULE
 from .widgets import widgets
 
@@ -26,9 +23,6 @@ class ClassifierGuidanceSampler(io.ComfyNode):
     def define_schema(cls):
         scale, *options = widgets(ClassifierTerm)
         scale.id = "classifier_scale"
-        (cfg,) = widgets(Pipeline)
-        cfg.id, cfg.default = "cfg", 1.0  # classifier guidance is often used alone
-        cfg.tooltip = f"Classifier-free guidance beside the classifier. {cfg.tooltip}"
         return io.Schema(
             node_id="GuidanceKitClassifierGuidanceSampler",
             display_name=TITLE,
@@ -49,32 +43,7 @@ class ClassifierGuidanceSampler(io.ComfyNode):
                 io.Latent.Input("latent_image", tooltip="An empty latent, or a picture to begin from."),
                 target_input(),
                 scale,
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
-                    control_after_generate=True,
-                    tooltip="The number that the noise is made from: the same one gives the same picture.",
-                ),
-                io.Int.Input(
-                    "steps", default=20, min=1, max=10000, tooltip="Steps from noise to picture; 20 to 30 is usual."
-                ),
-                cfg,
-                io.Combo.Input(
-                    "sampler_name", options=comfy.samplers.KSampler.SAMPLERS, tooltip="How each step is taken."
-                ),
-                io.Combo.Input(
-                    "scheduler", options=comfy.samplers.KSampler.SCHEDULERS, tooltip="How the noise levels are spaced."
-                ),
-                io.Float.Input(
-                    "denoise",
-                    default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
-                    tooltip="1 begins from noise; the lower, the more of the latent image is kept.",
-                ),
+                *sampling_inputs(1.0, "Classifier-free guidance beside the classifier."),  # which is often used alone
                 *options,
                 SCALE_SCHEDULE.Input(
                     "classifier_schedule", optional=True, tooltip="Strength of the classifier over the run."
@@ -131,32 +100,8 @@ class ClassifierGuidanceSampler(io.ComfyNode):
         own_cfg = CfgPart(Pipeline(cfg, cfg_schedule or ScaleSchedule()), TITLE, node_id)
         plan = replace(plan, cfg=plan.cfg or own_cfg, terms=(*plan.terms, part))
         guided, earlier = with_plan(model, plan), plan.journal.last
-        latent = _sample(guided, latent_image, positive, negative, seed, steps, cfg, sampler_name, scheduler, denoise)
+        how = Sampling(seed, steps, cfg, sampler_name, scheduler, denoise)
+        latent = sampled(guided, latent_image, positive, negative, how)
         ran = plan.journal.last if plan.journal.last is not earlier else None  # without steps there is no run
         trace = trace_picture(ran.events if ran is not None else [], part)
         return io.NodeOutput(latent, trace, ui=ui.PreviewImage(trace, cls=cls))
-
-
-def _sample(model, latent, positive, negative, seed, steps, cfg, sampler_name, scheduler, denoise) -> dict:
-    """As KSampler: preview, progress, interrupt, noise mask and batch index included."""
-    image = comfy.sample.fix_empty_latent_channels(
-        model, latent["samples"], latent.get("downscale_ratio_spacial"), latent.get("downscale_ratio_temporal")
-    )
-    samples = comfy.sample.sample(
-        model,
-        comfy.sample.prepare_noise(image, seed, latent.get("batch_index")),
-        steps,
-        cfg,
-        sampler_name,
-        scheduler,
-        positive,
-        negative,
-        image,
-        denoise=denoise,
-        noise_mask=latent.get("noise_mask"),
-        callback=latent_preview.prepare_callback(model, steps),
-        disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
-        seed=seed,
-    )
-    kept = {key: value for key, value in latent.items() if not key.startswith("downscale_ratio_")}
-    return kept | {"samples": samples}

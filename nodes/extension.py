@@ -21,6 +21,7 @@ from .load_digits import LoadDigitsDemo
 from .null_condition import NULL_FOLDER, NullConditionEncoder
 from .save_classifier import SaveNoisyClassifier
 from .scale_schedule import ScaleScheduleNode
+from .sweep import GuidanceSweep
 from .train_classifier import TrainNoisyClassifier
 
 
@@ -38,6 +39,7 @@ class GuidanceKit(ComfyExtension):
             NullConditionEncoder,
             ClassifierGuidance,
             ClassifierGuidanceSampler,
+            GuidanceSweep,
             GuidanceReport,
             GuidanceTarget,
             LabelledFolder,

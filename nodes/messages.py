@@ -2,16 +2,29 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 from server import PromptServer
 
 from ..guidance_core.errors import GuidanceError
 
+_heading: ContextVar[str] = ContextVar("heading", default="")
+
 
 def say(node_id: str | None, text: str) -> None:
     """Show text on a node."""
     if node_id is not None and PromptServer.instance is not None:
-        PromptServer.instance.send_progress_text(text, node_id)
+        PromptServer.instance.send_progress_text(f"{_heading.get()}\n{text}".strip(), node_id)
+
+
+@contextmanager
+def headed(heading: str) -> Iterator[None]:
+    """Begin every text that nodes show inside with a line of its own."""
+    before = _heading.set(heading)
+    try:
+        yield
+    finally:
+        _heading.reset(before)
 
 
 @contextmanager

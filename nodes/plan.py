@@ -64,6 +64,8 @@ class RunReport:
     sigmas: tuple[float, ...]
     events: list[CfgEvent | PartEvent] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
+    passes: int = 0  # that CFG ran
+    expected: int = 0  # that it would have run without leaving any out
     finished: bool = False
 
 

@@ -7,8 +7,10 @@ from torch import Tensor
 
 from ..guidance_core.cfg import Pipeline
 from ..guidance_core.classifier.term import TermEvent
+from ..guidance_core.params import params_of
 from ..guidance_core.plot import AMBER, BLUE, GREEN, Line, Panel, picture
 from ..guidance_core.scale import ScaleSchedule
+from ..guidance_core.shapes import Constant
 from .adapter import run_of
 from .hooks import HOOKS, RUN_BY, hook_names
 from .messages import speaking_as
@@ -77,14 +79,26 @@ def _pipeline_lines(pipeline: Pipeline) -> list[str]:
 
 
 def described(schedule: ScaleSchedule) -> str:
-    """A schedule in a few words."""
-    if schedule == ScaleSchedule():
+    """A schedule in a few words: its shape, and what of it is not as it comes."""
+    details = [*_changed(schedule.shape), *_changed(schedule, "low", "high")]
+    details += [word for word, on in (("reversed", schedule.reverse), ("mean kept", schedule.preserve_mean)) if on]
+    ends = [("from", schedule.start, 0), ("to", schedule.end, 1)]
+    whole = schedule.axis in ("step", "percent") and all(at in (None, edge) for _, at, edge in ends)
+    window = "" if whole else " ".join(f"{side} {at:g}" for side, at, _ in ends if at is not None)
+    if isinstance(schedule.shape, Constant) and not details and not window:
         return "constant"
-    window = [
-        f"{side} {value:g}" for side, value in (("from", schedule.start), ("to", schedule.end)) if value is not None
-    ]
-    where = f" by {schedule.axis.replace('_', '-')} {' '.join(window)}".rstrip()
-    return f"schedule {schedule.shape.name.replace('_', ' ')}{where}"
+    words = f"schedule {schedule.shape.name.replace('_', ' ')}" + (f" ({', '.join(details)})" if details else "")
+    return f"{words} by {schedule.axis.replace('_', '-')} {window}".rstrip()
+
+
+def _changed(declared: object, *only: str) -> list[str]:
+    """The parameters that are not at their defaults, or the named ones among them."""
+    words = []
+    for name, param in params_of(type(declared)).items():
+        value = getattr(declared, name)
+        if value != param.default and (not only or name in only):
+            words.append(f"{name} {value}" if isinstance(value, str) else f"{name} {value:g}")
+    return words
 
 
 def _hook_lines(model: ModelPatcher) -> list[str]:
