@@ -21,7 +21,7 @@ def widget(name: str, param: Param) -> io.Input:
         return io.String.Input(name, **common)
     if param.kind is int:
         return io.Int.Input(name, min=int(param.low), max=int(param.high), **common)
-    return io.Float.Input(name, min=param.low, max=param.high, step=param.step, round=0.001, **common)
+    return io.Float.Input(name, min=param.low, max=param.high, step=param.step, **common)
 
 
 def widgets(cls: type, *only: str) -> list[io.Input]:

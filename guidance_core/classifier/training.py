@@ -40,7 +40,7 @@ class TrainSettings(Checked):
     size: str = choice("small", tuple(SIZES), "The network: small for simple data, base or large for real pictures.")
     steps: int = integer(2000, 1, 10_000_000, "How many batches to learn from.")
     batch: int = integer(64, 1, 65536, "Pictures in a batch, over all processes together.")
-    learning_rate: float = number(1e-3, 1e-7, 1.0, 1e-4, "The highest learning rate: it rises, then falls to 0.")
+    learning_rate: float = number(1e-3, 1e-7, 1.0, 1e-5, "The highest learning rate: it rises, then falls to 0.")
     hold_out: float = number(0.0, 0.0, 0.5, 0.05, "Share of the pictures kept aside to validate with; 0 is none.")
     patience: int = integer(
         0, 0, 10_000, "Stop after this many validations in a row that bring nothing better; 0 never stops early."
@@ -56,7 +56,7 @@ class TrainSettings(Checked):
     label_smoothing: float = number(
         0.0, 0.0, 0.9, 0.01, "Doubt about the labels: this share of each is spread over all answers.", advanced=True
     )
-    ema: float = number(0.999, 0.0, 0.999999, 0.001, "How slowly the averaged weights follow.", advanced=True)
+    ema: float = number(0.999, 0.0, 0.999999, 0.0001, "How slowly the averaged weights follow.", advanced=True)
     precision: str = choice(
         "auto", ("auto", *PRECISIONS), "Arithmetic: auto is bf16 or fp16 on an NVIDIA GPU, else fp32.", advanced=True
     )
