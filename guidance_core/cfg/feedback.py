@@ -94,10 +94,20 @@ class Feedback(Method):
     )
     target: str = text("", "What to look for with the classifier, written as for Classifier Guidance.")
     undecided: float = number(
-        0.5, 0.05, 0.95, 0.05, "Without a classifier: when guidance sets in, 1 at the noisy end.", advanced=True
+        0.5,
+        0.05,
+        0.95,
+        0.05,
+        "Without a classifier: how much of the run is still to go when guidance sets in; higher is sooner.",
+        advanced=True,
     )
     decided: float = number(
-        0.35, 0.05, 0.95, 0.05, "Without a classifier: when guidance lets go of pictures that show it.", advanced=True
+        0.35,
+        0.05,
+        0.95,
+        0.05,
+        "Without a classifier: how much of the run is still to go when guidance lets go; higher is sooner.",
+        advanced=True,
     )
 
     def __post_init__(self):
