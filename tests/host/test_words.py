@@ -29,6 +29,9 @@ def node_and_language(page) -> tuple[str, str]:
     return (page.stem, "en") if page.parent == HELP else (page.parent.name, page.stem)
 
 
+PER_PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: "-".join(node_and_language(page)))
+
+
 def section(page, which: int) -> str:
     """The part of a help page under one of its headings."""
     heading = HEADINGS[node_and_language(page)[1]][which]
@@ -74,7 +77,7 @@ def test_every_node_has_a_page_and_every_page_a_node(nodes):
     assert {page.parent.name for page in HELP.glob("*/*.md")} <= set(nodes)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: "-".join(node_and_language(page)))
+@PER_PAGE
 def test_pages_name_every_input_and_output_and_no_other(page, nodes):
     node, _ = node_and_language(page)
     own, options, of_files = names_of(node, nodes[node])
@@ -91,7 +94,7 @@ def test_pages_name_every_input_and_output_and_no_other(page, nodes):
     assert outputs == set(nodes[node]["output_name"])
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: "-".join(node_and_language(page)))
+@PER_PAGE
 def test_pages_show_their_node(page):
     node, _ = node_and_language(page)
     pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", page.read_text(encoding="utf-8"))
@@ -113,15 +116,29 @@ def spoken() -> list[str]:
 
 def quoted(page) -> list[str]:
     """The messages that a page explains: “in quotes”, with … for what differs or is left out."""
-    return [text for row in rows(section(page, 2)) for text in re.findall("“([^”]+)”", row[0])]
+    found = [text for row in rows(section(page, 2)) for text in re.findall("“([^”]+)”", row[0])]
+    return [text for text in found if re.search("[a-z]{3}", text)]  # nodes have their names in such quotes in Chinese
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: "-".join(node_and_language(page)))
+@PER_PAGE
 def test_pages_explain_messages_that_exist(page):
     texts = spoken()
     for message in quoted(page):
         pattern = re.compile(".*".join(re.escape(part.strip(" ")) for part in message.split("…")), re.DOTALL)
         assert any(pattern.search(text) for text in texts), f"nothing in the pack says: {message}"
+
+
+@PER_PAGE
+def test_pages_of_a_node_have_its_name_and_tell_the_same(page):
+    node, language = node_and_language(page)
+    title = page.read_text(encoding="utf-8").splitlines()[0]
+    assert title == f"# {written(language)[node]['display_name']}"
+    english_page = HELP / f"{node}.md"
+    assert sorted(quoted(page)) == sorted(quoted(english_page)), "other messages than in English"
+    for which in range(3):
+        assert len(rows(section(page, which))) == len(rows(section(english_page, which))), (
+            "other tables than in English"
+        )
 
 
 def test_english_is_that_of_the_nodes(server):
@@ -175,6 +192,8 @@ FOUND = {  # what users type, and a node that they must find
     "save": ["SaveNoisyClassifier"],
     "load": ["LoadNoisyClassifier", "LoadDigitsDemo"],
     "demo": ["LoadDigitsDemo"],
+    "grid": ["GuidanceSweep"],
+    "compare": ["GuidanceSweep"],
     "accuracy": ["EvaluateNoisyClassifier"],
     "class": ["ClassCondition"],
 }
