@@ -25,6 +25,7 @@ from comfy_api.latest import ComfyExtension, io
 from safetensors.torch import save_file
 from torch import nn
 
+from .parts import ProbeParts
 
 UNET = {  # Stable Diffusion 1.5's shape, made small
     "image_size": 32,
@@ -495,6 +496,7 @@ class Probe(ComfyExtension):
             ProbeMultiGPU,
             ProbeObjects,
             ProbeKill,
+            ProbeParts,
         ]
 
 

@@ -1,0 +1,323 @@
+"""Families of models: how each is loaded and asked, and the settings that suit it."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from devtools.workflows.canvas import Canvas, Output
+
+DIGITS = "zero | one | two | three | four | five | six | seven | eight | nine"
+PROMPT = "a harbour town on a summer morning, boats, people at a market"
+TRAINING = "train_on_two_folders_then_guide"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a family's loaders give."""
+
+    model: Output
+    vae: Output
+    clip: Output | None = None
+    classifier: Output | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Family(ABC):
+    """Settings that suit a family of models; latents of `size` pixels, `count` of them in a row of a contact sheet."""
+
+    name: str
+    title: str
+    size: int
+    count: int
+    cell: int  # pixels of one picture on a contact sheet
+    steps: int
+    sampler: str
+    scheduler: str
+    cfg: float  # beside a classifier; 1 is none
+    scale: float  # of CFG when CFG is the subject
+    firm: float  # a CFG scale as high as is usual
+    high: float  # one that is too high
+    interval: tuple[float, float]  # sigmas between which CFG matters
+    push: float  # a classifier's scale
+    scales: tuple[float, ...]  # and four of them, from off to strong
+    target: str  # of a classifier: one for each picture of a row
+    pair: tuple[str, str]  # two labels that one picture can show
+    halves: tuple[str, str]  # two labels for the lower half of a picture
+    trained: tuple[str, str]  # labels that the training graph learns
+    folders: tuple[str, str]  # and where its pictures lie
+    own: int  # samples of the model itself that it learns from
+    swept: int = 1  # pictures in each cell of a sweep
+    training: dict  # settings of Train Noisy Classifier
+    # words for notes:
+    null_kind: str = "an empty prompt"
+    null_is: str = "with which it was trained"
+    zeros_are: str = "which it has not seen in training"
+    one_thing: str = "a harbour town"
+    another: str = "another prompt"
+    stand_ins: str = ""
+
+    @property
+    def classifier_name(self) -> str:
+        """Under which the training graph saves."""
+        return f"{' or '.join(self.trained)} ({self.name})"
+
+    @abstractmethod
+    def load(self, canvas: Canvas) -> Loaded:
+        """Place the loaders."""
+
+    @abstractmethod
+    def classifier(self, canvas: Canvas, loaded: Loaded) -> Output:
+        """A noisy classifier of this family's latents."""
+
+    @abstractmethod
+    def asked(self, canvas: Canvas, loaded: Loaded) -> Output:
+        """The condition that says what to sample."""
+
+    @abstractmethod
+    def one(self, canvas: Canvas, loaded: Loaded) -> Output:
+        """The condition that says one thing for all pictures."""
+
+    @abstractmethod
+    def other(self, canvas: Canvas, loaded: Loaded) -> Output:
+        """The condition of something else, for a negative one."""
+
+    @abstractmethod
+    def null(self, canvas: Canvas, loaded: Loaded) -> Output:
+        """The condition for nothing."""
+
+    @abstractmethod
+    def free(self, canvas: Canvas, loaded: Loaded) -> tuple[Output, Output]:
+        """(positive, negative) under which a classifier has something to decide."""
+
+    @abstractmethod
+    def latent(self, canvas: Canvas, count: int | None = None) -> Output:
+        """Empty latents, a row of them unless a count is given."""
+
+    @abstractmethod
+    def footnote(self, canvas: Canvas, classifier: bool) -> str:
+        """The end of a graph's note: what this family asks of the user."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Digits(Family):
+    """The bundled digits: a class in place of a prompt, and a classifier that comes along."""
+
+    def load(self, canvas):
+        model = canvas.node("GuidanceKitLoadDigitsDemo")
+        return Loaded(model, model.slot(1), classifier=model.slot(2))
+
+    def classifier(self, canvas, loaded):
+        return loaded.classifier
+
+    def asked(self, canvas, loaded):
+        return canvas.node("GuidanceKitClassCondition", room=20, model=loaded.model, label=DIGITS)
+
+    def one(self, canvas, loaded):
+        return canvas.node("GuidanceKitClassCondition", room=20, model=loaded.model, label=self.pair[0])
+
+    def other(self, canvas, loaded):
+        return canvas.node(
+            "GuidanceKitClassCondition", "Another class", room=20, model=loaded.model, label=self.another
+        )
+
+    def null(self, canvas, loaded):
+        return canvas.node("GuidanceKitNullConditionEncoder", room=30, model=loaded.model, kind="class null label")
+
+    def free(self, canvas, loaded):
+        null = self.null(canvas, loaded)
+        return null, null
+
+    def latent(self, canvas, count=None):
+        size = {"width": self.size, "height": self.size}
+        return canvas.node("EmptyLatentImage", **size, batch_size=count or self.count)
+
+    def footnote(self, canvas, classifier):
+        return (
+            "*The same graph for Stable Diffusion 1.5, SDXL and Flux-class models: in this pack's folder "
+            f"`example_workflows`, under `sd15`, `sdxl` and `flux`, drag `{canvas.name}.json` into this window.*"
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prompted(Family):
+    """A family of models with prompts, of the user's own."""
+
+    def classifier(self, canvas, loaded):
+        return canvas.node("GuidanceKitLoadNoisyClassifier", room=60, file=f"{self.classifier_name}.safetensors")
+
+    def asked(self, canvas, loaded):
+        return canvas.node("CLIPTextEncode", clip=loaded.clip, text=PROMPT)
+
+    def one(self, canvas, loaded):
+        return self.asked(canvas, loaded)
+
+    def other(self, canvas, loaded):
+        return canvas.node("CLIPTextEncode", "Another prompt", clip=loaded.clip, text="rain, fog, empty streets")
+
+    def null(self, canvas, loaded):
+        return canvas.node("GuidanceKitNullConditionEncoder", room=30, clip=loaded.clip, kind="empty prompt")
+
+    def free(self, canvas, loaded):
+        return self.asked(canvas, loaded), self.null(canvas, loaded)
+
+    def footnote(self, canvas, classifier):
+        needed = f"Choose your {self.title} files in the loaders, and write a prompt."
+        if classifier:
+            needed += (
+                " **Load Noisy Classifier** needs a file that you have trained: open `" + TRAINING + ".json` of the "
+                f"folder `{self.name}` first. It saves *{self.classifier_name}*, which is chosen here; the labels in "
+                "the targets are the ones you train on."
+            )
+        return needed
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Checkpoint(Prompted):
+    """Model, text encoder and VAE in one file."""
+
+    file: str
+
+    def load(self, canvas):
+        model = canvas.node("CheckpointLoaderSimple", ckpt_name=self.file)
+        return Loaded(model, model.slot(2), clip=model.slot(1))
+
+    def latent(self, canvas, count=None):
+        size = {"width": self.size, "height": self.size}
+        return canvas.node("EmptyLatentImage", **size, batch_size=count or self.count)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Parts(Prompted):
+    """Model, text encoder and VAE in a file each."""
+
+    files: tuple[str, str, str]
+    encoder: str  # type of the text encoder
+
+    def load(self, canvas):
+        model, clip, vae = self.files
+        return Loaded(
+            model=canvas.node("UNETLoader", unet_name=model),
+            clip=canvas.node("CLIPLoader", clip_name=clip, type=self.encoder),
+            vae=canvas.node("VAELoader", vae_name=vae),
+        )
+
+    def latent(self, canvas, count=None):
+        size = {"width": self.size, "height": self.size}
+        return canvas.node("EmptySD3LatentImage", **size, batch_size=count or self.count)
+
+    def footnote(self, canvas, classifier):
+        return (
+            f"{super().footnote(canvas, classifier)}\n\nThe settings are for Chroma, a model of Flux's kind that is "
+            "made for real CFG. Flux.1 dev has its guidance built in: with it use two text encoders (DualCLIPLoader) "
+            "and a low CFG scale."
+        )
+
+
+_PICTURES = {
+    "trained": ("painting", "photo"),
+    "folders": ("digits demo/three", "digits demo/seven"),
+    "target": "painting",
+    "pair": ("painting", "photo"),
+    "halves": ("painting", "photo"),
+    "push": 4.0,
+    "scales": (0.0, 2.0, 4.0, 8.0),
+    "training": {"size": "base", "steps": 1500, "batch": 32, "flip": True, "crop": True},
+    "stand_ins": ", and write what they show as label (until then the digits that come with this pack stand in). More "
+    "samples of the model help: raise their batch_size as far as your memory goes",
+}
+FAMILIES = (
+    Digits(
+        name="digits",
+        title="digits",
+        size=128,
+        count=10,
+        cell=128,
+        steps=25,
+        sampler="ddim",
+        scheduler="simple",
+        cfg=1.0,
+        scale=4.0,
+        firm=8.0,
+        high=20.0,
+        interval=(3.0, 0.4),
+        push=3.0,
+        scales=(0.0, 1.0, 2.0, 4.0),
+        target=DIGITS,
+        pair=("four", "nine"),
+        halves=("two", "three"),
+        trained=("three", "seven"),
+        folders=("digits demo/three", "digits demo/seven"),
+        own=200,
+        swept=4,
+        training={
+            "steps": 400,
+            "learning_rate": 0.003,
+            "entropy_penalty": 0.0,
+            "shift": True,
+            "log_snr_low": -8.0,
+            "log_snr_high": 5.0,
+        },
+        null_kind="the null label",
+        zeros_are="which to this model mean the class *zero*",
+        one_thing="fours",
+        another="one",
+        stand_ins=", and take the model and the VAE you sample with",
+    ),
+    Checkpoint(
+        name="sd15",
+        title="Stable Diffusion 1.5",
+        size=512,
+        count=4,
+        cell=256,
+        steps=25,
+        sampler="dpmpp_2m",
+        scheduler="karras",
+        cfg=5.0,
+        scale=7.0,
+        firm=10.0,
+        high=18.0,
+        interval=(5.42, 0.28),
+        own=32,
+        file="v1-5-pruned-emaonly-fp16.safetensors",
+        **_PICTURES,
+    ),
+    Checkpoint(
+        name="sdxl",
+        title="SDXL",
+        size=1024,
+        count=2,
+        cell=512,
+        steps=25,
+        sampler="dpmpp_2m",
+        scheduler="karras",
+        cfg=4.0,
+        scale=6.0,
+        firm=8.0,
+        high=16.0,
+        interval=(5.42, 0.28),
+        own=16,
+        null_is="as is usual",
+        zeros_are="with which SDXL was trained",
+        file="sd_xl_base_1.0.safetensors",
+        **_PICTURES,
+    ),
+    Parts(
+        name="flux",
+        title="Flux-class",
+        size=1024,
+        count=2,
+        cell=512,
+        steps=26,
+        sampler="euler",
+        scheduler="beta",
+        cfg=3.0,
+        scale=4.0,
+        firm=5.0,
+        high=10.0,
+        interval=(0.84, 0.22),
+        own=16,
+        files=("Chroma1-HD.safetensors", "t5xxl_fp16.safetensors", "ae.safetensors"),
+        null_is="as is usual",
+        encoder="chroma",
+        **_PICTURES,
+    ),
+)

@@ -1,0 +1,95 @@
+"""What most of the graphs share: their note, samplers with a family's settings, and the contact sheet."""
+
+from devtools.workflows.canvas import GREEN, GREY, Canvas, Output
+from devtools.workflows.families import Family, Loaded
+
+PREVIEW = 240  # pixels for a picture on a node
+CURVE = 200  # pixels for the curve that a schedule draws while it is edited
+SPACE = 4  # pixels between the pictures of the contact sheet
+SHEET = "BatchLatentsNode"  # the node that joins the rows of the contact sheet
+
+
+def introduce(canvas: Canvas, family: Family, text: str, classifier: bool = False) -> None:
+    """The graph's note: what it shows, what to look at, what to change first, and what the family asks for."""
+    with canvas.group("Read first", GREY, 400):
+        title = canvas.name.replace("_", " ").capitalize().replace("cfg", "CFG").replace("Cfg", "CFG")
+        canvas.note(f"## {title}\n\n{text}\n\n{family.footnote(canvas, classifier)}")
+
+
+def ksampler(
+    canvas: Canvas,
+    family: Family,
+    title: str,
+    model: Output,
+    conditions: tuple[Output, Output],
+    latent: Output,
+    cfg: float = 1.0,
+    seed: int = 1,
+) -> Output:
+    """A KSampler with the family's settings."""
+    positive, negative = conditions
+    return canvas.node(
+        "KSampler",
+        title,
+        model=model,
+        positive=positive,
+        negative=negative,
+        latent_image=latent,
+        cfg=cfg,
+        seed=seed,
+        **settings(family),
+    )
+
+
+def guided_sampler(
+    canvas: Canvas,
+    family: Family,
+    title: str,
+    loaded: Loaded,
+    classifier: Output,
+    conditions: tuple[Output, Output],
+    latent: Output,
+    target: str,
+    scale: float,
+    seed: int = 1,
+    **more: object,
+) -> Output:
+    """A Classifier Guidance Sampler with the family's settings, which shows its trace."""
+    positive, negative = conditions
+    values = {"cfg": family.cfg, "seed": seed, **settings(family), **more}
+    return canvas.node(
+        "GuidanceKitClassifierGuidanceSampler",
+        title,
+        room=PREVIEW,
+        model=loaded.model,
+        classifier=classifier,
+        positive=positive,
+        negative=negative,
+        latent_image=latent,
+        target=target,
+        classifier_scale=scale,
+        **values,
+    )
+
+
+def schedule(canvas: Canvas, title: str, shape: str, **more: object) -> Output:
+    """A Scale Schedule, with room for its curve and its picture."""
+    return canvas.node("GuidanceKitScaleSchedule", title, room=CURVE + PREVIEW, shape=shape, **more)
+
+
+def settings(family: Family) -> dict:
+    """Steps, sampler and scheduler."""
+    return {"steps": family.steps, "sampler_name": family.sampler, "scheduler": family.scheduler}
+
+
+def sheet(canvas: Canvas, family: Family, vae: Output, rows: list[Output]) -> None:
+    """Decode the latents of every row into one saved picture."""
+    with canvas.group("One row each", GREEN, 220):
+        latents = {f"latents.latent{i}": row for i, row in enumerate(rows)}
+        batch = canvas.node(SHEET, **latents)
+        decoded = canvas.node("VAEDecode", samples=batch, vae=vae)
+        listed = canvas.node("RebatchImages", images=decoded, batch_size=1)
+        cell = {"cell_width": family.cell, "cell_height": family.cell}
+        grid = canvas.node("ImageGrid", images=listed, columns=family.count, **cell, padding=SPACE)
+        canvas.column(640)
+        canvas.node("SaveImage", room=440, images=grid, filename_prefix=f"guidance-kit/{canvas.name}")

@@ -1,0 +1,47 @@
+"""Graphs that try many settings at once."""
+
+from devtools.workflows.canvas import BROWN, GREEN, Canvas
+from devtools.workflows.families import Family
+from devtools.workflows.parts import introduce, settings
+
+
+def sweep_two_scales_on_one_sheet(canvas: Canvas, family: Family) -> None:
+    """CFG's scale against a classifier's, in one node."""
+    label = family.pair[1]
+    cfg, classifier_scales = (1, family.scale, family.firm), (0, family.push, 2 * family.push)
+    introduce(
+        canvas,
+        family,
+        "One node samples the same noise under every pair of settings and puts the pictures on one labelled sheet. "
+        f"Here the prompt asks for {family.one_thing} and the classifier wants *{label}*: CFG's scale grows to the "
+        "right, the classifier's downwards.\n\n"
+        "**Look at** the corners: at the top left nothing guides, at the top right the prompt alone, at the bottom "
+        "left the classifier alone. Below each cell stand the passes it took, and how much of the target the "
+        "classifier sees in it; another one as **judge** would be fairer.\n\n"
+        "**Change first:** the values (`1:8:5` is five from 1 to 8), then what columns and rows are: schedules and "
+        "CFG methods can be swept, too.",
+        classifier=True,
+    )
+    with canvas.group("Model, conditions, size"):
+        loaded = family.load(canvas)
+        classifier = family.classifier(canvas, loaded)
+        positive, negative = family.one(canvas, loaded), family.null(canvas, loaded)
+        latent = family.latent(canvas, family.swept)
+    with canvas.group("Every pair of settings", BROWN, 640):
+        swept = canvas.node(
+            "GuidanceKitGuidanceSweep",
+            room=640,
+            model=loaded.model,
+            positive=positive,
+            negative=negative,
+            latent_image=latent,
+            vae=loaded.vae,
+            classifier=classifier,
+            columns={"columns": "cfg scale", "values": ", ".join(f"{scale:g}" for scale in cfg)},
+            rows={"rows": "classifier scale", "values": ", ".join(f"{scale:g}" for scale in classifier_scales)},
+            target=label,
+            seed=1,
+            **settings(family),
+        )
+    with canvas.group("The sheet", GREEN, 480):
+        canvas.node("SaveImage", room=480, images=swept, filename_prefix=f"guidance-kit/{canvas.name}")

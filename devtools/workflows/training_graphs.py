@@ -1,0 +1,74 @@
+"""Graphs that train a classifier."""
+
+from devtools.workflows.canvas import BROWN, Canvas
+from devtools.workflows.families import Family
+from devtools.workflows.parts import PREVIEW, guided_sampler, introduce, ksampler, sheet
+
+SCALE = 4.0  # what Train Noisy Classifier suggests after learning against the model's own samples
+
+
+def train_on_two_folders_then_guide(canvas: Canvas, family: Family) -> None:
+    """Two folders of pictures to a classifier, and the classifier to pictures."""
+    first, second = family.trained
+    introduce(
+        canvas,
+        family,
+        f"Two folders of pictures, and {family.own} samples of the model itself under the label **other**, become a "
+        "noisy classifier. It is judged on what was held out, saved, and steers the model at once.\n\n"
+        "**Look at** the judgement: how well the labels are told apart at each noise level. Where that is chance, "
+        "guidance does nothing. **Train** writes below itself which scale to begin with.\n\n"
+        f"**Change first:** the folders. Put yours into ComfyUI's *input* folder, press R, choose them here"
+        f"{family.stand_ins}. Training can be cancelled: it keeps the best so far, and goes on when run again.",
+    )
+    with canvas.group("Model, conditions, size"):
+        loaded = family.load(canvas)
+        conditions = family.free(canvas, loaded)
+        latent = family.latent(canvas)
+    with canvas.group("Pictures, samples and their labels"):
+        examples = None
+        for label, folder in zip(family.trained, family.folders, strict=True):
+            examples = canvas.node(
+                "GuidanceKitLabelledFolder",
+                f"Pictures of {label}",
+                room=40,
+                vae=loaded.vae,
+                folder=folder,
+                label=label,
+                width=family.size,
+                height=family.size,
+                **({} if examples is None else {"examples": examples}),
+            )
+        many = family.latent(canvas, family.own)
+        own = ksampler(
+            canvas, family, "The model's own samples", loaded.model, conditions, many, cfg=family.cfg, seed=5
+        )
+        examples = canvas.node(
+            "GuidanceKitLabelledLatents", room=40, **{"latents.latent0": own}, examples=examples, labels="other"
+        )
+    with canvas.group("Train, judge, save", BROWN, 400):
+        trained = canvas.node(
+            "GuidanceKitTrainNoisyClassifier",
+            room=PREVIEW + 60,
+            model=loaded.model,
+            examples=examples,
+            name=family.classifier_name,
+            **family.training,
+        )
+        canvas.column(520)
+        canvas.node("PreviewImage", "Judgement", room=520, images=trained.slot(2))
+        canvas.node(
+            "GuidanceKitSaveNoisyClassifier",
+            room=40,
+            classifier=trained,
+            name=family.classifier_name,
+            replace=True,
+        )
+    rows = []
+    branches = {"No guidance": (first, 0.0), f"To {first}": (first, SCALE), f"To {second}": (second, SCALE)}
+    with canvas.group("Guide", BROWN):
+        for i, (title, (target, scale)) in enumerate(branches.items()):
+            if i:
+                canvas.column()
+            row = guided_sampler(canvas, family, title, loaded, trained, conditions, latent, target, scale, seed=5)
+            rows.append(row)
+    sheet(canvas, family, loaded.vae, rows)

@@ -1,0 +1,176 @@
+"""The example workflows of every family: laid out well, as their files say, and running on small models."""
+
+import functools
+import json
+from collections import Counter
+
+import numpy as np
+import pytest
+from graph import Output, fresh, read
+
+from devtools.make_workflows import written
+from devtools.workflow import to_prompt, widgets
+from devtools.workflows import FAMILIES, FOLDER, GRAPHS, Digits, draft, place
+from devtools.workflows.canvas import TITLE
+from devtools.workflows.families import TRAINING
+from devtools.workflows.parts import SHEET, SPACE
+
+SMALL, ROW, OWN = 64, 2, 6  # pixels of a picture, pictures in a row and to learn from, where the graphs run
+LOADERS = {  # output slot -> what takes its place
+    "CheckpointLoaderSimple": {0: ("model", 0), 1: ("parts", 0), 2: ("parts", 1)},
+    "UNETLoader": {0: ("model", 0)},
+    "CLIPLoader": {0: ("parts", 0)},
+    "VAELoader": {0: ("parts", 1)},
+}
+ASKING = {  # loaders, conditions and empty latents, in which families differ
+    *LOADERS,
+    "GuidanceKitLoadDigitsDemo",
+    "GuidanceKitLoadNoisyClassifier",
+    "GuidanceKitClassCondition",
+    "GuidanceKitNullConditionEncoder",
+    "CLIPTextEncode",
+    "EmptyLatentImage",
+    "EmptySD3LatentImage",
+}
+SWEEP = "sweep_two_scales_on_one_sheet"
+PROBES = {"sd15": ("SD15", 4), "sdxl": ("SDXL", 4), "flux": ("Flux", 16)}
+PROMPTED = [family for family in FAMILIES if not isinstance(family, Digits)]
+(DIGITS,) = (family for family in FAMILIES if isinstance(family, Digits))
+
+
+@pytest.fixture(scope="module")
+def object_info(server):
+    return server.object_info()
+
+
+every_graph = pytest.mark.parametrize("name", GRAPHS)
+every_family = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+
+
+@every_family
+@every_graph
+def test_the_file_is_what_the_maker_writes(object_info, name, family):
+    """Otherwise: python -m devtools.make_workflows."""
+    assert place(name, family).read_text(encoding="utf-8") == written(draft(name, family, object_info))
+
+
+def test_there_are_no_other_files():
+    """Every digits graph has a picture; what no maker writes is not there."""
+    wanted = {place(name, family) for name in GRAPHS for family in FAMILIES}
+    wanted |= {place(name, DIGITS).with_suffix(".jpg") for name in GRAPHS}
+    assert {file for file in FOLDER.rglob("*") if file.is_file()} == wanted
+
+
+@every_family
+@every_graph
+def test_nothing_overlaps(object_info, name, family):
+    workflow = draft(name, family, object_info)
+    nodes = {node["id"]: (*node["pos"], *node["size"]) for node in workflow["nodes"]}
+    nodes = {key: (x, y - TITLE, width, height + TITLE) for key, (x, y, width, height) in nodes.items()}
+    groups = [group["bounding"] for group in workflow["groups"]]
+    for boxes in (list(nodes.values()), groups):
+        for i, box in enumerate(boxes):
+            assert not any(_meet(box, other) for other in boxes[:i])
+    for node in nodes.values():
+        assert sum(_inside(node, group) for group in groups) == 1
+
+
+def _meet(one, other):
+    return all(max(a, b) < min(a + size, b + other_size) for a, size, b, other_size in _sides(one, other))
+
+
+def _inside(one, other):
+    return all(b <= a and a + size <= b + other_size for a, size, b, other_size in _sides(one, other))
+
+
+def _sides(one, other):
+    return [(one[axis], one[axis + 2], other[axis], other[axis + 2]) for axis in (0, 1)]
+
+
+@pytest.mark.parametrize("family", PROMPTED, ids=lambda family: family.name)
+@every_graph
+def test_families_differ_in_what_they_load_and_ask_alone(object_info, name, family):
+    def structure(workflow):
+        types = {node["id"]: node["type"] for node in workflow["nodes"]}
+        kept = Counter(type_ for type_ in types.values() if type_ not in ASKING)
+        links = Counter(
+            (types[source], slot, types[target], index)
+            for _, source, slot, target, index, _ in workflow["links"]
+            if not {types[source], types[target]} & ASKING
+        )
+        return kept, links
+
+    assert structure(draft(name, family, object_info)) == structure(draft(name, DIGITS, object_info))
+
+
+@every_family
+@every_graph
+def test_choices_exist(object_info, name, family):
+    """Every value of a list is in it, but for files, which are the user's own."""
+    for node in to_prompt(draft(name, family, object_info), object_info).values():
+        for widget in widgets(object_info[node["class_type"]]):
+            if widget.type == "COMBO" and not (widget.name.endswith("_name") or widget.name in ("file", "folder")):
+                assert node["inputs"][widget.name] in widget.choices, (node["class_type"], widget.name)
+
+
+@functools.cache
+def _run(server, family, name):
+    if name != TRAINING and "GuidanceKitLoadNoisyClassifier" in json.dumps(draft(name, family, server.object_info())):
+        _run(server, family, TRAINING)  # writes the file
+    prompt = _small(to_prompt(draft(name, family, server.object_info()), server.object_info()), family)
+    for key, node in list(prompt.items()):
+        if node["class_type"] == "GuidanceKitGuidanceSweep":
+            prompt["read"] = {"class_type": "ProbeRead", "inputs": {"latent": [key, 2], "nonce": fresh()}}
+    return prompt, server.run(prompt)
+
+
+def _small(prompt, family):
+    """The prompt on small random models of the family, with few steps and small pictures."""
+    probe, channels = PROBES[family.name]
+    made = {
+        "model": {"class_type": "ProbeFamily", "inputs": {"family": probe, "dtype": "fp32", "nonce": 0}},
+        "parts": {"class_type": "ProbeParts", "inputs": {"channels": channels}},
+    }
+    for key, node in prompt.items():
+        if node["class_type"] in LOADERS:
+            continue
+        inputs = dict(node["inputs"])
+        for socket, value in inputs.items():
+            if isinstance(value, list) and (loader := LOADERS.get(prompt[value[0]]["class_type"])):
+                inputs[socket] = list(loader[value[1]])
+        pictures = inputs.get("batch_size", 0)
+        pictures = OWN if pictures == family.own else min(ROW, pictures)
+        few = {"steps": 4, "batch_size": pictures, "columns": ROW, "batch": 8}
+        few |= {"size": "small", "cell_width": SMALL, "cell_height": SMALL}
+        few |= {side: inputs[side] * SMALL // family.size for side in ("width", "height", "x", "y") if side in inputs}
+        made[key] = node | {
+            "inputs": inputs | {name: few[name] for name in few if type(few[name]) is type(inputs.get(name))}
+        }
+    return made
+
+
+@pytest.mark.parametrize("family", PROMPTED, ids=lambda family: family.name)
+@pytest.mark.parametrize("name", [name for name in GRAPHS if name != SWEEP])
+def test_it_runs_on_a_small_model_of_the_family(server, object_info, name, family):
+    prompt, result = _run(server, family, name)
+    rows = len(next(node for node in prompt.values() if node["class_type"] == SHEET)["inputs"])
+    (saver,) = (key for key, node in prompt.items() if node["class_type"] == "SaveImage")
+    (sheet,) = result.images(saver)
+    pixels = np.asarray(sheet.convert("RGB"), dtype=float)
+    assert pixels.shape == (rows * SMALL + (rows - 1) * SPACE, ROW * SMALL + (ROW - 1) * SPACE, 3)
+    pictures = [
+        pixels[y : y + SMALL, x : x + SMALL]
+        for y in range(0, pixels.shape[0], SMALL + SPACE)
+        for x in range(0, pixels.shape[1], SMALL + SPACE)
+    ]
+    assert min(picture.std() for picture in pictures) > 5, "an empty picture, or one of numbers that are not finite"
+    assert len({picture.tobytes() for picture in pictures[::ROW]}) > 1, "all rows are alike"
+
+
+@pytest.mark.parametrize("family", PROMPTED, ids=lambda family: family.name)
+def test_the_sweep_runs_on_a_small_model_of_the_family(server, family):
+    _, result = _run(server, family, SWEEP)
+    latents = read(result, Output(["read", 0])).latent
+    assert len(latents) == 3 * 3 and np.isfinite(latents).all()
+    assert min(latent.std() for latent in latents) > 0.1
+    assert len({latent.tobytes() for latent in latents}) == 3 * 3, "pairs of settings that are alike"
