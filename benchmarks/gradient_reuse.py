@@ -9,6 +9,7 @@ import guidance_core as gc
 from guidance_core import demo
 from guidance_core.demo.data import load_digits
 from guidance_core.demo.judge import frechet_distance
+from guidance_core.denoisers import Denoiser
 
 from .measure import Row
 
@@ -26,7 +27,7 @@ COLUMNS = "| gradients | of 25 | judge accuracy | diversity | Frechet distance |
 @torch.no_grad()
 def entries(quick: bool) -> Iterator[Row | str]:
     """One table, by falling number of gradients within each way to save them."""
-    digits, samples = demo.load(), 100 if quick else 1000
+    digits, samples = demo.load(), 20 if quick else 1000
     noise = torch.randn(samples, *digits.shape, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(samples) % len(digits.labels)
     real = digits.judge.features(load_digits()[1].images)
@@ -40,7 +41,7 @@ def entries(quick: bool) -> Iterator[Row | str]:
     yield "\n".join(lines)
 
 
-def settings(digits, labels) -> Iterator[tuple[str, int, gc.Denoiser]]:
+def settings(digits, labels) -> Iterator[tuple[str, int, Denoiser]]:
     """Every way to save gradients, and how many it takes."""
     for every in (1, 2, 3, 4, 6, 8):
         name = "one at each step" if every == 1 else f"kept for {every} steps"
@@ -51,7 +52,7 @@ def settings(digits, labels) -> Iterator[tuple[str, int, gc.Denoiser]]:
         yield f"window, steps {first + 1} to {last + 1}", last - first + 1, guided
 
 
-def keeping(digits, labels, every: int) -> gc.Denoiser:
+def keeping(digits, labels, every: int) -> Denoiser:
     """Classifier guidance with a gradient at every `every`-th call of the one run that this denoiser is for."""
     calls, kept = itertools.count(), None
 

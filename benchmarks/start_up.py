@@ -1,6 +1,7 @@
 """What the pack adds to ComfyUI's start: time, and modules that ComfyUI had not loaded itself."""
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -45,8 +46,9 @@ def entries(quick: bool) -> Iterator[Row | str]:
 
 
 def _start() -> tuple[float, list[str]]:
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}  # users' has none
     with tempfile.TemporaryDirectory() as base:
-        done = subprocess.run([sys.executable, "-c", CHILD, base], cwd=ROOT, capture_output=True, text=True)
+        done = subprocess.run([sys.executable, "-c", CHILD, base], cwd=ROOT, env=kept, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(done.stderr)
     return json.loads(done.stdout.splitlines()[-1])
