@@ -141,12 +141,18 @@ def test_after_a_run_the_curve_is_on_its_noise_levels(server, kind, sampler):
     assert "Stable Diffusion" in elsewhere["caption"]
 
 
-@pytest.mark.parametrize("cut", [{"denoise": 0.5}, {"start_at_step": 3, "end_at_step": 8}])
-def test_a_run_in_part_has_the_levels_of_that_part(server, cut):
-    """denoise: the last levels of a longer run; of KSampler (Advanced) the levels between its two steps."""
+@pytest.mark.parametrize(
+    ("cut", "levels"),
+    [
+        ({"denoise": 0.5}, karras_run(20).levels[10:]),
+        ({"start_at_step": 3, "end_at_step": 8}, karras_run(10).levels[3:8]),
+        ({"sampler_name": "dpm_2"}, karras_run(11).levels[:10]),
+        ({"sampler_name": "dpm_2", "denoise": 0.5}, karras_run(21).levels[10:20]),
+    ],
+)
+def test_a_run_in_part_has_the_levels_of_that_part(server, cut, levels):
+    """denoise: the last of a longer run; KSampler (Advanced): those between its steps; dpm_2: all but the last."""
     steps = 10
-    levels = karras_run(20 if "denoise" in cut else steps).levels
-    levels = levels[10:] if "denoise" in cut else levels[3:8]
     asked = question("linear", "sigma", run={"steps": steps, "scheduler": "karras", **cut})
     strength = gc.ScaleSchedule("linear", *WINDOWS["sigma"], axis="sigma", **LEVELS)
     whole = gc.Run(sigmas=(*levels, 0.0))

@@ -23,30 +23,45 @@ export function curveOf(node) {
 export function usesOf(node) {
   const use = {};
   const ways = [];
-  follow(node.graph, node.outputs?.[0]?.links, "", ways);
+  follow(node.graph, node.outputs?.[0]?.links, ways);
   for (let i = 0; i < ways.length && i < 1000; i++) {
-    const { node: reached, input, path } = ways[i];
+    const { node: reached, input } = ways[i];
     if (reached.mode === MUTED || (reached.mode === BYPASSED && input.type !== "MODEL")) continue;
     if (input.type === "SCALE_SCHEDULE") note(use, reached, input.name);
-    const run = reached.mode === BYPASSED ? undefined : runOf(reached, path);
+    const run = reached.mode === BYPASSED ? undefined : runOf(reached);
     if (run) return { run, use };
     for (const output of reached.outputs ?? [])
-      if (CARRIERS.includes(output.type) || output.type === "*") follow(reached.graph, output.links, path, ways);
+      if (CARRIERS.includes(output.type) || output.type === "*") follow(reached.graph, output.links, ways);
   }
   return { use };
 }
 
-// Adds the inputs at the ends of the links, those inside of a subgraph for a link that leads into it.
-function follow(graph, links, path, ways) {
+// Adds the inputs at the ends of the links; a link that leads into a subgraph or out of one goes on there.
+function follow(graph, links, ways) {
   for (const id of links ?? []) {
     const link = linkOf(graph, id);
     const node = link && graph.getNodeById(link.target_id);
-    if (!node) continue;
-    const inner = node.subgraph?.inputs?.[link.target_slot];
-    if (inner) follow(node.subgraph, inner.linkIds, `${path}${node.id}:`, ways);
-    else if (!ways.some((way) => way.node === node && way.slot === link.target_slot))
-      ways.push({ node, path, slot: link.target_slot, input: node.inputs[link.target_slot] });
+    if (node?.subgraph) follow(node.subgraph, node.subgraph.inputs[link.target_slot]?.linkIds, ways);
+    else if (node && !ways.some((way) => way.node === node && way.slot === link.target_slot))
+      ways.push({ node, slot: link.target_slot, input: node.inputs[link.target_slot] });
+    else if (link && !node) {
+      const host = hostOf(graph);
+      if (host) follow(host.graph, host.outputs[link.target_slot]?.links, ways);
+    }
   }
+}
+
+// The node that stands for a subgraph, the first where there are several; undefined for the whole graph.
+function hostOf(graph) {
+  const root = graph.rootGraph ?? graph;
+  const graphs = graph === root ? [] : [root, ...root.subgraphs.values()];
+  return graphs.flatMap((each) => each.nodes).find((node) => node.subgraph === graph);
+}
+
+// A node's id as the server has it: with those of the subgraphs that it is in.
+function idOf(node) {
+  const host = hostOf(node.graph);
+  return host ? `${idOf(host)}:${node.id}` : `${node.id}`;
 }
 
 // Whether CFG or a classifier is driven; nothing is said where it is both.
@@ -58,13 +73,13 @@ function note(use, node, input) {
 }
 
 // A sampler's part in the question; undefined for a node that is none, or whose steps cannot be told.
-function runOf(node, path) {
+function runOf(node) {
   if (!node.outputs?.some(({ type }) => type === "LATENT")) return undefined;
   const sigmas = node.inputs?.find(({ type, link }) => type === "SIGMAS" && link != null);
   const source = sigmas ? sourceOf(node, sigmas) : node;
   const told = Object.fromEntries(RUN.map((name) => [name, source && valueOf(source, name)]));
   if (typeof told.steps !== "number") return undefined;
-  return { ...told, workflow: String((node.graph.rootGraph ?? node.graph).id), node: `${path}${node.id}` };
+  return { ...told, workflow: String((node.graph.rootGraph ?? node.graph).id), node: idOf(node) };
 }
 
 // A widget's value, through a link where a node such as a primitive holds it.
