@@ -33,6 +33,7 @@ ASKING = {  # loaders, conditions and empty latents, in which families differ
     "EmptySD3LatentImage",
 }
 SWEEP = "sweep_two_scales_on_one_sheet"
+FILES = ("ckpt_name", "unet_name", "clip_name", "vae_name", "file", "folder")  # widgets that list the user's files
 PROBES = {"sd15": ("SD15", 4), "sdxl": ("SDXL", 4), "flux": ("Flux", 16)}
 PROMPTED = [family for family in FAMILIES if not isinstance(family, Digits)]
 (DIGITS,) = (family for family in FAMILIES if isinstance(family, Digits))
@@ -109,7 +110,7 @@ def test_choices_exist(object_info, name, family):
     """Every value of a list is in it, but for files, which are the user's own."""
     for node in to_prompt(draft(name, family, object_info), object_info).values():
         for widget in widgets(object_info[node["class_type"]]):
-            if widget.type == "COMBO" and not (widget.name.endswith("_name") or widget.name in ("file", "folder")):
+            if widget.type == "COMBO" and widget.name not in FILES:
                 assert node["inputs"][widget.name] in widget.choices, (node["class_type"], widget.name)
 
 
