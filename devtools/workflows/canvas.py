@@ -16,7 +16,7 @@ from devtools.workflow import WIDGETS, Widget, controls, default, option_widgets
 TITLE, ROW, WIDGET, TEXT_BOX = 30, 26, 28, 110  # pixels: a node's title, a socket, a widget, one of several lines
 PADDING, BETWEEN, MARGIN = 20, 34, 20  # pixels: in a node, from node to node, from nodes to their group's frame
 HEADING = 50  # pixels of a group's title
-LETTERS, LINE = 0.13, 23  # of a note: letters a pixel of its width, pixels a line
+LETTERS, LINE = 0.145, 18  # of a note: letters a pixel of its width, pixels a line
 BLUE, BROWN, GREEN, GREY = "#3f789e", "#8a6d3b", "#3f7a56", "#5a5a5a"
 
 

@@ -132,10 +132,10 @@ def cfg_methods_side_by_side(canvas: Canvas, family: Family) -> None:
         f"CFG {family.high:g}, which is too much, under seven of the methods of **CFG Combine**; the first row is "
         "plain CFG. Every method tames another harm of a high scale: burnt colours, contrast, overshooting first "
         "steps.\n\n"
-        "**Look at** edges and specks. On digits, which have one channel and no colours, `mambo_g`, `cfg_zero_star` "
-        "and `cfg_pp` help most, `rescale` and `cfg_norm` hardly; on photographs that differs.\n\n"
+        "**Look at** edges and specks. On digits, which have one channel and no colours, *mambo_g*, *cfg_zero_star* "
+        "and *cfg_pp* help most, *rescale* and *cfg_norm* hardly; on photographs that differs.\n\n"
         "**Change first:** the method, then its parameters below it. Methods stack: put one CFG Combine after "
-        "another. All of them with figures: `docs/cfg-methods.md`.",
+        "another. All of them with figures: *docs/cfg-methods.md*.",
     )
     with canvas.group("Model, conditions, size"):
         loaded = family.load(canvas)

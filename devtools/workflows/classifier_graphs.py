@@ -16,7 +16,7 @@ def classifier_guidance_at_four_scales(canvas: Canvas, family: Family) -> None:
         "exact Bayes, more is clearer and less varied.\n\n"
         "**Look at** the trace on each sampler: its scale, the log-probability of the target, and the size of the "
         "gradient at every step.\n\n"
-        f"**Change first:** the target: `{first}`, or `{first} | {second}` in turn over the batch. Then the scale.",
+        f"**Change first:** the target: *{first}*, or *{first} | {second}* in turn over the batch. Then the scale.",
         classifier=True,
     )
     with canvas.group("Model, conditions, size"):
@@ -45,8 +45,8 @@ def steer_away_with_a_negative_target(canvas: Canvas, family: Family) -> None:
         f"towards *{second}*, away from *{second}*, away from both *{first}* and *{second}*.\n\n"
         "**Look at** the pictures that showed it without guidance: they turn into something else. Those that did not "
         "hardly change, for there the classifier has nothing against them.\n\n"
-        f"**Change first:** the targets. Both signs go together (`{first}, -{second}`), and so do weights "
-        f"(`(-{second}:2)`). A negative *scale* is not the same: it pushes on where the label is long gone.",
+        f"**Change first:** the targets. Both signs go together (*{first}, -{second}*), and so do weights "
+        f"(*(-{second}:2)*). A negative *scale* is not the same: it pushes on where the label is long gone.",
         classifier=True,
     )
     with canvas.group("Model, conditions, size"):
@@ -76,12 +76,12 @@ def two_targets_at_once(canvas: Canvas, family: Family) -> None:
         canvas,
         family,
         f"Two labels in one picture. Rows 1 and 2 steer to *{first}* and to *{second}* alone. Row 3 asks for both in "
-        f"one text, `{first}, {second}`. Row 4 has two **Classifier Guidance** nodes, each with a scale and a schedule "
+        f"one text, *{first}, {second}*. Row 4 has two **Classifier Guidance** nodes, each with a scale and a schedule "
         f"of its own: *{first}* in the first half of the steps, *{second}* in the second. They could just as well use "
         "two classifiers.\n\n"
         "**Look at** rows 3 and 4: pictures that are a bit of both, and which of the two shapes came first.\n\n"
-        f"**Change first:** the weights in the text, `({first}:2), {second}`. With a bar in place of the comma, "
-        f"`{first} | {second}`, the pictures of a batch take turns.",
+        f"**Change first:** the weights in the text, *({first}:2), {second}*. With a bar in place of the comma, "
+        f"*{first} | {second}*, the pictures of a batch take turns.",
         classifier=True,
     )
     with canvas.group("Model, conditions, size"):

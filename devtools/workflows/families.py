@@ -7,6 +7,7 @@ from devtools.workflows.canvas import Canvas, Output
 
 DIGITS = "zero | one | two | three | four | five | six | seven | eight | nine"
 PROMPT = "a harbour town on a summer morning, boats, people at a market"
+FAULT = 24  # pixels for the mark that a file is missing
 TRAINING = "train_on_two_folders_then_guide"
 
 
@@ -132,8 +133,8 @@ class Digits(Family):
 
     def footnote(self, canvas, classifier):
         return (
-            "*The same graph for Stable Diffusion 1.5, SDXL and Flux-class models: in this pack's folder "
-            f"`example_workflows`, under `sd15`, `sdxl` and `flux`, drag `{canvas.name}.json` into this window.*"
+            "The same graph for Stable Diffusion 1.5, SDXL and Flux-class models: in this pack's folder "
+            f"*example_workflows*, under *sd15*, *sdxl* and *flux*, drag *{canvas.name}.json* into this window."
         )
 
 
@@ -163,8 +164,8 @@ class Prompted(Family):
         needed = f"Choose your {self.title} files in the loaders, and write a prompt."
         if classifier:
             needed += (
-                " **Load Noisy Classifier** needs a file that you have trained: open `" + TRAINING + ".json` of the "
-                f"folder `{self.name}` first. It saves *{self.classifier_name}*, which is chosen here; the labels in "
+                f" **Load Noisy Classifier** needs a file that you have trained: open *{TRAINING}.json* of the "
+                f"folder *{self.name}* first. It saves *{self.classifier_name}*, which is chosen here; the labels in "
                 "the targets are the ones you train on."
             )
         return needed
@@ -177,7 +178,7 @@ class Checkpoint(Prompted):
     file: str
 
     def load(self, canvas):
-        model = canvas.node("CheckpointLoaderSimple", ckpt_name=self.file)
+        model = canvas.node("CheckpointLoaderSimple", room=FAULT, ckpt_name=self.file)
         return Loaded(model, model.slot(2), clip=model.slot(1))
 
     def latent(self, canvas, count=None):
@@ -195,9 +196,9 @@ class Parts(Prompted):
     def load(self, canvas):
         model, clip, vae = self.files
         return Loaded(
-            model=canvas.node("UNETLoader", unet_name=model),
-            clip=canvas.node("CLIPLoader", clip_name=clip, type=self.encoder),
-            vae=canvas.node("VAELoader", vae_name=vae),
+            model=canvas.node("UNETLoader", room=FAULT, unet_name=model),
+            clip=canvas.node("CLIPLoader", room=FAULT, clip_name=clip, type=self.encoder),
+            vae=canvas.node("VAELoader", room=FAULT, vae_name=vae),
         )
 
     def latent(self, canvas, count=None):

@@ -18,7 +18,7 @@ def sweep_two_scales_on_one_sheet(canvas: Canvas, family: Family) -> None:
         "**Look at** the corners: at the top left nothing guides, at the top right the prompt alone, at the bottom "
         "left the classifier alone. Below each cell stand the passes it took, and how much of the target the "
         "classifier sees in it; another one as **judge** would be fairer.\n\n"
-        "**Change first:** the values (`1:8:5` is five from 1 to 8), then what columns and rows are: schedules and "
+        "**Change first:** the values (*1:8:5* is five from 1 to 8), then what columns and rows are: schedules and "
         "CFG methods can be swept, too.",
         classifier=True,
     )
