@@ -221,15 +221,20 @@ def test_video_shows_its_first_frame(server):
         **on,
         model=g.ProbeModel(kind="video", seed=0, nonce=fresh()),
         latent_image=g.ProbeLatent(batch=2, channels=4, frames=3, masked=False),
-        vae=g.VAELoader(vae_name="pixel_space"),
+        vae=g.ProbeVideoVAE(),
         columns=across("cfg scale", values="1, 3, 5"),
         rows=NOTHING,
         classifier_scale=1.0,
     )
     images, latents = g.PreviewImage(images=sweep.slot(1)), g.ProbeRead(latent=sweep.slot(2), nonce=fresh())
     result = server.run(g.prompt)
-    assert read(result, latents).latent.shape == (6, 4, 3, 16, 16)
-    assert pictures_of(result, images).shape == (6, 16, 16, 3)
+    swept = read(result, latents).latent
+    assert swept.shape == (6, 4, 3, 16, 16)
+    gray = 255 * np.clip(swept.mean(1) / 8 + 0.5, 0, 1)
+    shown = pictures_of(result, images)
+    assert shown.shape == (6, 16, 16, 3)
+    assert np.abs(shown[..., 0] - gray[:, 0]).max() <= 1.5
+    assert np.abs(shown[..., 0] - gray[:, 1]).max() > 5
     assert len(result.images(sweep.node)) == 1
 
 
@@ -275,10 +280,12 @@ def test_what_cannot_be_swept_is_refused_before_the_first_sample(server, columns
 
 def test_a_schedule_that_fails_in_a_run_is_refused_before_the_first_sample(server):
     on = Digits()
-    never = schedule(on.g, "interval", "percent", start=0.3, end=0.31, preserve_mean=True)
+    never = schedule(on.g, "interval", "percent", start=0.25, end=0.35, preserve_mean=True)
     sweep = on.sweep(across("cfg schedule", **schedules(schedule(on.g), never)))
     seen = []
-    with pytest.raises(PromptFailed, match="preserve_mean needs a schedule whose mean over the run is not 0"):
+    with pytest.raises(
+        PromptFailed, match="Guidance Sweep: .*preserve_mean needs a schedule whose mean over the run is not 0"
+    ):
         server.run(on.g.prompt, watch=lambda kind, data: seen.append((kind, data)))
     assert not any(kind == "progress" and data["node"] == sweep.node for kind, data in seen)
 

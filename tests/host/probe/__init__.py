@@ -253,6 +253,23 @@ class ProbeLatent(io.ComfyNode):
         return io.NodeOutput(latent)
 
 
+class VideoVAE:
+    """Decodes [B, C, T, H, W] to gray frames [B, T, H, W, 3], as video VAEs do."""
+
+    def decode(self, samples):
+        return (samples.mean(1) / 8 + 0.5)[..., None].expand(*[-1] * 4, 3)
+
+
+class ProbeVideoVAE(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(node_id="ProbeVideoVAE", inputs=[], outputs=[io.Vae.Output()])
+
+    @classmethod
+    def execute(cls):
+        return io.NodeOutput(VideoVAE())
+
+
 class ProbeClassifier(io.ComfyNode):
     @classmethod
     def define_schema(cls):
@@ -488,6 +505,7 @@ class Probe(ComfyExtension):
             ProbeLatents,
             ProbeCondition,
             ProbeLatent,
+            ProbeVideoVAE,
             ProbeClassifier,
             ProbeRead,
             ProbeExamples,
