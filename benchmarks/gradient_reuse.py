@@ -27,7 +27,7 @@ COLUMNS = "| gradients | of 25 | judge accuracy | diversity | Frechet distance |
 @torch.no_grad()
 def entries(quick: bool) -> Iterator[Row | str]:
     """One table, by falling number of gradients within each way to save them."""
-    digits, samples = demo.load(), 20 if quick else 1000
+    digits, samples = demo.load(), 20 if quick else 500
     noise = torch.randn(samples, *digits.shape, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(samples) % len(digits.labels)
     real = digits.judge.features(load_digits()[1].images)

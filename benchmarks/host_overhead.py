@@ -19,7 +19,7 @@ def entries(quick: bool) -> Iterator[Row]:
     yield from _compared("digits, batch 1, 30 steps", *host.digits(), (1, 1, 16, 16), 30, 3 if quick else 41, 1.05)
     width, side = (64, 16) if quick else (320, 64)
     name = f"SD1.5-sized UNet ({width} channels), {side}x{side}, batch 1, 1 step"
-    yield from _compared(name, *host.sd15(width), (1, 4, side, side), 1, 3 if quick else 7, 1.01)
+    yield from _compared(name, *host.sd15(width), (1, 4, side, side), 1, 3 if quick else 5, 1.01)
 
 
 def _compared(name, model, positive, negative, shape, steps, rounds, most) -> Iterator[Row]:

@@ -28,9 +28,9 @@ TIME = Target(0.97, 1.03)
 
 def entries(quick: bool) -> Iterator[Row | str]:
     """In ComfyUI on the digits and at SD1.5's size, then the library against diffusers' guiders."""
-    yield from _digits(rounds=2 if quick else 15, batch=8 if quick else 64)
+    yield from _digits(rounds=2 if quick else 9, batch=8 if quick else 32)
     yield from _sd15(*(64, 16) if quick else (320, 64), rounds=2)
-    yield from _library(rounds=2 if quick else 15, batch=8 if quick else 64)
+    yield from _library(rounds=2 if quick else 9, batch=8 if quick else 32)
 
 
 def combine(model, method: str = "standard", **schedule):

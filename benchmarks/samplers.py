@@ -30,7 +30,7 @@ def entries(quick: bool) -> Iterator[Row]:
     digits = demo.load()
     rounds = 3 if quick else 15
     for name in SCHEDULERS:
-        for batch in (1, 8 if quick else 64):
+        for batch in (1, 4 if quick else 16):
             yield _timed(name, f"digits, batch {batch}", digits.network, digits, batch, rounds)
         yield _timed(name, "no network", lambda x, t, y: x, digits, 1, rounds)
         ours, theirs = sides(name, copy.deepcopy(digits.network).double(), digits, 4, torch.float64)
