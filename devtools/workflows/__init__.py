@@ -18,7 +18,8 @@ from devtools.workflows.classifier_graphs import (
     steer_away_with_a_negative_target,
     two_targets_at_once,
 )
-from devtools.workflows.families import FAMILIES, Digits, Family
+from devtools.workflows.families import Digits, Family
+from devtools.workflows.family_settings import FAMILIES
 from devtools.workflows.sweep_graphs import sweep_two_scales_on_one_sheet
 from devtools.workflows.training_graphs import train_on_two_folders_then_guide
 

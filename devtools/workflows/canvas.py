@@ -51,7 +51,7 @@ class Canvas:
         """A titled frame, right of all others, around the nodes that are placed meanwhile."""
         first = len(self.nodes)
         self.right += MARGIN
-        self.column(width)
+        self._begin(width)
         yield
         left = min(node["pos"][0] for node in self.nodes[first:])
         below = max(node["pos"][1] + node["size"][1] for node in self.nodes[first:])
@@ -61,10 +61,10 @@ class Canvas:
         )
         self.right += 2 * MARGIN
 
-    def column(self, width: int = 330) -> None:
-        """Begin a column at the right of the last one."""
-        self.x, self.y, self.width = self.right + MARGIN, 0, width
-        self.right = self.x + width
+    def column(self, width: int | None = None) -> None:
+        """Go on in a column at the right of the last one, as wide as that unless told; an empty one is kept."""
+        if self.y:
+            self._begin(width or self.width)
 
     def node(self, class_type: str, title: str = "", room: int = 0, **inputs: Any) -> Output:
         """Place a node and give its first output.
@@ -111,6 +111,10 @@ class Canvas:
             "extra": {},
             "version": 0.4,
         }
+
+    def _begin(self, width: int) -> None:
+        self.x, self.y, self.width = self.right + MARGIN, 0, width
+        self.right = self.x + width
 
     def _placed(self, class_type: str, height: int, outputs: list, properties: dict, values: list) -> dict:
         node = {

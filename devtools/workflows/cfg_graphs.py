@@ -25,17 +25,15 @@ def cfg_in_an_interval(canvas: Canvas, family: Family) -> None:
         latent = family.latent(canvas)
     with canvas.group("When", width=350):
         interval = schedule(canvas, "", "interval", axis={"axis": "sigma", "start": start, "end": end})
+    branches = [
+        ("CFG off", 1.0, {}),
+        (f"CFG {family.scale:g} at every step", family.scale, {}),
+        (f"CFG {family.scale:g} in the interval", family.scale, {"schedule": interval}),
+    ]
     rows = []
     with canvas.group("One CFG each", BROWN):
-        for i, (title, scale, more) in enumerate(
-            [
-                ("CFG off", 1.0, {}),
-                (f"CFG {family.scale:g} at every step", family.scale, {}),
-                (f"CFG {family.scale:g} in the interval", family.scale, {"schedule": interval}),
-            ]
-        ):
-            if i:
-                canvas.column()
+        for title, scale, more in branches:
+            canvas.column()
             guided = canvas.node("GuidanceKitCFGCombine", room=60, model=loaded.model, scale=scale, **more)
             rows.append(ksampler(canvas, family, title, guided, conditions, latent))
         canvas.column(360)
@@ -77,9 +75,8 @@ def cfg_schedules_side_by_side(canvas: Canvas, family: Family) -> None:
         "In a window": ("interval", {"axis": {"axis": "step", "start": 0.2, "end": 0.6}}),
     }
     with canvas.group("One schedule each", BROWN, 350):
-        for i, (title, (shape, more)) in enumerate(shapes.items()):
-            if i:
-                canvas.column(350)
+        for title, (shape, more) in shapes.items():
+            canvas.column()
             when = schedule(canvas, title, shape, **more)
             guided = canvas.node("GuidanceKitCFGCombine", room=60, model=loaded.model, scale=family.high, schedule=when)
             rows.append(ksampler(canvas, family, title, guided, conditions, latent, seed=2))
@@ -113,7 +110,7 @@ def cfg_schedule_drawn_by_hand(canvas: Canvas, family: Family) -> None:
         guided = canvas.node("GuidanceKitCFGCombine", room=60, model=loaded.model, scale=family.high)
         rows.append(ksampler(canvas, family, "No schedule", guided, conditions, latent, seed=2))
         for title, points in CURVES.items():
-            canvas.column(350)
+            canvas.column()
             curve = canvas.node("CurveEditor", room=330, curve={"points": points, "interpolation": "monotone_cubic"})
             when = schedule(canvas, title, "constant", curve=curve)
             guided = canvas.node("GuidanceKitCFGCombine", room=60, model=loaded.model, scale=family.high, schedule=when)
@@ -143,9 +140,8 @@ def cfg_methods_side_by_side(canvas: Canvas, family: Family) -> None:
         latent = family.latent(canvas)
     rows = []
     with canvas.group("One method each", BROWN):
-        for i, method in enumerate(METHODS):
-            if i:
-                canvas.column()
+        for method in METHODS:
+            canvas.column()
             guided = canvas.node("GuidanceKitCFGCombine", room=60, model=loaded.model, scale=family.high, method=method)
             rows.append(ksampler(canvas, family, method, guided, conditions, latent, seed=3))
     sheet(canvas, family, loaded.vae, rows)

@@ -26,9 +26,8 @@ def classifier_guidance_at_four_scales(canvas: Canvas, family: Family) -> None:
         latent = family.latent(canvas)
     rows = []
     with canvas.group("The same noise at four scales", BROWN):
-        for i, scale in enumerate(family.scales):
-            if i:
-                canvas.column()
+        for scale in family.scales:
+            canvas.column()
             title = f"Classifier scale {scale:g}"
             row = guided_sampler(canvas, family, title, loaded, classifier, conditions, latent, family.target, scale)
             rows.append(row)
@@ -62,9 +61,8 @@ def steer_away_with_a_negative_target(canvas: Canvas, family: Family) -> None:
         f"Away from {first} and {second}": (f"-{first}, -{second}", family.push),
     }
     with canvas.group("The same noise, other targets", BROWN):
-        for i, (title, (target, scale)) in enumerate(branches.items()):
-            if i:
-                canvas.column()
+        for title, (target, scale) in branches.items():
+            canvas.column()
             rows.append(guided_sampler(canvas, family, title, loaded, classifier, conditions, latent, target, scale))
     sheet(canvas, family, loaded.vae, rows)
 
@@ -98,9 +96,8 @@ def two_targets_at_once(canvas: Canvas, family: Family) -> None:
         f"Two nodes: {first}, then {second}": [(first, {"schedule": early}), (second, {"schedule": late})],
     }
     with canvas.group("Classifier Guidance on the model, an ordinary KSampler", BROWN, 350):
-        for i, (title, terms) in enumerate(branches.items()):
-            if i:
-                canvas.column(350)
+        for title, terms in branches.items():
+            canvas.column()
             model = loaded.model
             for target, when in terms:
                 model = _steered(canvas, family, model, classifier, target, when)
@@ -143,9 +140,8 @@ def paint_over_one_half(canvas: Canvas, family: Family) -> None:
         f"To {second}": (second, family.push),
     }
     with canvas.group("The lower half anew", BROWN):
-        for i, (title, (target, scale)) in enumerate(branches.items()):
-            if i:
-                canvas.column()
+        for title, (target, scale) in branches.items():
+            canvas.column()
             row = guided_sampler(canvas, family, title, loaded, classifier, conditions, masked, target, scale, seed=2)
             rows.append(row)
     sheet(canvas, family, loaded.vae, rows)
@@ -179,14 +175,14 @@ def a_classifier_beside_cfg(canvas: Canvas, family: Family) -> None:
     with canvas.group("Classifier-free guidance and a classifier, one after the other", BROWN, 350):
         always = cfg({})
         rows = [ksampler(canvas, family, "CFG alone", always, conditions, latent)]
-        canvas.column(350)
+        canvas.column()
         both = _steered(canvas, family, always, classifier, label, {})
         rows.append(ksampler(canvas, family, f"CFG and {label} at every step", both, conditions, latent))
         for title, cfg_when, when in (
             (f"First CFG, then {label}", early, late),
             (f"First {label}, then CFG", late, early),
         ):
-            canvas.column(350)
+            canvas.column()
             guided = cfg({"schedule": cfg_when})
             guided = _steered(canvas, family, guided, classifier, label, {"schedule": when})
             rows.append(ksampler(canvas, family, title, guided, conditions, latent))
@@ -198,8 +194,7 @@ def _halves(canvas: Canvas) -> list[Output]:
     made = []
     with canvas.group("Two schedules", width=350):
         for start, end in ((0.0, 0.5), (0.5, 1.0)):
-            if made:
-                canvas.column(350)
+            canvas.column()
             window = {"axis": "step", "start": start, "end": end}
             made.append(schedule(canvas, f"Steps {start:.0%} to {end:.0%}", "interval", axis=window))
     return made

@@ -66,9 +66,8 @@ def train_on_two_folders_then_guide(canvas: Canvas, family: Family) -> None:
     rows = []
     branches = {"No guidance": (first, 0.0), f"To {first}": (first, SCALE), f"To {second}": (second, SCALE)}
     with canvas.group("Guide", BROWN):
-        for i, (title, (target, scale)) in enumerate(branches.items()):
-            if i:
-                canvas.column()
+        for title, (target, scale) in branches.items():
+            canvas.column()
             row = guided_sampler(canvas, family, title, loaded, trained, conditions, latent, target, scale, seed=5)
             rows.append(row)
     sheet(canvas, family, loaded.vae, rows)
