@@ -12,7 +12,7 @@ from .connections import connected
 from .messages import say, speaking_as
 from .plan import CfgPart, Journal, plan_of
 from .types import SCALE_SCHEDULE
-from .widgets import widgets
+from .widgets import chosen, widgets
 
 TITLE = "CFG Combine"
 
@@ -59,14 +59,17 @@ class CFGCombine(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, scale: float, method: dict, schedule: ScaleSchedule | None = None) -> io.NodeOutput:
+    def execute(
+        cls, model, scale: float, method: dict | None = None, schedule: ScaleSchedule | None = None
+    ) -> io.NodeOutput:
         plan, node_id = plan_of(model), cls.hidden.unique_id
         with speaking_as(TITLE):
+            method = chosen("method", method)
             kind = cfg_method(method["method"])
             given, patchers = connected(model, kind, method)
-            chosen = make(kind, kind.name, given)
+            made = make(kind, kind.name, given)
             before = plan.cfg.pipeline if plan.cfg is not None else Pipeline(scale)
-            pipeline = before.extended(scale, schedule or ScaleSchedule(), chosen)
+            pipeline = before.extended(scale, schedule or ScaleSchedule(), made)
         if plan.cfg is not None:
             say(plan.cfg.node_id, "Scale and schedule are set by the CFG Combine further down the chain.")
         patchers = (plan.cfg.patchers if plan.cfg is not None else ()) + patchers

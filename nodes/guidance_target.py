@@ -11,7 +11,8 @@ from ..guidance_core.classifier.targets import written
 from ..guidance_core.demo.data import LABELS
 from ..guidance_core.errors import GuidanceError
 from .classifier_files import CLASSIFIER_FOLDER
-from .messages import say
+from .messages import say, speaking_as
+from .widgets import chosen
 
 TITLE = "Guidance Target"
 DEMO = "digits demo"
@@ -97,8 +98,12 @@ class GuidanceTarget(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, classifier: dict, away: bool, weight: float, add_to: str | None = None) -> io.NodeOutput:
-        target = written(classifier["label"], weight, away)
+    def execute(
+        cls, away: bool, weight: float, classifier: dict | None = None, add_to: str | None = None
+    ) -> io.NodeOutput:
+        with speaking_as(TITLE):
+            label = chosen("classifier", classifier)["label"]
+        target = written(label, weight, away)
         target = f"{add_to.strip()}, {target}" if add_to and add_to.strip() else target
         say(cls.hidden.unique_id, target)
         return io.NodeOutput(target)

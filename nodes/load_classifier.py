@@ -38,21 +38,26 @@ class LoadNoisyClassifier(io.ComfyNode):
     def validate_inputs(cls, file: str | None) -> bool | str:
         if file is None:  # a linked value, which execute checks
             return True
-        if folder_paths.get_full_path(CLASSIFIER_FOLDER, file) is None:
+        if _path(file) is None:
             return f"{TITLE}: there is no file '{file}' in models/{CLASSIFIER_FOLDER}; put it there and press R."
         return True
 
     @classmethod
     def fingerprint_inputs(cls, file: str) -> str:
-        path = folder_paths.get_full_path(CLASSIFIER_FOLDER, file) if file else None
+        path = _path(file)
         return f"{file}:{os.path.getmtime(path)}" if path else str(file)
 
     @classmethod
     def execute(cls, file: str) -> io.NodeOutput:
         with speaking_as(TITLE):
-            path = folder_paths.get_full_path(CLASSIFIER_FOLDER, file)
+            path = _path(file)
             if path is None:
                 raise GuidanceError(f"there is no file '{file}' in models/{CLASSIFIER_FOLDER}.")
             classifier = NoisyClassifier.load(path)
         say(cls.hidden.unique_id, summary(classifier.card))
         return io.NodeOutput(host_classifier(classifier))
+
+
+def _path(file: object) -> str | None:
+    """Where a file of the folder is; None for what is no file there."""
+    return folder_paths.get_full_path(CLASSIFIER_FOLDER, file) if isinstance(file, str) else None

@@ -10,6 +10,7 @@ from ..guidance_core.errors import GuidanceError
 from ..guidance_core.null import load_null_condition
 from .class_condition import class_labels, label_conditioning
 from .messages import say, speaking_as
+from .widgets import chosen
 
 TITLE = "Null-Condition Encoder"
 NULL_FOLDER = "null_conditions"
@@ -80,10 +81,11 @@ class NullConditionEncoder(io.ComfyNode):
         return f"{kind}:{os.path.getmtime(path)}" if path else str(kind)
 
     @classmethod
-    def execute(cls, kind: dict, clip=None, like=None, model=None) -> io.NodeOutput:
-        name = kind["kind"]
-        say(cls.hidden.unique_id, KINDS[name])
+    def execute(cls, kind: dict | None = None, clip=None, like=None, model=None) -> io.NodeOutput:
         with speaking_as(TITLE):
+            kind = chosen("kind", kind)
+            name = kind["kind"]
+            say(cls.hidden.unique_id, KINDS[name])
             if name == "empty prompt":
                 clip = _needs(clip, "clip", name)
                 return io.NodeOutput(clip.encode_from_tokens_scheduled(clip.tokenize("")))

@@ -10,7 +10,7 @@ from ..guidance_core.shapes import SHAPES, Flat, Keyframes, Points
 from .curve import STABLE_DIFFUSION, curve_picture, example_run
 from .messages import say, speaking_as
 from .types import SCALE_SCHEDULE
-from .widgets import widgets
+from .widgets import chosen, widgets
 
 TITLE = "Scale Schedule"
 
@@ -126,8 +126,11 @@ class ScaleScheduleNode(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, shape: dict, axis: dict, reverse: bool, preserve_mean: bool, curve=None) -> io.NodeOutput:
+    def execute(
+        cls, reverse: bool, preserve_mean: bool, shape: dict | None = None, axis: dict | None = None, curve=None
+    ) -> io.NodeOutput:
         with speaking_as(TITLE):
+            shape, axis = chosen("shape", shape), chosen("axis", axis)
             schedule = schedule_of(shape, axis, reverse, preserve_mean, curve)
             note = "" if schedule.axis == "step" else STABLE_DIFFUSION
             picture = curve_picture(schedule, example_run(schedule), shown_name(shape, curve), note)

@@ -30,7 +30,7 @@ from .report import planned
 from .sampling import Sampling, previews, sampled, sampling_inputs
 from .sweep_axis import Axis, Guidance, axis_input, axis_of
 from .types import NOISY_CLASSIFIER, HostClassifier
-from .widgets import widgets
+from .widgets import chosen, widgets
 
 TITLE = "Guidance Sweep"
 UNUSED = "CFG Combine on the model sets cfg; the cfg here is not used."
@@ -88,8 +88,6 @@ class GuidanceSweep(io.ComfyNode):
         negative,
         latent_image,
         vae,
-        columns,
-        rows,
         seed,
         steps,
         cfg,
@@ -98,6 +96,8 @@ class GuidanceSweep(io.ComfyNode):
         denoise,
         target,
         classifier_scale,
+        columns=None,
+        rows=None,
         classifier=None,
         judge=None,
     ) -> io.NodeOutput:
@@ -106,7 +106,9 @@ class GuidanceSweep(io.ComfyNode):
         with speaking_as(TITLE):
             if latent_image["samples"].is_nested:
                 raise GuidanceError("latents that hold several things at once (video with sound) are not supported.")
-            across, down = axis_of(columns, "columns"), axis_of(rows, "rows")
+            across, down = (
+                axis_of(chosen(name, given), name) for name, given in (("columns", columns), ("rows", rows))
+            )
             part = None
             if classifier is not None:
                 part = classifier_part(model, classifier, target, None, TITLE, node_id, scale=classifier_scale)

@@ -2,6 +2,7 @@
 
 from comfy_api.latest import io
 
+from ..guidance_core.errors import GuidanceError
 from ..guidance_core.params import Param, params_of
 from .types import NOISY_CLASSIFIER
 
@@ -22,6 +23,13 @@ def widget(name: str, param: Param) -> io.Input:
     if param.kind is int:
         return io.Int.Input(name, min=int(param.low), max=int(param.high), **common)
     return io.Float.Input(name, min=param.low, max=param.high, step=param.step, **common)
+
+
+def chosen(name: str, value: object) -> dict:
+    """What a dynamic combo carries. Raises GuidanceError where ComfyUI found no option of its and left it out."""
+    if not isinstance(value, dict):
+        raise GuidanceError(f"{name} is set to something that is not among its choices (any more): choose it anew.")
+    return value
 
 
 def widgets(cls: type, *only: str) -> list[io.Input]:
