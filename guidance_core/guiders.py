@@ -143,8 +143,14 @@ def combine(
 ) -> Tensor:
     """One CFG combination of denoised predictions [B, C, ...], without state: as the first call of a run.
 
-    Raises GuidanceError for an unknown method or parameter, or one out of range.
+    Raises GuidanceError for an unknown method or parameter, one out of range, and a sigma that is none of the path's
+    where the method needs one.
     """
     pipeline = Pipeline(scale, methods=(make(cfg_method(method), method, params),))
     run = Run(path, output=output, seed=seed)
-    return pipeline.start(run).combine(cond, uncond, x, per_sample(sigma, x), effective_scale(scale, 1.0))
+    sigma = per_sample(sigma, x)
+    guided = pipeline.start(run).combine(cond, uncond, x, sigma, effective_scale(scale, 1.0))
+    if not bool(guided.isfinite().all()):
+        for level in sigma.tolist():
+            path.check(level)
+    return guided

@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from .errors import GuidanceError
 from .tensors import expand
 
 
@@ -25,6 +26,11 @@ class Path(ABC):
     @abstractmethod
     def holds(self, sigma: float) -> bool:
         """Whether sigma is a noise level of this path."""
+
+    def check(self, sigma: float) -> None:
+        """Raise GuidanceError unless sigma is a noise level of this path."""
+        if not self.holds(sigma):
+            raise GuidanceError(f"On the {self.name} path sigma must be {self.domain}, got {sigma:.9g}.")
 
     @abstractmethod
     def alpha(self, sigma: Tensor | float) -> Tensor:

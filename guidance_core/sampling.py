@@ -34,10 +34,32 @@ def _levels(sigmas: Tensor, path: Path) -> Iterator[tuple[int, Tensor, Tensor, T
         yield i, sigmas[i], sigmas[i + 1], alphas[i], alphas[i + 1]
 
 
+def _level(sigma: Tensor, x: Tensor) -> Tensor:
+    """A noise level as a denoiser of x gets it: half precision would blur it."""
+    return sigma.to(x.device, torch.promote_types(x.dtype, torch.float32))
+
+
 def _denoise(denoiser: Denoiser, x: Tensor, sigma: Tensor) -> Tensor:
-    level = sigma.to(x.device, torch.promote_types(x.dtype, torch.float32))  # half precision would blur it
     with torch.no_grad():  # guidance turns it on for its own gradients
-        return denoiser(x, level.expand(x.shape[0]))
+        return denoiser(x, _level(sigma, x).expand(x.shape[0]))
+
+
+def _watched(denoiser: Denoiser, run: Run) -> Denoiser:
+    """The denoiser of a run; raises GuidanceError, naming step and sample, where its result is not finite."""
+
+    def watched(x: Tensor, sigma: Tensor) -> Tensor:
+        denoised = denoiser(x, sigma)
+        finite = denoised.isfinite().flatten(1).all(1).tolist()
+        if not all(finite):
+            level = float(sigma[0])
+            raise GuidanceError(
+                f"The prediction is not a finite number at step {int(run.step(level)) + 1} of {len(run.levels)} "
+                f"(sigma {level:.4g}), sample {finite.index(False) + 1} of {len(finite)}: run the model in another "
+                f"precision, or lower the scales of guidance."
+            )
+        return denoised
+
+    return watched
 
 
 def _noise_like(x: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -140,12 +162,15 @@ def steps(
     falling = all(math.inf > a > b for a, b in zip(levels, levels[1:], strict=False))
     if len(levels) < 2 or levels[-1] != 0 or not falling:
         raise GuidanceError(f"sigmas must fall and end at 0, got {[round(level, 4) for level in levels]}.")
-    if not path.holds(levels[0]):
-        raise GuidanceError(f"On the {path.name} path sigma must be {path.domain}, got {levels[0]:.9g}.")
+    path.check(float(_level(sigmas[0], noise)))
+    if noise.ndim < 2 or not len(noise):
+        raise GuidanceError(f"noise must be one sample or more, [B, C, ...], got the shape {list(noise.shape)}.")
     percent = percent_of_training(training_sigmas) if training_sigmas is not None else None
     run = Run(path, tuple(levels), seed=seed, percent=percent)
     x = noise * sigmas[0].to(noise)
-    yield from SAMPLERS[sampler](start(denoiser, run), x, sigmas, path=path, generator=generator, **options)
+    yield from SAMPLERS[sampler](
+        _watched(start(denoiser, run), run), x, sigmas, path=path, generator=generator, **options
+    )
 
 
 def sample(
@@ -163,7 +188,7 @@ def sample(
     noise: unit normal [B, C, ...]. sigmas [n + 1]: falling on the path, last 0. generator: for samplers that add noise.
     callback: called with every Step. options: the sampler's own (ddim: eta), `training_sigmas` for schedules on the
     percent axis, `seed` for methods that draw noise of their own.
-    Raises GuidanceError for an unknown sampler or sigmas that do not fall to 0.
+    Raises GuidanceError for an unknown sampler, sigmas that do not fall to 0, and predictions that are not finite.
     """
     for step in steps(denoiser, noise, sigmas, sampler, generator, path, **options):
         if callback is not None:

@@ -17,11 +17,13 @@ def expand(value: Tensor | float, x: Tensor) -> Tensor:
 
 
 def per_sample(value: Tensor | float, x: Tensor) -> Tensor:
-    """A noise level, one number or [B], as [B] on x's device. Raises GuidanceError for any other count.
+    """A noise level, one number or [B], as [B] on x's device. Raises GuidanceError for any other count, and for no x.
 
     A floating tensor keeps its dtype; a plain number takes x's, float32 at least: half precision would blur it.
     """
     value = torch.as_tensor(value, device=x.device, dtype=_level_dtype(value, x)).flatten()
+    if not len(x):
+        raise GuidanceError(f"There are no samples: x has the shape {list(x.shape)}.")
     if len(value) not in (1, len(x)):
         raise GuidanceError(f"Got {len(value)} noise levels for a batch of {len(x)}; give one, or one a sample.")
     return value.expand(len(x))

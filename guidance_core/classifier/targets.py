@@ -41,10 +41,10 @@ class Target:
         rows = [self.rows[i % len(self.rows)] for i in range(logits.shape[0])]
         parts = [(i, part) for i, row in enumerate(rows) for part in row]
         _check_labels([part.label for _, part in parts], logits)
-        samples = torch.tensor([i for i, _ in parts], device=logits.device)
-        labels = torch.tensor([part.label for _, part in parts], device=logits.device)
+        samples = torch.tensor([i for i, _ in parts], device=logits.device, dtype=torch.long)
+        labels = torch.tensor([part.label for _, part in parts], device=logits.device, dtype=torch.long)
         weights = torch.tensor([part.weight for _, part in parts], device=logits.device, dtype=logits.dtype)
-        negative = torch.tensor([part.negative for _, part in parts], device=logits.device)
+        negative = torch.tensor([part.negative for _, part in parts], device=logits.device, dtype=torch.bool)
         log_probs = HEADS[head].log_prob(logits[samples], labels, negative)
         return torch.zeros_like(logits[:, 0]).index_add(0, samples, weights * log_probs)
 

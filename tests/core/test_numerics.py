@@ -1,0 +1,284 @@
+"""Numbers at their ends: not finite, zero, saturated, half precision, first and last levels, odd shapes, no steps."""
+
+import math
+
+import pytest
+import torch
+from method_examples import switched_on
+
+import guidance_core as gc
+from guidance_core.cfg import Pipeline
+
+METHODS = gc.cfg_methods()
+SHAPES = [(2, 4, 7, 3), (1, 4, 1, 1), (2, 4, 1, 9), (2, 4, 2, 5, 3)]
+DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
+# the ends of each path, and levels close to them
+ENDS = [(gc.VE, s) for s in (1e-4, 1e3, 4519.0)] + [(gc.VP, s) for s in (1e-4, 0.9999)]
+ENDS += [(gc.FLOW, s) for s in (1e-4, 0.9999, 1.0)]
+TARGET = torch.tensor([0, 2])
+
+
+@pytest.fixture(params=METHODS)
+def method(request):
+    return request.param
+
+
+@pytest.fixture
+def predictions(randn):
+    """predictions(shape, dtype, path, sigma): cond, uncond and x of believable sizes."""
+
+    def make(shape, dtype=torch.float64, path=gc.VE, sigma=1.5):
+        x0, noise = randn(*shape), randn(*shape, seed=1)
+        cond, uncond = (x0 + 0.4 * randn(*shape, seed=seed) for seed in (2, 3))
+        return tuple(t.to(dtype) for t in (cond, uncond, path.alpha(sigma) * x0 + sigma * noise))
+
+    return make
+
+
+def pipeline_of(method, shape, scale=4.0):
+    return Pipeline(scale, methods=(METHODS[method](**switched_on(METHODS[method], shape)),))
+
+
+def guided_by(method, shape, path=gc.VE, scale=3.0):
+    """Two calm denoisers under a method with its parameters switched on."""
+    on = switched_on(METHODS[method], shape)
+    return gc.cfg_guided(
+        lambda x, s: 0.5 * x + 0.1, lambda x, s: 0.4 * x.flip(-1), scale, method=method, path=path, **on
+    )
+
+
+@pytest.mark.parametrize(("path", "sigma"), ENDS, ids=lambda value: getattr(value, "name", value))
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_every_method_is_finite_at_both_ends_of_every_path(method, path, sigma, dtype, predictions):
+    """Wherever the answer itself fits into the dtype: 1e4 times the noise of half a unit does not fit into float16."""
+    for shape in SHAPES:
+        on, inputs = switched_on(METHODS[method], shape), predictions(shape, dtype, path, sigma)
+        exact = gc.combine(*(t.double() for t in inputs), sigma, 7.0, method, path, **on)
+        guided = gc.combine(*inputs, sigma, 7.0, method, path, **on)
+        assert (guided.shape, guided.dtype) == (shape, dtype)
+        assert bool((guided.isfinite() | (exact.abs() > 6e4)).all())
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+def test_a_broken_sample_leaves_its_batch_mates_alone(method, broken, predictions):
+    """At the first call and at the next one, when momentum and trackers remember what was broken."""
+    shape = (3, 4, 6, 5)
+    cond, uncond, x = predictions(shape)
+    damaged = cond.clone()
+    damaged[1, 0, 0, 0] = broken
+    calm, hurt = (pipeline_of(method, shape).start(gc.Run(sigmas=(1.5, 1.0, 0.0))) for _ in range(2))
+    for level in (1.5, 1.0):
+        sigma = torch.full((3,), level, dtype=torch.float64)
+        want = calm.combine(cond, uncond, x, sigma, 4.0)
+        got = hurt.combine(damaged, uncond, x, sigma, 4.0)
+        assert torch.equal(got[[0, 2]], want[[0, 2]])
+        assert not bool(got[1].isfinite().all())
+
+
+@pytest.mark.parametrize("sampler", gc.SAMPLERS)
+@pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
+def test_a_prediction_that_is_not_finite_names_step_and_sample(sampler, broken, randn):
+    def denoiser(x, sigma):
+        denoised = 0.5 * x
+        if float(sigma[0]) < 2.0:
+            denoised[1, 0, 0, 0] = broken
+        return denoised
+
+    with pytest.raises(gc.GuidanceError, match=r"step 3 of 4 \(sigma 1\), sample 2 of 3: run the model in another"):
+        gc.sample(denoiser, randn(3, 1, 4, 4), torch.tensor([9.0, 3.0, 1.0, 0.3, 0.0]), sampler)
+
+
+def test_heun_names_the_step_whose_level_its_second_pass_is_at(randn):
+    calls = []
+
+    def denoiser(x, sigma):
+        calls.append(float(sigma[0]))
+        return x * (math.nan if len(calls) == 2 else 0.5)
+
+    with pytest.raises(gc.GuidanceError, match=r"step 2 of 3 \(sigma 3\), sample 1 of 2"):
+        gc.sample(denoiser, randn(2, 1, 4, 4), torch.tensor([9.0, 3.0, 1.0, 0.0]), "heun")
+    assert calls == [9.0, 3.0]
+
+
+def test_half_precision_that_overflows_is_refused_and_single_precision_is_not(randn):
+    def run(dtype):
+        guided = gc.cfg_guided(lambda x, s: 0.9 * x, lambda x, s: 0.1 * x, 100.0)
+        return gc.sample(guided, randn(1, 4, 6, 5, dtype=dtype), torch.tensor([1000.0, 0.0]), "euler")
+
+    assert bool(run(torch.float32).isfinite().all())
+    with pytest.raises(gc.GuidanceError, match=r"step 1 of 1 \(sigma 1000\).*lower the scales"):
+        run(torch.float16)
+
+
+@pytest.mark.parametrize("sampler", gc.SAMPLERS)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_odd_shapes_are_sampled_under_every_method(sampler, shape, path, randn):
+    sigmas = path.sigma_at(torch.tensor([-8.0, 3.0], dtype=torch.float64))
+    sigmas = torch.cat([sigmas, sigmas.new_zeros(1)])
+    for name in METHODS:
+        x0 = gc.sample(guided_by(name, shape, path), randn(*shape), sigmas, sampler, path=path)
+        assert x0.shape == shape
+
+
+STRAIGHT = [(path, sampler) for path in (gc.VE, gc.VP, gc.FLOW) for sampler in gc.SAMPLERS]
+STRAIGHT = [(path, sampler) for path, sampler in STRAIGHT if path is not gc.VP or sampler not in ("euler", "heun")]
+
+
+@pytest.mark.parametrize(("path", "sampler"), STRAIGHT, ids=lambda value: getattr(value, "name", value))
+def test_one_step_is_the_guided_prediction(path, sampler, randn):
+    """From pure noise straight to the data, whatever the sampler; not along dx / dsigma on VP, which is curved."""
+    shape, sigma = (2, 4, 6, 5), {"VE": 80.0, "VP": 0.999, "flow": 1.0}[path.name]
+    noise, sigmas = randn(*shape), torch.tensor([sigma, 0.0], dtype=torch.float64)
+    for name in METHODS:
+        guided = guided_by(name, shape, path)
+        want = guided.start(gc.Run(path, (sigma, 0.0)))(noise * sigma, sigmas[:1].expand(2))
+        torch.testing.assert_close(gc.sample(guided, noise, sigmas, sampler, path=path), want)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_no_steps_are_refused_in_a_sentence(count, randn):
+    with pytest.raises(gc.GuidanceError, match="sigmas must fall and end at 0"):
+        gc.sample(lambda x, s: x, randn(1, 1, 2, 2), torch.zeros(count))
+    for spacing in (gc.flow_shift, lambda n: gc.karras(0.1, 9.0, n), lambda n: gc.trailing(torch.arange(1.0, 9.0), n)):
+        with pytest.raises(gc.GuidanceError, match="number of sampling steps must be a whole number between 1"):
+            spacing(0)
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 6, 5), (0,), (3,), ()])
+def test_noise_of_no_samples_or_channels_is_refused(shape):
+    with pytest.raises(gc.GuidanceError, match=r"noise must be one sample or more, \[B, C, ...\], got the shape \["):
+        gc.sample(lambda x, s: x, torch.zeros(shape), torch.tensor([9.0, 0.0]))
+
+
+def test_a_batch_of_none_is_refused(method):
+    none = torch.zeros(0, 4, 6, 5)
+    for call in (
+        lambda: gc.combine(none, none, none, 1.5, 6.0, method),
+        lambda: guided_by(method, (1, 4, 6, 5))(none, 1.5),
+        lambda: gc.classifier_guided(lambda x, s: x, lambda x, s, p: x.flatten(1), TARGET)(none, 1.5),
+        lambda: gc.log_prob_grad(lambda x, s, p: x.flatten(1), none, 1.5, TARGET),
+    ):
+        with pytest.raises(gc.GuidanceError, match=r"no samples: x has the shape \[0, 4, 6, 5\]"):
+            call()
+
+
+def test_a_level_that_rounds_to_no_level_of_the_path_is_refused(randn):
+    """On VP 1 - 1e-9 is 1 in single precision, where alpha is 0 and eps says nothing of the data."""
+    sigmas = torch.tensor([1 - 1e-9, 0.5, 0.0], dtype=torch.float64)
+    guided = guided_by("rescale", (1, 4, 6, 5), gc.VP)
+    assert bool(gc.sample(guided, randn(1, 4, 6, 5), sigmas, path=gc.VP).isfinite().all())
+    with pytest.raises(gc.GuidanceError, match="On the VP path sigma must be above 0 and below 1, got 1"):
+        gc.sample(guided, randn(1, 4, 6, 5, dtype=torch.float32), sigmas, path=gc.VP)
+
+
+@pytest.mark.parametrize(
+    ("path", "sigma"), [(gc.VE, 0.0), (gc.VE, math.nan), (gc.VP, 1.0), (gc.VP, 2.0), (gc.FLOW, 0.0)], ids=str
+)
+def test_combine_refuses_what_is_no_noise_level_where_it_needs_one(path, sigma, predictions):
+    cond, uncond, _ = predictions((2, 4, 6, 5))
+    assert torch.equal(gc.combine(cond, uncond, cond, sigma, 3.0, path=path), uncond + (cond - uncond) * 3.0)
+    with pytest.raises(gc.GuidanceError, match=f"On the {path.name} path sigma must be above 0"):
+        gc.combine(cond, uncond, cond, sigma, 3.0, "rescale", path)
+
+
+WITH_MEMORY = ("adaptive", "apg", "cfg_zero_star", "feedback", "momentum")
+
+
+@pytest.mark.parametrize("sampler", ["euler", "ddim", "heun"])
+@pytest.mark.parametrize("method", [name for name in METHODS if name not in WITH_MEMORY])
+def test_a_run_taken_up_in_the_middle_ends_where_the_whole_one_does(method, sampler, path, randn):
+    """As with denoise below 1, or an image to begin with: what is left of the levels, from the x that is there."""
+    shape, sigmas = (2, 4, 6, 5), path.sigma_at(torch.tensor([-5.0, -2.0, 0.0, 2.0], dtype=torch.float64))
+    sigmas = torch.cat([sigmas, sigmas.new_zeros(1)])
+    guided = guided_by(method, shape, path)
+    whole = list(gc.steps(guided, randn(*shape), sigmas, sampler, path=path))
+    rest = list(gc.steps(guided, whole[1].x / sigmas[2], sigmas[2:], sampler, path=path))
+    assert [step.sigma for step in rest] == [step.sigma for step in whole[2:]]
+    for ours, theirs in zip(rest, whole[2:], strict=True):
+        torch.testing.assert_close(ours.x, theirs.x)
+
+
+@pytest.mark.parametrize("sampler", gc.SAMPLERS)
+@pytest.mark.parametrize("method", WITH_MEMORY)
+def test_a_run_with_memory_may_begin_in_the_middle(method, sampler, path, randn):
+    """The memory is then empty: its first step is that of a run of one call."""
+    shape, sigmas = (2, 4, 6, 5), path.sigma_at(torch.tensor([0.0, 2.0], dtype=torch.float64))
+    guided, noise = guided_by(method, shape, path), randn(2, 4, 6, 5)
+    levels = torch.cat([sigmas, sigmas.new_zeros(1)])
+    first, *_ = gc.steps(guided, noise, levels, sampler, path=path)
+    run = guided.start(gc.Run(path, tuple(levels.tolist())))
+    torch.testing.assert_close(first.denoised, run(noise * sigmas[0], sigmas[:1].expand(2)))
+
+
+def saturated(margin, dtype):
+    """Logits (margin, z, 0) in a dtype, z the sum of x."""
+
+    def classifier(x, sigma, path):
+        z = x.flatten(1).sum(1)
+        return torch.stack([margin + 0 * z, z, 0 * z], 1).to(dtype)
+
+    return classifier
+
+
+@pytest.mark.parametrize("text", ["a", "-a", "b", "-b", "(a:2), -b", "a | -a"])
+@pytest.mark.parametrize("margin", [6e4, -6e4, 1e37, -1e37])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32], ids=str)
+def test_saturated_logits_keep_the_gradient_of_double_precision(dtype, margin, text):
+    margin = max(min(margin, 6e4), -6e4) if dtype == torch.float16 else margin
+    target, x = gc.parse_target(text, ["a", "b", "c"]), torch.full((2, 1, 2, 2), 0.25, dtype=dtype)
+    exact = float(torch.tensor(margin, dtype=dtype))
+    grad, log_prob = gc.log_prob_grad(saturated(margin, dtype), x, 1.0, target)
+    want = gc.log_prob_grad(saturated(exact, torch.float64), x.double(), 1.0, target)
+    assert log_prob.dtype == torch.float32
+    torch.testing.assert_close(grad.double(), want[0], rtol=2e-2, atol=1e-6)
+    torch.testing.assert_close(log_prob.double(), want[1], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{}, {"entropy_aware": True}, {"max_shift": 0.5}])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_a_gradient_of_zero_changes_nothing(options, dtype, randn):
+    """No opinion, and a classifier with a single class, whose probability is 1 whatever x is."""
+    x = randn(2, 1, 2, 2, dtype=dtype)
+    for classes in (3, 1):
+
+        def classifier(x, sigma, path, classes=classes):
+            return x.flatten(1)[:, :classes] * (0 if classes > 1 else 1)
+
+        guided = gc.classifier_guided(lambda x, s: 0.5 * x, classifier, torch.zeros(2).long(), 50.0, **options)
+        for sigma in (1e-4, 1.0, 1e3):
+            assert torch.equal(guided(x, sigma), 0.5 * x)
+
+
+@pytest.mark.parametrize(("path", "sigma"), ENDS, ids=lambda value: getattr(value, "name", value))
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("options", [{}, {"entropy_aware": True}, {"max_shift": 0.5}])
+def test_a_classifier_term_is_finite_at_both_ends_of_every_path(path, sigma, dtype, options, randn):
+    """On logits of x at unit variance, as networks see it; and nothing at the pure noise of flow."""
+
+    def classifier(x, sigma, path):
+        return path.unit(x, sigma).flatten(1)[:, :3]
+
+    x = randn(2, 1, 7, 3, dtype=dtype) * math.hypot(1, sigma)
+    guided = gc.classifier_guided(lambda x, s: 0.5 * x, classifier, TARGET, 2.0, path=path, **options)
+    moved = guided(x, sigma)
+    assert moved.dtype == dtype
+    assert bool(moved.isfinite().all())
+    if sigma > 0.1:
+        assert torch.equal(moved, 0.5 * x) == (float(path.alpha(sigma)) == 0)
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
+def test_logits_that_are_not_finite_are_refused(broken, randn):
+    def classifier(x, sigma, path):
+        logits = x.flatten(1)[:, :3]
+        return torch.where(torch.arange(3) == 1, logits * broken, logits)
+
+    guided = gc.classifier_guided(lambda x, s: 0.5 * x, classifier, TARGET)
+    with pytest.raises(gc.GuidanceError, match=r"gradient is not a finite number at step 1 of 2 \(sigma 3\)"):
+        gc.sample(guided, randn(2, 1, 2, 2).abs(), torch.tensor([3.0, 1.0, 0.0]))
+
+
+def test_a_target_on_no_logits_is_no_sum(randn):
+    """Labels of an empty batch are indices still."""
+    target = gc.parse_target("a, -b", ["a", "b"])
+    assert target.log_prob(torch.zeros(0, 2)).shape == (0,)
