@@ -99,6 +99,7 @@ def test_pages_show_their_node(page):
     node, _ = node_and_language(page)
     pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", page.read_text(encoding="utf-8"))
     assert pictures == [f"images/{node}.png"]
+    assert (HELP / pictures[0]).read_bytes().startswith(b"\x89PNG")
 
 
 @functools.cache
