@@ -276,7 +276,7 @@ def test_two_prompts_queued_at_once_are_as_if_one_by_one(server):
         np.testing.assert_array_equal(there, pixels(alone, node))
 
 
-# Names that lead elsewhere
+# Choices that are gone, and names that lead elsewhere
 
 
 ESCAPES = [
@@ -299,6 +299,33 @@ def refused(server, build):
     with pytest.raises((PromptFailed, PromptRejected)) as caught:
         server.run(g.prompt)
     return caught.value.exception_message if isinstance(caught.value, PromptFailed) else str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("title", "name", "build"),
+    [
+        ("CFG Combine", "method", lambda g, d: cfg_combine(g, d, 3.0, "gone")),
+        ("Scale Schedule", "shape", lambda g, d: schedule(g, "gone")),
+        ("Scale Schedule", "axis", lambda g, d: schedule(g, axis="gone")),
+        (
+            "Null-Condition Encoder",
+            "kind",
+            lambda g, d: g.GuidanceKitNullConditionEncoder(kind={"kind": "gone"}, model=d),
+        ),
+        (
+            "Guidance Target",
+            "classifier",
+            lambda g, d: g.GuidanceKitGuidanceTarget(
+                classifier={"classifier": "gone.safetensors", "label": "cat"}, away=False, weight=1.0
+            ),
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_choices_that_are_gone(server, title, name, build):
+    """A deleted file of a classifier, a method of another version: ComfyUI leaves such a choice out of the call."""
+    said = refused(server, build)
+    assert said.startswith(f"{title}: {name} is set to something that is not among its choices")
 
 
 @pytest.fixture

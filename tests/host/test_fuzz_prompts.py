@@ -1,0 +1,213 @@
+"""Any values in our nodes' widgets: refused in a sentence that names the node, or run; and the server goes on."""
+
+import math
+
+import numpy as np
+import pytest
+from graph import SIZE, Graph, cfg_combine, classifier_guidance, folder, fresh, ksampler, read, schedule, train
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from devtools.server import PromptFailed, PromptRejected
+
+HUGE = 100_000
+
+
+def sampled(g, model, null):
+    latent = g.EmptyLatentImage(width=SIZE, height=SIZE, batch_size=1)
+    return g.ProbeRead(latent=ksampler(g, model, latent=latent, positive=null, negative=null, steps=2), nonce=0)
+
+
+def shown(g, node):
+    return g.PreviewAny(source=node)
+
+
+def judged(g, d, node):
+    return g.GuidanceKitEvaluateNoisyClassifier(model=d, classifier=d.slot(2), examples=node, repeats=1)
+
+
+def sampler(g, d, n):
+    return g.GuidanceKitClassifierGuidanceSampler(
+        model=d,
+        classifier=d.slot(2),
+        positive=n,
+        negative=n,
+        latent_image=g.EmptyLatentImage(width=SIZE, height=SIZE, batch_size=1),
+        target="seven",
+        classifier_scale=1.0,
+        seed=0,
+        steps=2,
+        cfg=1.0,
+        sampler_name="euler",
+        scheduler="normal",
+        denoise=1.0,
+        entropy_aware=False,
+        max_shift=0.0,
+    )
+
+
+# (the node, given the digits and a null condition; what makes it run)
+NODES = {
+    "schedule": (
+        lambda g, d, n: schedule(g, "keyframes", "percent", points="0: 1, 1: 0", interpolation="linear", high=1.0),
+        lambda g, d, n, node: sampled(g, cfg_combine(g, d, 3.0, schedule=node), n),
+    ),
+    "cfg": (
+        lambda g, d, n: cfg_combine(g, d, 3.0, "apg", eta=0.3, norm_threshold=5.0, momentum=-0.5),
+        lambda g, d, n, node: sampled(g, node, n),
+    ),
+    "regional": (
+        lambda g, d, n: cfg_combine(g, d, 3.0, "regional", outside=0.3, channels=""),
+        lambda g, d, n, node: sampled(g, node, n),
+    ),
+    "null": (
+        lambda g, d, n: g.GuidanceKitNullConditionEncoder(kind={"kind": "class null label"}, model=d),
+        lambda g, d, n, node: sampled(g, d, node),
+    ),
+    "guidance": (
+        lambda g, d, n: classifier_guidance(g, d, d.slot(2), "seven, -three"),
+        lambda g, d, n, node: sampled(g, node, n),
+    ),
+    "sampler": (sampler, lambda g, d, n, node: g.ProbeRead(latent=node, nonce=0)),
+    "condition": (
+        lambda g, d, n: g.GuidanceKitClassCondition(model=d, label="seven"),
+        lambda g, d, n, node: sampled(g, d, node),
+    ),
+    "load": (
+        lambda g, d, n: g.GuidanceKitLoadNoisyClassifier(file="fuzzed.safetensors"),
+        lambda g, d, n, node: sampled(g, classifier_guidance(g, d, node, "seven"), n),
+    ),
+    "report": (
+        lambda g, d, n: g.GuidanceKitGuidanceReport(model=d, steps=4, scheduler="normal"),
+        lambda g, d, n, node: None,
+    ),
+    "target": (
+        lambda g, d, n: g.GuidanceKitGuidanceTarget(
+            classifier={"classifier": "digits demo", "label": "seven"}, away=False, weight=1.0
+        ),
+        lambda g, d, n, node: sampled(g, classifier_guidance(g, d, d.slot(2), node), n),
+    ),
+    "folder": (
+        lambda g, d, n: g.GuidanceKitLabelledFolder(
+            folder="digits demo", vae=d.slot(1), label="", width=SIZE, height=SIZE
+        ),
+        lambda g, d, n, node: shown(g, judged(g, d, node)),
+    ),
+    "latents": (
+        lambda g, d, n: g.GuidanceKitLabelledLatents(
+            **{"latents.latent0": g.ProbeLatents(shape="6,1,16,16", level=0.0, seed=0)}, labels="seven"
+        ),
+        lambda g, d, n, node: shown(g, judged(g, d, node)),
+    ),
+    "train": (
+        lambda g, d, n: train(g, d, folder(g, d), "fuzzed", steps=2, batch=4, evaluate_every=2, checkpoint_every=2),
+        lambda g, d, n, node: shown(g, node.slot(4)),
+    ),
+    "evaluate": (lambda g, d, n: judged(g, d, folder(g, d)), lambda g, d, n, node: shown(g, node.slot(4))),
+    "save": (
+        lambda g, d, n: g.GuidanceKitSaveNoisyClassifier(
+            classifier=d.slot(2), name="fuzzed", replace=True, licence="", author=""
+        ),
+        lambda g, d, n, node: None,
+    ),
+}
+
+LINK = ["1", 0]  # to the digits' MODEL
+# Digits stay out of free text: a number that fits, 9999 steps say, is a valid wish that would take its time.
+TEXT = st.text(st.characters(exclude_categories=["Nd", "Nl", "No"]), max_size=60)
+VALUES = st.one_of(
+    st.sampled_from([None, True, False, "", " ", "NaN", "nan", "Infinity", "-inf", "1e999", "0x10", "None", "null"]),
+    st.sampled_from([-1, 0, 1, 2**31, 2**63, 10**40, -(10**40), 0.5, -0.5, 1e300, -1e300]),
+    st.sampled_from([math.nan, math.inf, -math.inf]),
+    st.sampled_from(["../x", "C:\\x", "a\0b", "(seven:1e9)", "seven |", "-", '"', "%s{0}${x}", "<b>", "🦊" * 50]),
+    st.sampled_from(["x" * HUGE, ", ".join(["seven"] * 2000), "\n" * 1000]),
+    st.sampled_from([[], {}, ["1"], LINK, [[1, 2]], {"a": 1}, {"__value__": [1]}]),
+    TEXT,
+)
+CHANGES = st.dictionaries(st.integers(0, 30), VALUES, min_size=1, max_size=3)
+
+
+def fuzzed(server, name, changes, missing, extra):
+    """Run a node's prompt with some of its widgets changed; raise unless the outcome is one that a user understands."""
+    build, use = NODES[name]
+    g = Graph()
+    digits = g.GuidanceKitLoadDigitsDemo()
+    null = g.GuidanceKitNullConditionEncoder(kind={"kind": "class null label"}, model=digits)
+    node = build(g, digits, null)
+    use(g, digits, null, node)
+    inputs = g.prompt[node.node]["inputs"]
+    widgets = [key for key, value in inputs.items() if not isinstance(value, list)]
+    for place, value in changes.items():
+        key = widgets[place % len(widgets)]
+        if missing:
+            inputs.pop(key, None)
+        elif value != LINK or "." not in key:  # ComfyUI hands on links that a node has no input for, which none takes
+            inputs[key] = value
+    inputs |= {key: value for key, value in extra.items() if value != LINK}
+    titles = {each["display_name"] for kind, each in info(server).items() if kind.startswith("GuidanceKit")}
+    try:
+        server.run(g.prompt, timeout=90)
+    except PromptRejected as refusal:
+        said = str(refusal)
+        assert refusal.node_errors, said
+        assert all(each["message"] for found in refusal.node_errors.values() for each in found["errors"])
+        assert "Traceback" not in said
+        assert "exception_during" not in said and not any(
+            each["type"].startswith("exception") for found in refusal.node_errors.values() for each in found["errors"]
+        ), said
+    except PromptFailed as failure:
+        assert failure.exception_type.endswith("GuidanceError"), f"{failure.exception_type}: {failure}"
+        assert failure.exception_message.partition(":")[0] in titles, failure.exception_message
+
+
+_info = {}
+
+
+def info(server):
+    if not _info:
+        _info.update(server.object_info())
+    return _info
+
+
+@pytest.fixture(scope="module")
+def base(server):
+    """A classifier to load, and a good prompt with its result."""
+    g = Graph()
+    g.GuidanceKitSaveNoisyClassifier(
+        classifier=g.GuidanceKitLoadDigitsDemo().slot(2), name="fuzzed", replace=True, licence="", author=""
+    )
+    server.run(g.prompt)
+    return good(server)
+
+
+def good(server):
+    g = Graph()
+    digits = g.GuidanceKitLoadDigitsDemo()
+    null = g.GuidanceKitNullConditionEncoder(kind={"kind": "class null label"}, model=digits)
+    latent = g.EmptyLatentImage(width=SIZE, height=SIZE, batch_size=1)
+    model = classifier_guidance(g, cfg_combine(g, digits, 3.0), digits.slot(2), "seven")
+    seven = g.GuidanceKitClassCondition(model=digits, label="seven")
+    sampled = ksampler(g, model, latent=latent, positive=seven, negative=null, steps=2)
+    node = g.ProbeRead(latent=sampled, nonce=fresh())
+    return read(server.run(g.prompt), node).latent
+
+
+def check(server, base, name, examples, **more):
+    @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck), **more)
+    @given(CHANGES, st.booleans(), st.dictionaries(TEXT, VALUES, max_size=1))
+    def any_prompt(changes, missing, extra):
+        fuzzed(server, name, changes, missing and len(changes) == 1, extra)
+
+    any_prompt()
+    assert np.array_equal(good(server), base)
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_any_values(server, base, name):
+    check(server, base, name, 8, derandomize=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NODES)
+def test_any_values_at_length(server, base, name):
+    check(server, base, name, 150)
