@@ -54,9 +54,12 @@ def remember(model: ModelPatcher, sigmas: torch.Tensor) -> None:
 
 def _workflow(prompt_id: str) -> str:
     """The id of the workflow from which a running prompt was made; empty where it has none."""
-    for _, running, _, extra, *_ in PromptServer.instance.prompt_queue.get_current_queue_volatile()[0]:
-        if running == prompt_id:
-            return str(((extra.get("extra_pnginfo") or {}).get("workflow") or {}).get("id", ""))
+    try:
+        for _, running, _, extra, *_ in PromptServer.instance.prompt_queue.get_current_queue_volatile()[0]:
+            if running == prompt_id:
+                return str(extra["extra_pnginfo"]["workflow"]["id"])
+    except (AttributeError, LookupError, TypeError, ValueError):
+        pass  # asked for by a script, or kept otherwise in another ComfyUI: no run may fail for the sake of a drawing
     return ""
 
 
@@ -119,7 +122,10 @@ class _Model:
 @lru_cache(maxsize=8)
 def _model_of(sampling: object) -> _Model:
     """A copy apart from the model's own, which may be moved between devices while this one is read."""
-    apart = copy.deepcopy(sampling).cpu()
+    try:
+        apart = copy.deepcopy(sampling).cpu()
+    except (AttributeError, RuntimeError, TypeError) as error:
+        raise GuidanceError(f"the noise levels of the sampler's model cannot be read ({error}).") from error
     return _Model(apart, path_on(apart) or VE, lru_cache(maxsize=4096)(percent_on(apart)))
 
 
