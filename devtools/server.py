@@ -191,6 +191,10 @@ class ComfyServer:
         """Change a setting of the front end, as its dialog does; a page loaded afterwards follows it."""
         self._post(f"/settings/{name}", value)
 
+    def forget(self) -> None:
+        """Let ComfyUI forget what it has computed, so that every node runs again."""
+        self._post("/free", {"free_memory": True})
+
     def interrupt(self) -> None:
         """Stop the prompt that is running, as the front end's button does."""
         self._post("/interrupt", {})

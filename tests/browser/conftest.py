@@ -1,28 +1,56 @@
 """One ComfyUI with our pack and one Chromium for all browser tests."""
 
 import re
+import shutil
 from collections.abc import Iterator
 
 import pytest
+import torch
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from devtools import browser as chromium
+from devtools import frontend
+from devtools.host import ROOT
 from devtools.server import ComfyServer
+from guidance_core.null import NullCondition
 
 # Console errors that the host logs without any pack, as patterns. Everything else fails the test.
 HOST_NOISE = (
     r"404 \(Not Found\) \(\S+/(user\.css|api/userdata[/?])",  # a new user folder lacks what the front end looks for
-    r"404 \(Not Found\) \(\S+/docs/\w+/[\w-]+\.md\)",  # help is looked for in the user's language first, then in English
+    r"404 \(Not Found\) \(\S+/docs/\w+/[\w-]+\.md\)",  # help is looked for in the user's language first
     r"ComfyApp graph accessed before initialization",  # the front end's own start-up
     r"huggingface\.co\S+ violates .* Content Security Policy|missingModelDownload",  # models of its default workflow
 )
 
 
+class Console:
+    """The errors that a page logs or throws, but for the host's own."""
+
+    def __init__(self, page: Page):
+        self.errors: list[str] = []
+        page.on("console", self._said)
+        page.on("pageerror", lambda error: self.errors.append(f"{error.message}\n{error.stack}"))
+
+    def _said(self, message) -> None:
+        if message.type == "error":
+            self.errors.append(f"{message.text} ({message.location['url']})")
+
+    def unexpected(self) -> list[str]:
+        """What was logged since the last call."""
+        found, self.errors = self.errors, []
+        return [error for error in found if not any(re.search(known, error) for known in HOST_NOISE)]
+
+
 @pytest.fixture(scope="session")
 def server() -> Iterator[ComfyServer]:
-    """A running ComfyUI with our pack, past the first-visit tutorial."""
+    """A running ComfyUI with our pack, past the first-visit tutorial, with a file for every list of files."""
     with ComfyServer() as running:
         running.set_setting("Comfy.TutorialCompleted", True)
+        classifiers, nulls = (running.base / "models" / kind for kind in ("noisy_classifiers", "null_conditions"))
+        for folder in (classifiers, nulls):
+            folder.mkdir(exist_ok=True)
+        shutil.copy(ROOT / "guidance_core" / "demo" / "classifier.safetensors", classifiers / "digits.safetensors")
+        NullCondition(torch.zeros(1, 2, 3)).save(nulls / "zeros.safetensors")
         yield running
 
 
@@ -41,19 +69,33 @@ def browser() -> Iterator[Browser]:
         started.close()
 
 
-@pytest.fixture(params=[False, True], ids=["canvas", "nodes2"])
+@pytest.fixture(params=frontend.RENDERERS.values(), ids=frontend.RENDERERS)
 def page(request: pytest.FixtureRequest, server: ComfyServer, browser: Browser) -> Iterator[Page]:
     """A fresh page with the app started under one renderer; at the end it must have logged no error."""
-    server.set_setting("Comfy.VueNodes.Enabled", request.param)
-    opened = browser.new_page(viewport={"width": 1600, "height": 1000})
-    errors = []
-    opened.on(
-        "console", lambda said: errors.append(f"{said.text} ({said.location['url']})") if said.type == "error" else None
-    )
-    opened.on("pageerror", lambda error: errors.append(f"{error.message}\n{error.stack}"))
-    opened.goto(server.url)
-    opened.wait_for_function("() => window.graph && app.extensionManager.spinner === false")
+    opened = frontend.open_page(server, browser, request.param)
+    console = Console(opened)
+    frontend.start(opened, server)
     yield opened
     opened.close()
-    unexpected = [error for error in errors if not any(re.search(known, error) for known in HOST_NOISE)]
+    unexpected = console.unexpected()
+    assert not unexpected, "\n".join(unexpected)
+
+
+@pytest.fixture(scope="module")
+def _both(server: ComfyServer, browser: Browser) -> Iterator[dict[str, tuple[Page, Console]]]:
+    opened = {}
+    for renderer, nodes2 in frontend.RENDERERS.items():
+        page = frontend.open_page(server, browser, nodes2)
+        opened[renderer] = page, Console(page)
+        frontend.start(page, server)
+    yield opened
+    for page, _ in opened.values():
+        page.close()
+
+
+@pytest.fixture
+def pages(_both: dict[str, tuple[Page, Console]]) -> Iterator[dict[str, Page]]:
+    """A page of each renderer, shared by a module's tests, which must leave no dialog open and log no error."""
+    yield {renderer: page for renderer, (page, _) in _both.items()}
+    unexpected = [error for _, console in _both.values() for error in console.unexpected()]
     assert not unexpected, "\n".join(unexpected)

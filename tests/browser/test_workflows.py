@@ -1,4 +1,4 @@
-"""Every example workflow opens, converts and runs in a real browser, under both of the front end's renderers.
+"""Every example workflow opens from the template browser, converts, and runs to a saved picture, in both renderers.
 
 `kinds.json`, of core nodes only, has one of each thing that the conversion must get right.
 """
@@ -7,45 +7,79 @@ import json
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Locator, Page
 
+from devtools import frontend
 from devtools.host import ROOT
-from devtools.server import ComfyServer
+from devtools.server import PACK_NAME, ComfyServer
 from devtools.workflow import to_prompt
 
 EXAMPLES = sorted((ROOT / "example_workflows").glob("*.json"))
 KINDS = Path(__file__).with_name("kinds.json")
 SCREENSHOTS = ROOT / "output" / "browser"
+TRAINING = "GuidanceKitTrainNoisyClassifier"  # takes its time: run under one renderer only
+
+both = pytest.mark.parametrize("renderer", frontend.RENDERERS)
+
+
+def browse(page: Page) -> Locator:
+    """Open the template browser at our pack, and give its dialog."""
+    page.get_by_role("button", name="Templates", exact=True).click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_text(PACK_NAME, exact=True).click()
+    dialog.get_by_test_id(f"template-workflow-{EXAMPLES[0].stem}").wait_for()
+    return dialog
+
+
+def run(page: Page, server: ComfyServer, name: str) -> None:
+    """Click Run; a picture must be saved."""
+    outputs = frontend.press_run(page, server)
+    saved = [place for shown in outputs.values() for place in shown.get("images", []) if place["type"] == "output"]
+    assert saved
+    assert all((server.base / "output" / place["subfolder"] / place["filename"]).is_file() for place in saved)
+    frontend.settle(page)
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SCREENSHOTS / f"{name}.png")
 
 
 def test_there_are_examples():
     assert EXAMPLES
 
 
-@pytest.mark.parametrize("path", [KINDS, *EXAMPLES], ids=lambda path: path.stem)
-def test_workflow(path: Path, page: Page, server: ComfyServer, object_info: dict, request: pytest.FixtureRequest):
-    workflow = json.loads(path.read_text(encoding="utf-8"))
-    page.evaluate("workflow => app.loadGraphData(workflow)", workflow)
-    missing = page.evaluate(
-        "() => app.graph.nodes.filter(n => !(n.type in LiteGraph.registered_node_types)).map(n => n.type)"
+@both
+def test_templates_have_thumbnails(pages: dict[str, Page], renderer: str):
+    page = pages[renderer]
+    dialog = browse(page)
+    assert dialog.get_by_test_id("template-workflows-content").locator("[data-testid^=template-workflow-]").count() == (
+        len(EXAMPLES)
     )
-    assert missing == []
+    for path in EXAMPLES:
+        picture = dialog.get_by_test_id(f"template-workflow-{path.stem}").locator("img").first
+        picture.scroll_into_view_if_needed()
+        page.wait_for_function("image => image.complete", arg=picture.element_handle())
+        assert picture.evaluate("image => image.naturalWidth") > 0, path.stem
+    page.keyboard.press("Escape")
+    dialog.wait_for(state="hidden")
 
-    output = page.evaluate("async () => (await app.graphToPrompt()).output")
-    for node in output.values():
-        del node["_meta"]
-    assert output == to_prompt(workflow, object_info)
 
-    with page.expect_response(
-        lambda answer: answer.url.endswith("/prompt") and answer.request.method == "POST"
-    ) as answer:
-        page.evaluate("() => app.queuePrompt(0)")
-    assert answer.value.status == 200, answer.value.text()
-    queued = answer.value.json()
-    assert queued["node_errors"] == {}
-    outputs = server.wait(queued["prompt_id"])
-    assert any(shown.get("images") for shown in outputs.values())
+@both
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_example(path: Path, renderer: str, pages: dict[str, Page], server: ComfyServer, object_info: dict):
+    workflow, page = json.loads(path.read_text(encoding="utf-8")), pages[renderer]
+    dialog = browse(page)
+    dialog.get_by_test_id(f"template-workflow-{path.stem}").click()
+    dialog.wait_for(state="hidden")
+    page.wait_for_function("count => app.graph.nodes.length === count", arg=len(workflow["nodes"]))
+    assert page.evaluate("() => app.extensionManager.workflow.activeWorkflow.filename").startswith(path.stem)
+    assert frontend.prompt_of(page) == to_prompt(workflow, object_info)
+    if renderer == "nodes2" or TRAINING not in {node["type"] for node in workflow["nodes"]}:
+        run(page, server, f"{path.stem}-{renderer}")
 
-    page.wait_for_function("shown => shown in app.nodeOutputs", arg=next(iter(outputs)))
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=SCREENSHOTS / f"{request.node.callspec.id}.png")
+
+@both
+def test_kinds(renderer: str, pages: dict[str, Page], server: ComfyServer, object_info: dict):
+    workflow, page = json.loads(KINDS.read_text(encoding="utf-8")), pages[renderer]
+    frontend.load(page, workflow, KINDS.stem)
+    assert page.evaluate("() => app.graph.nodes.filter(n => !(n.type in LiteGraph.registered_node_types))") == []
+    assert frontend.prompt_of(page) == to_prompt(workflow, object_info)
+    run(page, server, f"{KINDS.stem}-{renderer}")
