@@ -10,6 +10,7 @@ from devtools.server import ComfyServer, PromptRejected
 PREFIX = "GuidanceKit"
 NODES_2 = "Comfy.VueNodes.Enabled"
 RENDERERS = {"canvas": False, "nodes2": True}  # name: the setting's value
+PATIENCE = 120_000  # milliseconds: a machine that is busy otherwise may take its time
 READY = "() => window.graph && app.extensionManager.spinner === false"
 
 LOAD = "([workflow, name]) => app.loadGraphData(workflow, true, true, name)"
@@ -64,7 +65,9 @@ def pack_nodes(object_info: dict[str, dict]) -> list[str]:
 def open_page(server: ComfyServer, browser: Browser, nodes2: bool, width: int = 1600, height: int = 1000) -> Page:
     """A fresh page of the browser, not yet at the app; its renderer is Nodes 2.0 or the classic canvas."""
     server.set_setting(NODES_2, nodes2)
-    return browser.new_page(viewport={"width": width, "height": height})
+    page = browser.new_page(viewport={"width": width, "height": height})
+    page.set_default_timeout(PATIENCE)
+    return page
 
 
 def start(page: Page, server: ComfyServer) -> None:
