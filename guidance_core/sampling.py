@@ -26,20 +26,20 @@ class Step:
     denoised: Tensor
 
 
-def _levels(sigmas: Tensor, path: Path) -> Iterator[tuple[int, Tensor, Tensor, Tensor, Tensor]]:
-    """(step, sigma, sigma_next, alpha, alpha_next) as float64 scalars."""
+def _levels(sigmas: Tensor, path: Path) -> Iterator[tuple[int, float, float, float, float]]:
+    """(step, sigma, sigma_next, alpha, alpha_next): plain numbers, whose arithmetic takes no time beside tensors'."""
     sigmas = sigmas.double().cpu()
-    alphas = path.alpha(sigmas)
-    for i in range(len(sigmas) - 1):
-        yield i, sigmas[i], sigmas[i + 1], alphas[i], alphas[i + 1]
+    levels = list(zip(sigmas.tolist(), path.alpha(sigmas).tolist(), strict=True))
+    for i, ((s, a), (s_next, a_next)) in enumerate(zip(levels, levels[1:], strict=False)):
+        yield i, s, s_next, a, a_next
 
 
-def _level(sigma: Tensor, x: Tensor) -> Tensor:
+def _level(sigma: float, x: Tensor) -> Tensor:
     """A noise level as a denoiser of x gets it: half precision would blur it."""
-    return sigma.to(x.device, torch.promote_types(x.dtype, torch.float32))
+    return torch.tensor(sigma, dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
 
 
-def _denoise(denoiser: Denoiser, x: Tensor, sigma: Tensor) -> Tensor:
+def _denoise(denoiser: Denoiser, x: Tensor, sigma: float) -> Tensor:
     with torch.no_grad():  # guidance turns it on for its own gradients
         return denoiser(x, _level(sigma, x).expand(x.shape[0]))
 
@@ -81,8 +81,8 @@ def ddpm(denoiser, x, sigmas, path=VE, generator=None, large_variance: bool = Fa
         if s_next > 0:
             large = beta * (a_next**2 + s_next**2) / (a**2 + s**2)
             variance = large if large_variance else beta * s_next**2 / s**2
-            x = x + variance.sqrt() * _noise_like(x, generator)
-        yield Step(i, float(s), float(s_next), x, denoised)
+            x = x + math.sqrt(variance) * _noise_like(x, generator)
+        yield Step(i, s, s_next, x, denoised)
 
 
 def ddim(denoiser, x, sigmas, path=VE, generator=None, eta: float = 0.0) -> Iterator[Step]:
@@ -92,10 +92,10 @@ def ddim(denoiser, x, sigmas, path=VE, generator=None, eta: float = 0.0) -> Iter
     for i, s, s_next, a, a_next in _levels(sigmas, path):
         denoised = _denoise(denoiser, x, s)
         variance = eta**2 * s_next**2 * (1 - (s_next * a) ** 2 / (a_next * s) ** 2)
-        x = a_next * denoised + (s_next**2 - variance).sqrt() * ((x - a * denoised) / s)
+        x = a_next * denoised + math.sqrt(s_next**2 - variance) * ((x - a * denoised) / s)
         if eta > 0 and s_next > 0:
-            x = x + variance.sqrt() * _noise_like(x, generator)
-        yield Step(i, float(s), float(s_next), x, denoised)
+            x = x + math.sqrt(variance) * _noise_like(x, generator)
+        yield Step(i, s, s_next, x, denoised)
 
 
 def euler(denoiser, x, sigmas, path=VE, generator=None) -> Iterator[Step]:
@@ -103,7 +103,7 @@ def euler(denoiser, x, sigmas, path=VE, generator=None) -> Iterator[Step]:
     for i, s, s_next, _, _ in _levels(sigmas, path):
         denoised = _denoise(denoiser, x, s)
         x = x + (s_next - s) * path.slope(x, denoised, s)
-        yield Step(i, float(s), float(s_next), x, denoised)
+        yield Step(i, s, s_next, x, denoised)
 
 
 def heun(denoiser, x, sigmas, path=VE, generator=None) -> Iterator[Step]:
@@ -116,7 +116,11 @@ def heun(denoiser, x, sigmas, path=VE, generator=None) -> Iterator[Step]:
             slope = (slope + path.slope(ahead, _denoise(denoiser, ahead, s_next), s_next)) / 2
             ahead = x + (s_next - s) * slope
         x = ahead
-        yield Step(i, float(s), float(s_next), x, denoised)
+        yield Step(i, s, s_next, x, denoised)
+
+
+def _half_log_snr(a: float, s: float) -> float:
+    return math.log(a / s) if a > 0 and s > 0 else math.copysign(math.inf, a - s)
 
 
 def dpmpp_2m(denoiser, x, sigmas, path=VE, generator=None) -> Iterator[Step]:
@@ -124,14 +128,14 @@ def dpmpp_2m(denoiser, x, sigmas, path=VE, generator=None) -> Iterator[Step]:
     previous, h_previous = None, None
     for i, s, s_next, a, a_next in _levels(sigmas, path):
         denoised = _denoise(denoiser, x, s)
-        h = (a_next / s_next).log() - (a / s).log()
+        h = _half_log_snr(a_next, s_next) - _half_log_snr(a, s)
         estimate = denoised
         if previous is not None and s_next > 0:
             r = h_previous / h
             estimate = denoised + (denoised - previous) / (2 * r)
-        x = s_next / s * x - a_next * torch.expm1(-h) * estimate
+        x = s_next / s * x - a_next * math.expm1(-h) * estimate
         previous, h_previous = denoised, h
-        yield Step(i, float(s), float(s_next), x, denoised)
+        yield Step(i, s, s_next, x, denoised)
 
 
 SAMPLERS = {
@@ -162,7 +166,7 @@ def steps(
     falling = all(math.inf > a > b for a, b in zip(levels, levels[1:], strict=False))
     if len(levels) < 2 or levels[-1] != 0 or not falling:
         raise GuidanceError(f"sigmas must fall and end at 0, got {[round(level, 4) for level in levels]}.")
-    path.check(float(_level(sigmas[0], noise)))
+    path.check(float(_level(levels[0], noise)))
     if noise.ndim < 2 or not len(noise):
         raise GuidanceError(f"noise must be one sample or more, [B, C, ...], got the shape {list(noise.shape)}.")
     percent = percent_of_training(training_sigmas) if training_sigmas is not None else None
