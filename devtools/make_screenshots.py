@@ -85,7 +85,7 @@ IN_USE: tuple[tuple[str, dict, dict], ...] = (
 APART = 3000  # from node to node, so that none is in the picture of another
 EDGE, BADGE = 14, 26  # pixels around a node; above it in the classic renderer, for the pack's name
 WIDEST = 2400  # pixels of a workflow's picture
-HELP_COLOURS, HELP_BYTES = 128, 60_000
+HELP_COLOURS, HELP_BYTES = 256, 60_000
 
 ALONE = """
 () => {
