@@ -21,7 +21,7 @@ def main(words: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(words)
     try:
         return arguments.run(arguments)
-    except GuidanceError as error:
+    except (GuidanceError, OSError) as error:  # a folder that may not be written, a full disk: the system's own words
         if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun started, one speaks for all
             sys.stderr.write(f"{error}\n")
         return 2

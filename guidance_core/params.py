@@ -44,8 +44,14 @@ class Param:
 
 
 def is_number(value: Any) -> bool:
-    """Whether value is one real number, of Python or numpy; True and False are not."""
-    return isinstance(value, Real) and not isinstance(value, bool)
+    """Whether value is one real number, of Python or numpy, that fits into a float; True and False are not."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return False
+    try:
+        float(value)
+    except OverflowError:
+        return False
+    return True
 
 
 def _field(param: Param) -> Any:

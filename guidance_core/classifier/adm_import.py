@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from ..errors import GuidanceError
@@ -99,13 +100,14 @@ def _state(file: Path) -> dict[str, Tensor]:
         MemoryError,
         OSError,
         RuntimeError,
+        SafetensorError,  # newer versions of torch.load read such files too
         TypeError,
         ValueError,
         pickle.UnpicklingError,
         zipfile.BadZipFile,
     ) as error:
         raise GuidanceError(
-            f"'{file.name}' is not a checkpoint that holds weights alone ({str(error).splitlines()[0][:200]}). "
+            f"'{file.name}' is not a checkpoint that holds weights alone ({str(error).partition(chr(10))[0][:200]}). "
             f"What would have to be executed is not loaded."
         ) from error
     if not isinstance(state, dict) or not all(isinstance(k, str) and _real(v) for k, v in state.items()):

@@ -19,6 +19,7 @@ from ..schedules import trailing
 from . import Line
 
 HELP = "Sample the bundled digits model, steered by a classifier, into a contact sheet."
+MOST = 10_000  # digits on one sheet
 SCALE = params_of(ClassifierTerm)["scale"]
 
 
@@ -39,6 +40,10 @@ def run(arguments: argparse.Namespace) -> int:
     check_png(arguments.out)
     if arguments.count < 1 or arguments.steps < 1:
         raise GuidanceError(f"--count and --steps must be at least 1, got {arguments.count} and {arguments.steps}.")
+    if arguments.count > MOST:
+        raise GuidanceError(f"--count must be at most {MOST}, got {arguments.count}.")
+    if not 0 <= arguments.seed < 2**63:
+        raise GuidanceError(f"--seed must be a whole number from 0 to {2**63 - 1}, got {arguments.seed}.")
     d = demo.load()
     classifier = d.classifier if arguments.classifier == "demo" else NoisyClassifier.load(arguments.classifier)
     target = parse_target(arguments.target, classifier.labels)
