@@ -3,7 +3,6 @@
 import subprocess
 import sys
 from collections.abc import Iterator
-from importlib.util import find_spec
 
 import comfy.ldm.models.autoencoder
 import torch
@@ -16,6 +15,7 @@ from guidance_core.classifier.network import SIZES, LatentEncoder
 
 from . import host
 from .measure import Row, Side, Spread, Target, interleaved, ratio
+from .peak import STATUS
 
 TITLE = "What a classifier costs"
 INTRO = (
@@ -117,8 +117,8 @@ def through_decoder(network: nn.Module, x0: Tensor) -> Side:
 
 
 def _memory(quick: bool, width: int, side: int) -> Iterator[Row | str]:
-    if not find_spec("resource"):
-        yield "Peak memory is not measured here: it needs the module `resource`, which this system has not."
+    if not STATUS.exists():
+        yield f"Peak memory is not measured here: it is read from {STATUS}, which this system has not."
         return
     kinds = ("alone", "classifier", "decoder")
     peaks = {kind: [_peak(kind, width, side) for _ in range(1 if quick or kind == "decoder" else 3)] for kind in kinds}
