@@ -79,6 +79,7 @@ class ClassifierGuidance(io.ComfyNode):
             ],
             outputs=[io.Model.Output(tooltip="The same model, steered: connect it to the sampler or guider.")],
             hidden=[io.Hidden.unique_id],
+            not_idempotent=True,  # the plan names this very node: not to be shared with one of the same settings
         )
 
     @classmethod

@@ -175,3 +175,20 @@ def test_the_sweep_runs_on_a_small_model_of_the_family(server, family):
     assert len(latents) == 3 * 3 and np.isfinite(latents).all()
     assert min(latent.std() for latent in latents) > 0.1
     assert len({latent.tobytes() for latent in latents}) == 3 * 3, "pairs of settings that are alike"
+
+
+def test_what_a_run_says_is_on_the_nodes_of_its_own_workflow(server, object_info):
+    """ComfyUI keeps results for the same node in the next workflow, where it has another number."""
+    prompt = to_prompt(draft("cfg_in_an_interval", DIGITS, object_info), object_info)
+    speakers = {key for key, node in prompt.items() if node["class_type"] == "GuidanceKitCFGCombine"}
+    for prefix, seed in (("", 1), ("other", 2)):
+        numbered = {f"{prefix}{key}": node | {"inputs": dict(node["inputs"])} for key, node in prompt.items()}
+        for node in numbered.values():
+            for name, value in node["inputs"].items():
+                if isinstance(value, list):
+                    node["inputs"][name] = [f"{prefix}{value[0]}", value[1]]
+            few = {"steps": 4, "seed": seed, "batch_size": 1 if node["class_type"] == "EmptyLatentImage" else None}
+            node["inputs"] |= {name: few[name] for name in few if few[name] and name in node["inputs"]}
+        texts = server.run(numbered).texts
+        said = {node_id for node_id, lines in texts.items() if any("passes run" in line for line in lines)}
+        assert said == {f"{prefix}{key}" for key in speakers}
