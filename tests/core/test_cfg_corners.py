@@ -5,9 +5,10 @@ import torch
 from method_examples import SOCKETS, switched_on
 
 import guidance_core as gc
-from guidance_core.cfg import Passes, Pipeline, ScaleEvent
+from guidance_core.cfg import Passes, Pipeline, Prediction, ScaleEvent
 from guidance_core.cfg.adaptive import cosine
 from guidance_core.cfg.fdg import blurred, low_frequencies
+from guidance_core.cfg.feedback import TrackedRatio, feedback_scale
 from guidance_core.params import params_of
 
 METHODS = gc.cfg_methods()
@@ -144,3 +145,41 @@ def test_the_blur_mirrors_at_the_edge_from_three_places_on():
     assert float(got[0]) == pytest.approx((25 + 4 * 5 + 6 * 1 + 4 * 5 + 25) / 16)
     got = blurred(row[:2].expand(1, 1, 2, 2).contiguous())[0, 0, 0]
     assert float(got[0]) == pytest.approx((1 + 4 * 1 + 6 * 1 + 4 * 5 + 5) / 16)
+
+
+def test_feedback_that_trusts_the_conditional_model_never_guides(predictions):
+    """mixing 1, where the scale of every log-ratio is 1, even of one whose exponential is 0."""
+    assert feedback_scale(torch.tensor([-1000.0, 0.0, 3.0]), 1.0, 5.0).tolist() == [1, 1, 1]
+    cond, uncond, x = predictions
+    for more in ({}, {"classifier": SOCKETS["classifier"](SHAPE), "target": "dark"}):
+        run = Pipeline(6.0, methods=(METHODS["feedback"](mixing=1.0, **more),)).start(gc.Run(sigmas=(9.0, 1.5, 0.0)))
+        for sigma in (9.0, 1.5):
+            torch.testing.assert_close(run.combine(cond, uncond, x, level(sigma), 6.0), cond)
+
+
+def test_feedback_refuses_an_unknown_target_when_it_is_made():
+    with pytest.raises(gc.GuidanceError, match="no label 'cat'"):
+        METHODS["feedback"](classifier=SOCKETS["classifier"](SHAPE), target="cat")
+
+
+def tracked(sigmas, visited, run=None):
+    """The log-ratio after calls at these levels, where both predictions are one, so that only the drift moves it."""
+    x = torch.zeros(2, 1, 2, 2, dtype=torch.float64)
+    ratio = TrackedRatio(run or gc.Run(sigmas=sigmas), 0.9, 0.5, 0.35)
+    for sigma in visited:
+        log_ratio = ratio(Prediction(x, level(sigma, 2), x, x, 6.0), -100.0)
+    return log_ratio.tolist()
+
+
+def test_the_drift_of_feedback_goes_by_the_share_of_a_step():
+    sigmas = (8.0, 4.0, 2.0, 1.0, 0.0)
+    one = tracked(sigmas, (8.0, 4.0))
+    assert one[0] != 0
+    assert tracked(sigmas, (8.0, 7.0, 5.0, 4.0)) == pytest.approx(one)
+    assert tracked(sigmas, (8.0, 4.0, 4.0, 2.0)) == pytest.approx([2 * r for r in one])
+    assert tracked(None, (8.0, 4.0), gc.Run()) == [0, 0]  # of an unknown run nothing is known
+
+
+def test_feedback_follows_a_flow_run_from_pure_noise(randn):
+    guided = gc.cfg_guided(lambda x, s: 0.5 * x, lambda x, s: 0.4 * x.flip(-1), 4.0, method="feedback", path=gc.FLOW)
+    assert bool(gc.sample(guided, randn(2, 4, 6, 5), gc.flow_shift(5), "euler", path=gc.FLOW).isfinite().all())

@@ -12,7 +12,7 @@ from scipy.interpolate import PchipInterpolator
 import guidance_core as gc
 from guidance_core.run import AXES, percent_of_training
 from guidance_core.scale import effective_scale
-from guidance_core.shapes import Exponential, Keyframes, Power, Triangle, Values
+from guidance_core.shapes import Exponential, Keyframes, Power, Triangle, Values, monotone_slopes
 
 SIGMAS = (14.6, 9.0, 6.0, 3.5, 2.0, 1.2, 0.7, 0.3, 0.1, 0.03, 0.0)
 TRAINING = gc.sigmas_from_betas(gc.betas("scaled_linear"))
@@ -316,6 +316,88 @@ def test_refused_schedules(arguments, sentence):
 def test_refused_points(shape, text, sentence):
     with pytest.raises(gc.GuidanceError, match=sentence):
         shape(text)
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (
+            lambda: Keyframes(interpolation="spline"),
+            "interpolation must be one of monotone_cubic, linear, got 'spline'",
+        ),
+        (lambda: Keyframes(points=7), "points must be text, got 7"),
+        (lambda: Values(values=7), "values must be text, got 7"),
+        (lambda: Values("0, 100.5"), "'100.5' is not a number between -100 and 100"),
+        (lambda: Values("-100.5"), "'-100.5' is not a number between -100 and 100"),
+        (lambda: Keyframes("0: 0, 1: 101"), "'101' is not a number between -100 and 100"),
+        (lambda: Power(exponent=0.04), r"exponent must be in \[0.05, 10\]"),
+        (lambda: Power(exponent=10.5), r"exponent must be in \[0.05, 10\]"),
+        (lambda: Exponential(rate=20.5), r"rate must be in \[0.05, 20\]"),
+        (lambda: Exponential(rate=0.04), r"rate must be in \[0.05, 20\]"),
+        (lambda: Triangle(peak=1.01), r"peak must be in \[0, 1\]"),
+        (lambda: Triangle(peak=-0.01), r"peak must be in \[0, 1\]"),
+        (lambda: gc.ScaleSchedule(low=-10.5), r"low must be in \[-10, 10\]"),
+        (lambda: gc.ScaleSchedule(low=10.5), r"low must be in \[-10, 10\]"),
+        (lambda: gc.ScaleSchedule(high=-10.5), r"high must be in \[-10, 10\]"),
+        (lambda: gc.ScaleSchedule(high=10.5), r"high must be in \[-10, 10\]"),
+    ],
+)
+def test_values_of_shapes_out_of_range_are_refused(make, sentence):
+    with pytest.raises(gc.GuidanceError, match=sentence):
+        make()
+
+
+def test_the_ends_of_every_range_are_taken():
+    assert [gc.ScaleSchedule(Values(text))(0.0) for text in ("100", "-100")] == [100, -100]
+    assert gc.ScaleSchedule(Keyframes("0: -100, 1: 100"))(1.0) == 100
+    for made in (Power(exponent=0.05), Power(exponent=10.0), Exponential(rate=0.05), Exponential(rate=20.0)):
+        assert gc.ScaleSchedule(made)(1.0) == pytest.approx(1)
+    assert gc.ScaleSchedule("linear", low=-10.0, high=10.0)(0.5) == 0
+    assert (Power().exponent, Exponential().rate, Triangle().peak) == (2, 3, 0.5)  # what a name alone stands for
+
+
+@pytest.mark.parametrize(
+    ("axis", "start", "end", "inside"),
+    [
+        ("step", 0.0, 1.0, (0.0, 1.0)),
+        ("percent", 0.0, 1.0, (0.0, 1.0)),
+        ("sigma", math.inf, 0.0, (1e9, 1e-5)),
+        ("log_snr", -math.inf, math.inf, (-1e9, 1e9)),
+    ],
+)
+def test_a_window_may_be_as_wide_as_its_axis(axis, start, end, inside):
+    schedule = gc.ScaleSchedule("interval", start, end, axis=axis)
+    assert [schedule(place) for place in inside] == [1, 1]
+
+
+@pytest.mark.parametrize("axis", ["step", "percent"])
+def test_a_window_of_one_place_holds_the_shapes_first_value_there(axis):
+    schedule = gc.ScaleSchedule("linear", 0.5, 0.5, low=0.3, axis=axis)
+    assert [schedule(place) for place in (0.4, 0.5, 0.6)] == [0, 0.3, 0]
+
+
+@pytest.mark.parametrize("window", [{}, {"start": 5.0}, {"end": 0.5}])
+def test_what_depends_on_the_run_is_refused_without_one(window):
+    with pytest.raises(gc.GuidanceError, match="linear schedule on the sigma axis needs start and end, or a run"):
+        gc.ScaleSchedule("linear", axis="sigma", **window)(2.0)
+    with pytest.raises(gc.GuidanceError, match="needs to know the run"):
+        gc.ScaleSchedule("linear", preserve_mean=True)(0.5)
+
+
+@pytest.mark.parametrize("name", ["constant", "interval"])
+def test_flat_shapes_are_one(name):
+    assert [gc.SHAPES[name]().value(u) for u in US] == [1] * len(US)
+
+
+@pytest.mark.parametrize("ys", [(0.0, 0.1, 0.3), (0.3, 0.2, 0.15), (0.0, 0.1, 0.05), (0.1, 0.1, 0.4), (0.2, 0.7)])
+def test_gentle_keyframes_equal_scipy(ys):
+    """Slopes below 1, at which a product of two is less than either."""
+    xs = [i / (len(ys) - 1) for i in range(len(ys))]
+    want = PchipInterpolator(xs, ys)
+    assert monotone_slopes(xs, list(ys)) == pytest.approx([float(want.derivative()(x)) for x in xs])
+    shape = Keyframes(", ".join(f"{x}: {y}" for x, y in zip(xs, ys, strict=True)))
+    assert [shape.value(u) for u in US] == pytest.approx([float(want(u)) for u in US])
+    assert monotone_slopes([0.4], [2.0]) == [0.0]
 
 
 @given(text=st.text(max_size=40) | st.text("0123456789.,:-e \n", max_size=40))

@@ -1,5 +1,7 @@
 """Targets: the grammar of their text, and the log-probability they stand for."""
 
+import re
+
 import pytest
 import torch
 from hypothesis import example, given, settings
@@ -198,3 +200,49 @@ def test_any_label_can_be_written_and_read_back(label, weight, away):
     both = parse_target(text, labels)
     index = labels.index(label)
     assert both.rows == ((Part(0), Part(index, weight, away)), (Part(index), Part(1)))
+
+
+def test_labels_up_to_the_last_are_there_and_no_further(randn):
+    logits = randn(2, 3)
+    for make in (LabelTarget, lambda labels: Target(tuple((Part(int(y)),) for y in labels))):
+        assert make(torch.tensor([0, 2])).log_prob(logits).shape == (2,)
+        with pytest.raises(gc.GuidanceError, match="label 3, but the classifier has 3 classes"):
+            make(torch.tensor([0, 3])).log_prob(logits)
+
+
+def test_weights_up_to_a_hundred_are_taken():
+    for weight in (100.0, 0.001, 1.0):
+        assert gc.parse_target(f"(seven:{weight})", DIGITS).rows == ((Part(7, weight),),)
+    for weight in ("0", "100.5", "-0.5", "inf"):
+        with pytest.raises(gc.GuidanceError, match="must be a number above 0 and at most 100"):
+            gc.parse_target(f"(seven:{weight})", DIGITS)
+
+
+def test_a_hint_names_three_near_labels_or_the_first_twenty():
+    many = [f"label{i:02}" for i in range(30)]
+    with pytest.raises(
+        gc.GuidanceError, match=r"There is no label 'label1x': did you mean label\d\d or label\d\d or "
+    ) as e:
+        gc.parse_target("label1x", many)
+    assert re.fullmatch(r"There is no label 'label1x': did you mean label\d\d( or label\d\d){2}\?", str(e.value))
+    with pytest.raises(gc.GuidanceError) as e:
+        gc.parse_target("zzz", many)
+    assert str(e.value) == f"There is no label 'zzz': the labels are {', '.join(many[:20])}."
+    with pytest.raises(gc.GuidanceError, match="did you mean ab"):  # half of it is right
+        gc.parse_target("axxb", ["ab", "qqqq"])
+
+
+@pytest.mark.parametrize("text", ['""', '"', "( )", "()", "(:1)", "-"])
+def test_a_name_of_nothing_but_marks_is_no_label(text):
+    with pytest.raises(gc.GuidanceError, match="There is no label"):
+        gc.parse_target(text, ["a", "b"])
+
+
+def test_one_character_in_quotes_is_a_label():
+    assert gc.parse_target('"a", -"b"', ["a", "b"]).rows == ((Part(0), Part(1, negative=True)),)
+    assert gc.parse_target('"a,b" | ("c|d":2)', ["a,b", "c|d"]).rows == ((Part(0),), (Part(1, 2.0),))
+
+
+def test_away_from_one_of_two_labels_has_a_meaning():
+    assert gc.parse_target("-a", ["a", "b"]).rows == ((Part(0, negative=True),),)
+    assert gc.parse_target("only", ["only"]).rows == ((Part(0),),)
