@@ -347,9 +347,14 @@ def test_a_gradient_that_is_not_finite_names_the_step_and_drops_nothing(bad, ran
 
 
 def test_a_sample_that_is_not_finite_is_not_blamed_on_the_classifier(randn):
+    """In a host, which samples on; the library's own samplers stop where the prediction went wrong, a step earlier."""
     guided = gc.classifier_guided(lambda x, s: x * (math.nan if float(s[0]) < 1 else 0.3), noisy(Linear()), TARGET)
+    x, sigmas = randn(4, 2, 2, 2), (9.0, 3.0, 0.5, 0.1, 0.0)
+    with pytest.raises(gc.GuidanceError, match=r"The prediction is not a finite number at step 3 of 4"):
+        gc.sample(guided, x, torch.tensor(sigmas))
+    x[1, 0, 0, 0] = math.nan
     with pytest.raises(gc.GuidanceError, match=r"what is sampled is not a finite number.*at step 4 of 4.*the model"):
-        gc.sample(guided, randn(4, 2, 2, 2), torch.tensor([9.0, 3.0, 0.5, 0.1, 0.0]))
+        guided.start(gc.Run(sigmas=sigmas))(x, torch.full((4,), 0.1, dtype=torch.float64))
 
 
 def test_each_evaluation_is_recorded(x):
