@@ -20,7 +20,7 @@ from ..guidance_core.run import Run
 from .connections import active_parts, check_connected, conditions_of, denoiser_of
 from .guider_kinds import Call, kind_of
 from .hooks import HOOKS, hook_names, unread_hooks
-from .live import Throttle, call_now, term_now
+from .live import Throttle, call_now, sure, term_now
 from .messages import say, speaking_as
 from .model_facts import ModelOutput, path_of, percent_of
 from .noise_levels import remember
@@ -71,8 +71,8 @@ class TermRun:
         """What the term did, in a few lines for the node."""
         if self.last is None:
             return ["Classifier not run: its strength was 0 at every step."]
-        last = float(self.last.log_prob.mean())
-        lines = [f"{self.gradients} gradients, log p(target) {last:.3g} at the last."]
+        last = sure(self.last.log_prob, self.part.term.classifier.head)
+        lines = [f"{self.gradients} gradients, {last} at the last."]
         if self.last.passes > 1:
             lines.append(f"Memory did not hold the whole batch: each gradient took {self.last.passes} passes.")
         return [*lines, *filter(None, [self.part.note])]

@@ -73,7 +73,7 @@ class EvaluateNoisyClassifier(io.ComfyNode):
                 bar.update_absolute(step.step, step.steps)
                 comfy.model_management.throw_exception_if_processing_interrupted()
         found = step.examined
-        say(cls.hidden.unique_id, found.suggestion.reason)
+        say(cls.hidden.unique_id, f"{found.suggestion.summary} The report says why.")
         page = as_image(card_picture(found.classifier.card, found.evaluation.reliability))
         return io.NodeOutput(
             host_classifier(found.classifier),

@@ -22,6 +22,14 @@ class Suggestion:
     log_snr_range: tuple[float, float] | None
     reason: str
 
+    @property
+    def summary(self) -> str:
+        """What to do, in one sentence."""
+        if self.log_snr_range is None:
+            return "Do not guide with this classifier."
+        low, high = self.log_snr_range
+        return f"Begin with scale {self.scale:g}; guide between log-SNR {low:g} and {high:g}."
+
     def sigmas(self, path: Path) -> tuple[float, float] | None:
         """The range as (sigma_lo, sigma_hi) on a path."""
         if self.log_snr_range is None:

@@ -38,6 +38,7 @@ def test_at_chance_nothing_is_suggested_and_it_is_said(known):
     assert (s.scale, s.log_snr_range, s.sigmas(gc.VE)) == (0.0, None, None)
     assert s.reason.startswith("Do not guide") and "no more than a guess (accuracy 25%, chance 25%)" in s.reason
     assert s.schedule()(0.3) == 0.0
+    assert s.summary == "Do not guide with this classifier."
 
 
 def test_a_perfect_classifier_is_used_everywhere_at_exact_bayes():
@@ -50,6 +51,7 @@ def test_both_ends_are_cut_and_it_is_said():
     s = suggest(evaluation([0.0, 0.2, 0.6, 0.9, 0.999, 0.999]))
     assert s.log_snr_range == (-8.0, -2.0)
     assert s.scale == round(3 / 1.7, 2)
+    assert s.summary == "Begin with scale 1.76; guide between log-SNR -8 and -2."
     assert "log-SNR -8 and -2 (sigma 2.72 to 54.6 on VE and 0.731 to 0.982 on flow)" in s.reason
     assert "In more noise, it knows no more than a guess" in s.reason
     assert "With less noise it is certain" in s.reason
