@@ -384,6 +384,18 @@ def test_what_depends_on_the_run_is_refused_without_one(window):
         gc.ScaleSchedule("linear", preserve_mean=True)(0.5)
 
 
+@pytest.mark.parametrize(("axis", "start", "end"), [("step", 0.2, 0.8), ("sigma", 4519.3, 0.8), ("log_snr", -9.0, 2.0)])
+def test_places_closer_than_a_millionth_are_one(axis, start, end):
+    """Of their size, where that is above 1: the level of a run in single precision is the edge it was rounded from."""
+    schedule, way = gc.ScaleSchedule("interval", start, end, axis=axis), -1 if axis == "sigma" else 1
+    unit = 1e-6 * way * max(1, abs(start))
+    assert [schedule(start - share * unit) for share in (0.5, 0.9, 1.1, 1.5)] == [1, 1, 0, 0]
+    unit = 1e-6 * way * max(1, abs(end))
+    inside = [1, 1, 0, 0] if axis == "step" else [0, 0, 0, 0]
+    assert [schedule(end + share * unit) for share in (0.5, 0.9, 1.1, 1.5)] == inside
+    assert [schedule(end - share * unit) for share in (0.9, 1.1)] == ([1, 1] if axis == "step" else [0, 1])
+
+
 @pytest.mark.parametrize("name", ["constant", "interval"])
 def test_flat_shapes_are_one(name):
     assert [gc.SHAPES[name]().value(u) for u in US] == [1] * len(US)
