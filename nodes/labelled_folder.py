@@ -98,8 +98,8 @@ class LabelledFolder(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, folder: str | None) -> bool | str:
-        if folder is not None and place_of(folder, recent=0.0) is None:  # None: a linked value, which execute checks
+    def validate_inputs(cls, folder: str | None = None) -> bool | str:
+        if folder is not None and place_of(folder, recent=0.0) is None:  # None: missing or linked
             return f"{TITLE}: there is no folder '{folder}' in ComfyUI's input folder; put it there and press R."
         return True
 

@@ -35,8 +35,8 @@ class LoadNoisyClassifier(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, file: str | None) -> bool | str:
-        if file is None:  # a linked value, which execute checks
+    def validate_inputs(cls, file: str | None = None) -> bool | str:
+        if file is None:  # missing, which ComfyUI says, or a linked value, which execute checks
             return True
         if _path(file) is None:
             return f"{TITLE}: there is no file '{file}' in models/{CLASSIFIER_FOLDER}; put it there and press R."

@@ -328,6 +328,15 @@ def test_choices_that_are_gone(server, title, name, build):
     assert said.startswith(f"{title}: {name} is set to something that is not among its choices")
 
 
+@pytest.mark.parametrize(("class_type", "name"), [("LoadNoisyClassifier", "file"), ("LabelledFolder", "folder")])
+def test_a_missing_choice_is_said_to_be_missing(server, class_type, name):
+    def build(g, d):
+        more = {"vae": d.slot(1), "label": "", "width": 64, "height": 64} if name == "folder" else {}
+        return getattr(g, f"GuidanceKit{class_type}")(**more)
+
+    assert f"Required input is missing: {name}" in refused(server, build)
+
+
 @pytest.fixture
 def files(server):
     """The files around the server's folder of classifiers; a test must not change them."""
