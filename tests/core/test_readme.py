@@ -26,7 +26,8 @@ def test_methods_table_is_up_to_date():
 
 
 def test_links_and_pictures_lead_somewhere():
-    targets = re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", TEXT)
+    targets = re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)|src=\"([^\"]+)\"", TEXT)
+    targets = [link or picture for link, picture in targets]
     assert targets and [target for target in targets if not (ROOT / target).exists()] == []
 
 
