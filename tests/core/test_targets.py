@@ -246,3 +246,23 @@ def test_one_character_in_quotes_is_a_label():
 def test_away_from_one_of_two_labels_has_a_meaning():
     assert gc.parse_target("-a", ["a", "b"]).rows == ((Part(0, negative=True),),)
     assert gc.parse_target("only", ["only"]).rows == ((Part(0),),)
+
+
+def test_the_target_of_some_samples_is_that_of_the_batch(randn):
+    logits = randn(5, 10)
+    labels = torch.tensor([7, 0, 9, 1, 1])
+    for target in (gc.parse_target("seven | -three | one, two", DIGITS), LabelTarget(labels)):
+        assert as_target(target) is target
+        whole = target.log_prob(logits)
+        for some in (range(2, 5), range(1, 2), range(5)):
+            torch.testing.assert_close(target.of(some).log_prob(logits[list(some)]), whole[list(some)])
+
+
+def test_a_label_is_written_with_what_it_needs_alone():
+    assert [written("cat"), written("cat", 1.5), written("cat", away=True), written("-1", 2.0, True)] == [
+        "cat",
+        "(cat:1.5)",
+        "-cat",
+        '-("-1":2)',
+    ]
+    assert (Part(3).weight, Part(3).negative) == (1, False)
