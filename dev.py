@@ -20,7 +20,7 @@ REQUIREMENTS = [ROOT / "requirements.txt", ROOT / "requirements-dev.txt"]
 STAMP = VENV / "installed-{}.{}".format(*sys.version_info)
 
 COMMANDS = {
-    "demo": "run every example workflow in a real ComfyUI and save its pictures",
+    "demo": "run the example workflows in a real ComfyUI and save their pictures",
     "serve": "start a ComfyUI that has this pack, and keep it running until Ctrl-C",
     "test": "check the style and run the tests (test --help lists the suites)",
     "bench": "run the side-by-side benchmarks",

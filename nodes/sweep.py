@@ -222,7 +222,7 @@ def _judgement(model, classifier, judge, target: str) -> Judgement | None:
     with speaking_as("judge"):
         check_classifier(model, chosen.classifier)
         parsed = parse_target(target, chosen.classifier.labels, chosen.classifier.head)
-    by = "another classifier" if judge is not None else "the classifier that guides"
+    by = "the classifier that guides" if chosen is classifier else "another classifier"
     return Judgement(chosen, parsed, f"Target: {' '.join(target.split())}, judged by {by}.")
 
 
