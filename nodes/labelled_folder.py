@@ -33,8 +33,10 @@ def folders() -> list[str]:
     return [*input_folders(RECENT), *_own()]
 
 
-def place_of(folder: str, recent: float = RECENT) -> Path | None:
-    """Where a folder to choose is; None where there is none of this name."""
+def place_of(folder: object, recent: float = RECENT) -> Path | None:
+    """Where a folder to choose is; None where there is none of this name, and for what is no name."""
+    if not isinstance(folder, str):
+        return None
     own = _own()
     if folder not in own and folder in input_folders(recent):
         return Path(folder_paths.get_input_directory()) / folder

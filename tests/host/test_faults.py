@@ -360,7 +360,9 @@ def test_names_of_files_lead_nowhere_else(server, files, name):
     assert "Train Noisy Classifier: '" in refused(server, lambda g, d: train(g, d, folder(g, d), name, steps=1))
 
 
-@pytest.mark.parametrize("name", ["../outside.safetensors", "/etc/passwd", "..\\outside.safetensors"])
+@pytest.mark.parametrize(
+    "name", ["../outside.safetensors", "/etc/passwd", "..\\outside.safetensors", {"__value__": ["no", "name"]}], ids=str
+)
 def test_files_elsewhere_are_not_read(server, name):
     (server.base / "models" / "outside.safetensors").write_text("not for you")
 
