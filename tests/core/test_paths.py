@@ -163,3 +163,22 @@ def test_sigma_of_another_length_than_the_batch_is_refused(randn):
     denoiser = gc.flow_denoiser(lambda x, t: x)
     with pytest.raises(gc.GuidanceError, match="3 noise levels for a batch of 2"):
         denoiser(randn(2, 1, 2, 2), torch.tensor([0.1, 0.2, 0.3]))
+
+
+@pytest.mark.parametrize(
+    ("where", "held", "refused"),
+    [
+        (gc.VE, (1e-30, 0.5, 4519.0), (0.0, -1.0, math.nan)),
+        (gc.VP, (1e-30, 0.5, 0.999), (0.0, -1.0, 1.0, 1.5, math.nan)),
+        (gc.FLOW, (1e-30, 0.5, 1.0), (0.0, -1.0, 1.0001, 1.5, math.inf, math.nan)),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_levels_that_are_none_of_the_path_are_refused(where, held, refused):
+    for sigma in held:
+        where.check(sigma)
+    for sigma in refused:
+        with pytest.raises(
+            gc.GuidanceError, match=f"On the {where.name} path sigma must be {where.domain}, got {sigma:g}"
+        ):
+            where.check(sigma)
