@@ -52,6 +52,11 @@ def test_reductions_are_torchs_own_of_each_sample(shape, randn):
     torch.testing.assert_close(std(a), torch.stack([x.std() for x in a]))
 
 
+def test_no_samples_are_refused():
+    with pytest.raises(gc.GuidanceError, match=r"There are no samples: x has the shape \[0, 2, 4\]"):
+        per_sample(0.5, torch.zeros(0, 2, 4))
+
+
 def test_ratio_is_zero_where_nothing_divides():
     a, b = torch.tensor([6.0, 5.0, 0.0, -3.0]), torch.tensor([2.0, 0.0, 0.0, -0.5])
     assert ratio(a, b).tolist() == [3, 0, 0, 6]
