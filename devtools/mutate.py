@@ -39,7 +39,7 @@ MODULES = [
 ]
 TESTS = {  # by the beginning of a module's name: the tests that are about it, quick ones alone
     "cfg/": ("docs", "readme", "cfg", "cfg_corners", "cfg_papers"),
-    "classifier/gradient.py": ("gradient", "numerics"),
+    "classifier/gradient.py": ("gradient",),
     "classifier/targets.py": ("targets",),
     "paths.py": ("paths", "sampling"),
     "scale.py": ("scale",),

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import guidance_core as gc
+from guidance_core.classifier.gradient import leave_inference_mode
 
 LABELS = ["zero", "one", "two"]
 
@@ -101,6 +102,22 @@ def test_works_with_weights_made_in_inference_mode(x):
             torch.testing.assert_close(gc.log_prob_grad(classifier, x.clone(), 1.3, target), want)
     for classifier in made:
         torch.testing.assert_close(gc.log_prob_grad(classifier, x, 1.3, TARGET), want)
+
+
+def test_leaving_inference_mode_replaces_what_was_made_in_it_and_nothing_else():
+    """At every depth: parameters, which need no gradient of their own, and buffers."""
+    with torch.inference_mode():
+        inside = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Sequential(torch.nn.BatchNorm1d(3)))
+    network = torch.nn.Sequential(inside, torch.nn.Sequential(torch.nn.BatchNorm1d(3)))
+    before = network.state_dict(keep_vars=True)
+    made_outside = dict(network[1].named_parameters()) | dict(network[1].named_buffers())
+    leave_inference_mode(network)
+    after = network.state_dict(keep_vars=True)
+    assert not any(tensor.is_inference() for tensor in after.values())
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    assert not any(parameter.requires_grad for parameter in network[0].parameters())
+    now = dict(network[1].named_parameters()) | dict(network[1].named_buffers())
+    assert all(now[name] is made_outside[name] for name in made_outside)
 
 
 def test_a_target_used_in_inference_mode_serves_gradients_later(x):
