@@ -54,8 +54,9 @@ def test_templates_have_thumbnails(pages: dict[str, Page], renderer: str):
         len(EXAMPLES)
     )
     for path in EXAMPLES:
-        picture = dialog.get_by_test_id(f"template-workflow-{path.stem}").locator("img").first
-        picture.scroll_into_view_if_needed()
+        card = dialog.get_by_test_id(f"template-workflow-{path.stem}")
+        card.scroll_into_view_if_needed()  # its picture is asked for only now
+        picture = card.locator("img").first
         page.wait_for_function("image => image.complete", arg=picture.element_handle())
         assert picture.evaluate("image => image.naturalWidth") > 0, path.stem
     page.keyboard.press("Escape")
