@@ -310,13 +310,12 @@ def test_files(module: str) -> tuple[str, ...]:
 
 def tests_for(mutant: Mutant, baseline: dict) -> list[str]:
     """The tests that pass through the changed line, quick ones first; for what runs at import, all of the module's."""
-    by_line = baseline["passed"][mutant.module]
     if mutant.function:
-        tests = {test for line in mutant.lines for test in by_line.get(str(line), ())}
+        by_line = baseline["passed"][mutant.module]
+        tests = {test for line in mutant.lines for test in by_line.get(str(line), ())} & baseline["seconds"].keys()
     else:
-        pages = ("tests/core/test_docs.py", "tests/core/test_readme.py")  # which are made from declarations
-        tests = {test for test in baseline["seconds"] if test.startswith(pages)}.union(*by_line.values())
-    return sorted(tests & baseline["seconds"].keys(), key=lambda test: baseline["seconds"][test])
+        tests = set(baseline["seconds"])
+    return sorted(tests, key=lambda test: baseline["seconds"][test])
 
 
 def verdicts_of(
