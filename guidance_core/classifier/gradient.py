@@ -15,6 +15,9 @@ from .targets import LabelTarget, Target, as_target
 
 Classifier = Callable[[Tensor, Tensor, Path], Tensor]
 
+_ACCELERATOR_ERROR = getattr(torch, "AcceleratorError", ())  # of no class before torch had it
+_OUT_OF_MEMORY_CODE = 2  # of CUDA and HIP alike
+
 
 @dataclass(frozen=True)
 class TargetGradient:
@@ -106,10 +109,20 @@ def _in_parts(
         ]
     try:
         parts = [target_gradient(classifier, *span, path) for span in spans]
-    except torch.cuda.OutOfMemoryError:
+    except RuntimeError as error:
+        if not _out_of_memory(error):
+            raise
         return None  # and only now is what the failed pass held let go of: the error's traceback keeps it
     joined = (torch.cat([getattr(part, name) for part in parts]) for name in ("grad", "log_prob", "entropy"))
     return TargetGradient(*joined, parts[0].max_entropy, len(parts))
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    """Whether memory ran out, as an allocator says it, a device (by its code or in words), or MPS."""
+    said = str(error).lower()
+    if isinstance(error, _ACCELERATOR_ERROR):
+        return getattr(error, "error_code", None) == _OUT_OF_MEMORY_CODE or "out of memory" in said
+    return isinstance(error, torch.cuda.OutOfMemoryError) or "mps backend out of memory" in said
 
 
 def log_prob_grad(

@@ -386,6 +386,18 @@ def test_each_evaluation_is_recorded(x):
     torch.testing.assert_close(event.grad_norm, grad.flatten(1).norm(dim=1))
 
 
+@pytest.mark.parametrize("most", [1, 4])
+def test_events_tell_of_the_target_without_its_weights(most, x):
+    """Its probability, where the gradient is that of the weighted sum; also of a batch taken in parts."""
+    events, target = [], gc.parse_target("(two:0.01), two | (one:5)", LABELS)
+    guided = gc.classifier_guided(lambda x, s: x, short_of_memory(most, "forward"), target, 3.0)
+    guided.start(gc.Run(record=events.append))(x, torch.tensor(2.0, dtype=torch.float64))
+    probabilities = noisy(Linear())(x, torch.full((4,), 2.0, dtype=torch.float64), gc.VE).softmax(1)
+    torch.testing.assert_close(events[0].log_prob.exp(), probabilities[range(4), [2, 1, 2, 1]])
+    grad, _ = gc.log_prob_grad(noisy(Linear()), x, 2.0, target)
+    torch.testing.assert_close(events[0].grad_norm, grad.flatten(1).norm(dim=1))
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
@@ -413,31 +425,51 @@ def test_images_and_video_alike(randn):
     torch.testing.assert_close(guided(image[:, :, None], 1.5)[:, :, 0], guided(image, 1.5))
 
 
+# torch before 2.8 has no error of this kind
+Accelerator = getattr(torch, "AcceleratorError", None)
+needs_accelerator = pytest.mark.skipif(Accelerator is None, reason="this torch has no AcceleratorError")
+
+
+def of_device(text, code):
+    """An error as a device raises it: its text, and its code beside."""
+    error = Accelerator(text)
+    error.error_code = code
+    return error
+
+
+SHORTAGES = [
+    pytest.param(lambda: torch.cuda.OutOfMemoryError("Tried to allocate 1 GiB"), id="allocator"),
+    pytest.param(lambda: of_device("CUDA error: 2", 2), id="device code", marks=needs_accelerator),
+    pytest.param(lambda: of_device("HIP error: Out of memory", 1), id="device words", marks=needs_accelerator),
+    pytest.param(lambda: RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"), id="mps"),
+]
+
+
 class Shortage(torch.autograd.Function):
     """The identity; its backward pass runs out of memory for more than `most` samples."""
 
     @staticmethod
-    def forward(ctx, x, most):
-        ctx.most = most
+    def forward(ctx, x, most, error):
+        ctx.most, ctx.error = most, error
         return x.clone()
 
     @staticmethod
     def backward(ctx, grad):
         if len(grad) > ctx.most:
-            raise torch.cuda.OutOfMemoryError("Tried to allocate 1 GiB")
-        return grad, None
+            raise ctx.error()
+        return grad, None, None
 
 
-def short_of_memory(most, where):
+def short_of_memory(most, where, error=SHORTAGES[0].values[0]):
     """A classifier that runs out of memory for more than `most` samples; in `asked` the size of each try."""
     inner = noisy(Linear())
 
     def classifier(x, sigma, path):
         classifier.asked.append(len(x))
         if where == "backward":
-            x = Shortage.apply(x, most)
+            x = Shortage.apply(x, most, error)
         elif len(x) > most:
-            raise torch.cuda.OutOfMemoryError("Tried to allocate 1 GiB")
+            raise error()
         return inner(x, sigma, path)
 
     classifier.asked = []
@@ -454,6 +486,17 @@ def test_a_batch_beyond_memory_is_taken_in_parts(where, most, target, randn):
     x, sigma = 3 * randn(7, 2, 2, 2), torch.linspace(0.2, 9.0, 7, dtype=torch.float64)
     got = gc.log_prob_grad(short_of_memory(most, where), x, sigma, target)
     torch.testing.assert_close(got, gc.log_prob_grad(noisy(Linear()), x, sigma, target), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("where", ["forward", "backward"])
+@pytest.mark.parametrize("error", SHORTAGES)
+def test_memory_may_run_out_in_many_words(where, error, x):
+    """An allocator, the device itself and MPS each say it in an error of their own."""
+    classifier = short_of_memory(2, where, error)
+    torch.testing.assert_close(
+        gc.log_prob_grad(classifier, x, 1.0, TARGET), gc.log_prob_grad(noisy(Linear()), x, 1.0, TARGET)
+    )
+    assert classifier.asked == [4, 2, 2]
 
 
 def test_a_run_keeps_to_the_size_that_fits_and_the_next_begins_anew(randn):
@@ -478,9 +521,25 @@ def test_memory_too_small_for_one_sample_is_a_sentence(batch, x):
     assert classifier.asked == {1: [1], 4: [4, 2, 1]}[batch]
 
 
-def test_other_errors_of_a_classifier_pass_unchanged(x):
-    def broken(x, sigma, path):
-        raise RuntimeError("CUDA error: device-side assert triggered")
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(lambda: RuntimeError("CUDA error: device-side assert triggered"), id="plain"),
+        pytest.param(lambda: RuntimeError("there is no table for an out of memory index"), id="plain words"),
+        pytest.param(
+            lambda: of_device("CUDA error: an illegal memory access", 700), id="device", marks=needs_accelerator
+        ),
+        pytest.param(lambda: ValueError("MPS backend out of memory"), id="of another kind"),
+    ],
+)
+def test_other_errors_of_a_classifier_pass_unchanged(make, x):
+    error, asked = make(), []
 
-    with pytest.raises(RuntimeError, match="device-side assert"):
+    def broken(x, sigma, path):
+        asked.append(len(x))
+        raise error
+
+    with pytest.raises(type(error)) as caught:
         gc.log_prob_grad(broken, x, 1.0, TARGET)
+    assert caught.value is error
+    assert asked == [len(x)]
