@@ -38,12 +38,12 @@ MODULES = [
     *("classifier/gradient.py", "classifier/targets.py", "paths.py", "scale.py", "shapes.py", "tensors.py"),
 ]
 TESTS = {  # by the beginning of a module's name: the tests that are about it, quick ones alone
-    "cfg/": ("docs", "readme", "cfg", "cfg_corners", "cfg_papers"),
+    "cfg/": ("docs", "readme", "params", "cfg", "cfg_corners", "cfg_papers"),
     "classifier/gradient.py": ("gradient",),
     "classifier/targets.py": ("targets",),
     "paths.py": ("paths", "sampling"),
-    "scale.py": ("scale",),
-    "shapes.py": ("scale",),
+    "scale.py": ("params", "scale"),
+    "shapes.py": ("params", "scale"),
     "tensors.py": ("tensors",),
 }
 PRELOADED = ("torch", "numpy", "scipy.interpolate", "safetensors.torch", "hypothesis", "pytest", "sklearn.datasets")

@@ -86,3 +86,13 @@ def test_every_shape_and_term_declares_documented_parameters_with_valid_defaults
         for name, param in params_of(cls).items():
             param.check(name, param.default)
             assert param.doc.endswith("."), (cls, name)
+
+
+def test_every_default_is_reached_from_the_lowest_value_by_whole_steps():
+    """So that a widget, which counts in steps, can come back to it."""
+    for cls in (*gc.SHAPES.values(), gc.ScaleSchedule, *gc.cfg_methods().values()):
+        for name, param in params_of(cls).items():
+            if param.kind in (float, int):
+                steps = (param.default - param.low) / param.step
+                assert steps == pytest.approx(round(steps), abs=1e-6), (cls, name)
+                assert param.low + param.step <= param.high, (cls, name)
