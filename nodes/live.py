@@ -26,7 +26,10 @@ class Throttle:
 
 
 def sureness(log_prob: Tensor, head: str) -> Tensor:
-    """How sure a classifier is of its target: its probability in percent, or the score itself of one that rates. [B]"""
+    """How sure a classifier is of its target: its probability in percent, or the score itself of one that rates. [B]
+
+    log_prob: of the target with every weight 1.
+    """
     log_prob = log_prob.detach().float().cpu()
     return log_prob if head == "regression" else 100 * log_prob.exp()
 

@@ -212,7 +212,7 @@ class Judgement:
         x0 = in_sampler_scale(model, samples).to(self.judge.patcher.load_device, torch.float32)
         sigma = path.sigma_at(classifier.log_snr_range[1]).to(x0)
         logits = classifier(path.alpha(sigma) * x0, sigma, path)
-        return sure(self.target.log_prob(logits.float(), classifier.head), classifier.head)
+        return sure(self.target.unweighted().log_prob(logits.float(), classifier.head), classifier.head)
 
 
 def _judgement(model, classifier, judge, target: str) -> Judgement | None:

@@ -21,13 +21,15 @@ _OUT_OF_MEMORY_CODE = 2  # of CUDA and HIP alike
 
 @dataclass(frozen=True)
 class TargetGradient:
-    """grad like x (float32 at least), log_prob [B] of the target, entropy [B] of p(y | x) and its largest value.
+    """grad like x (float32 at least) of log_prob [B] of the target, entropy [B] of p(y | x) and its largest value.
 
-    passes: how many it took, more than one where memory did not hold the whole batch.
+    unweighted: [B], log_prob with every weight 1. passes: how many it took, more than one where memory did not hold
+    the whole batch.
     """
 
     grad: Tensor
     log_prob: Tensor
+    unweighted: Tensor
     entropy: Tensor
     max_entropy: float
     passes: int = 1
@@ -68,8 +70,9 @@ def target_gradient(
         log_prob = target.log_prob(logits, head)
         # the sum over the batch, never the mean: a mean would divide each sample's gradient by the batch size
         (grad,) = torch.autograd.grad(log_prob.sum(), leaf)
-        entropy = HEADS[head].entropy(logits.detach())
-    return TargetGradient(grad, log_prob.detach(), entropy, HEADS[head].max_entropy(logits.shape[1]))
+        logits = logits.detach()
+        unweighted, entropy = target.unweighted().log_prob(logits, head), HEADS[head].entropy(logits)
+    return TargetGradient(grad, log_prob.detach(), unweighted, entropy, HEADS[head].max_entropy(logits.shape[1]))
 
 
 def gradient_of_run(
@@ -113,7 +116,8 @@ def _in_parts(
         if not _out_of_memory(error):
             raise
         return None  # and only now is what the failed pass held let go of: the error's traceback keeps it
-    joined = (torch.cat([getattr(part, name) for part in parts]) for name in ("grad", "log_prob", "entropy"))
+    names = ("grad", "log_prob", "unweighted", "entropy")
+    joined = (torch.cat([getattr(part, name) for part in parts]) for name in names)
     return TargetGradient(*joined, parts[0].max_entropy, len(parts))
 
 

@@ -3,7 +3,7 @@
 import difflib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -52,6 +52,10 @@ class Target:
         """The target of some samples of a batch."""
         return Target(tuple(self.rows[i % len(self.rows)] for i in samples))
 
+    def unweighted(self) -> "Target":
+        """The same labels, each once and with weight 1: the log_prob of one label is then a log-probability."""
+        return Target(tuple(tuple(dict.fromkeys(replace(part, weight=1.0) for part in row)) for row in self.rows))
+
 
 @dataclass(frozen=True, eq=False)
 class LabelTarget:
@@ -72,6 +76,10 @@ class LabelTarget:
     def of(self, samples: Sequence[int]) -> "LabelTarget":
         """The target of some samples of a batch."""
         return LabelTarget(self.labels[list(samples)])
+
+    def unweighted(self) -> "LabelTarget":
+        """Itself: every weight is 1."""
+        return self
 
 
 def as_target(target: "Target | LabelTarget | Tensor") -> "Target | LabelTarget":

@@ -18,7 +18,10 @@ MIN_ENTROPY = 0.2  # nats; bounds the entropy-aware factor where the classifier 
 
 @dataclass(frozen=True)
 class TermEvent:
-    """One evaluation of a classifier term. The tensors are [B]."""
+    """One evaluation of a classifier term. The tensors are [B].
+
+    log_prob: of the target with every weight 1, so that it is how probable the target is, not how it is steered to.
+    """
 
     sigma: float
     scale: float
@@ -85,7 +88,7 @@ class ClassifierTerm(Checked):
             if self.max_shift > 0:
                 room = self.max_shift * norm(denoised - x) / norm(change).clamp(min=1e-12)
                 change = change * expand(room.clamp(max=1.0), change)
-            run.record(TermEvent(float(sigma[0]), scale, result.log_prob, norm(result.grad), result.passes))
+            run.record(TermEvent(float(sigma[0]), scale, result.unweighted, norm(result.grad), result.passes))
             return denoised + change.to(denoised.dtype)
 
         return guided

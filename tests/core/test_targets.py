@@ -8,6 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import guidance_core as gc
+from guidance_core.classifier.heads import HEADS
 from guidance_core.classifier.targets import LabelTarget, Part, Target, as_target, parse_target, written
 
 DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
@@ -118,6 +119,16 @@ def test_a_label_twice_counts_twice(randn):
     logits = randn(2, 10)
     double = gc.parse_target("seven, seven", DIGITS).log_prob(logits)
     torch.testing.assert_close(double, gc.parse_target("(seven:2)", DIGITS).log_prob(logits))
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_unweighted_targets_have_each_label_once(head, randn):
+    logits = 3 * randn(5, 10)
+    got = gc.parse_target("(seven:0.01), (-three:5), seven | (one:2)", DIGITS, head).unweighted()
+    want = gc.parse_target("seven, -three | one", DIGITS, head)
+    torch.testing.assert_close(got.log_prob(logits, head), want.log_prob(logits, head))
+    labels = as_target(torch.tensor([7, 0, 9, 1, 1]))
+    torch.testing.assert_close(labels.unweighted().log_prob(logits, head), labels.log_prob(logits, head))
 
 
 def test_rows_repeat_over_the_batch(randn):

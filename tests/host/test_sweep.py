@@ -139,7 +139,7 @@ def pictures_of(result, node):
 
 
 def verdict(latents, target):
-    """What stands under a picture: the mean probability of the target in clean latents."""
+    """What stands under a picture: the mean probability of the target, without weights, in clean latents."""
     d = demo.load()
     sigma = gc.VE.sigma_at(d.classifier.log_snr_range[1]).float()
     log_prob = gc.parse_target(target, d.labels).log_prob(d.classifier(torch.from_numpy(latents.copy()), sigma))
@@ -156,7 +156,7 @@ def test_the_sheet_shows_each_picture_with_its_values_probability_and_passes(ser
         classifier=on.classifier,
         cfg=2.0,
     )
-    row = on.sweep(across("cfg method", methods="standard, apg"), judge=on.classifier, target="three | seven")
+    row = on.sweep(across("cfg method", methods="standard, apg"), judge=on.classifier, target="(three:0.2) | (seven:5)")
     plain = on.sweep(across("cfg scale", values="4"), denoise=0.0)
     images, latents = (
         [show(sweep.slot(slot)) for sweep in (grid, row, plain)]
@@ -190,7 +190,7 @@ def test_the_sheet_shows_each_picture_with_its_values_probability_and_passes(ser
     ]
     head = [
         "Sweep: cfg method",
-        "Target: three | seven, judged by another classifier. Mean of 2 pictures.",
+        "Target: (three:0.2) | (seven:5), judged by another classifier. Mean of 2 pictures.",
         f"{settings} 3",
     ]
     assert same(pictures_of(result, row)[0], contact_sheet(head, in_rows(cells)).pixels)
