@@ -148,6 +148,26 @@ SAMPLERS = {
 }
 
 
+def _check_levels(levels: list[float], path: Path, x: Tensor) -> None:
+    """Raise GuidanceError unless they fall to 0, and all but the last are levels of the path as x's precision has them.
+
+    The least is the smallest normal number of x's dtype or the root of that of its level's (see _level), whichever is
+    greater, so that its square does not vanish; the largest likewise, so that its square does not overflow.
+    """
+    falling = all(math.inf > a > b for a, b in zip(levels, levels[1:], strict=False))
+    if len(levels) < 2 or levels[-1] != 0 or not falling:
+        raise GuidanceError(f"sigmas must fall and end at 0, got {[round(level, 4) for level in levels]}.")
+    own, wide = torch.finfo(x.dtype), torch.finfo(torch.promote_types(x.dtype, torch.float32))
+    least, most = max(own.tiny, math.sqrt(wide.tiny)), min(own.max, math.sqrt(wide.max))
+    for level in levels[:-1]:
+        if not least <= level <= most:
+            raise GuidanceError(
+                f"For noise in {own.dtype} every sigma but the last must be between {least:.3g} and {most:.3g}, "
+                f"got {level:.9g}."
+            )
+        path.check(float(_level(level, x)))
+
+
 def steps(
     denoiser: Denoiser,
     noise: Tensor,
@@ -163,10 +183,7 @@ def steps(
     if sampler not in SAMPLERS:
         raise GuidanceError(f"There is no sampler '{sampler}'; choose one of {', '.join(SAMPLERS)}.")
     levels = sigmas.tolist()
-    falling = all(math.inf > a > b for a, b in zip(levels, levels[1:], strict=False))
-    if len(levels) < 2 or levels[-1] != 0 or not falling:
-        raise GuidanceError(f"sigmas must fall and end at 0, got {[round(level, 4) for level in levels]}.")
-    path.check(float(_level(levels[0], noise)))
+    _check_levels(levels, path, noise)
     if noise.ndim < 2 or not len(noise):
         raise GuidanceError(f"noise must be one sample or more, [B, C, ...], got the shape {list(noise.shape)}.")
     percent = percent_of_training(training_sigmas) if training_sigmas is not None else None
@@ -192,7 +209,9 @@ def sample(
     noise: unit normal [B, C, ...]. sigmas [n + 1]: falling on the path, last 0. generator: for samplers that add noise.
     callback: called with every Step. options: the sampler's own (ddim: eta), `training_sigmas` for schedules on the
     percent axis, `seed` for methods that draw noise of their own.
-    Raises GuidanceError for an unknown sampler, sigmas that do not fall to 0, and predictions that are not finite.
+    Every prediction is looked at, so that each call of the denoiser waits for the device once.
+    Raises GuidanceError for an unknown sampler, sigmas that do not fall to 0 or that the noise's precision cannot hold,
+    and predictions that are not finite.
     """
     for step in steps(denoiser, noise, sigmas, sampler, generator, path, **options):
         if callback is not None:

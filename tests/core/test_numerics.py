@@ -1,6 +1,7 @@
 """Numbers at their ends: not finite, zero, saturated, half precision, first and last levels, odd shapes, no steps."""
 
 import math
+import re
 
 import pytest
 import torch
@@ -169,6 +170,39 @@ def test_a_level_that_rounds_to_no_level_of_the_path_is_refused(randn):
     assert bool(gc.sample(guided, randn(1, 4, 6, 5), sigmas, path=gc.VP).isfinite().all())
     with pytest.raises(gc.GuidanceError, match="On the VP path sigma must be above 0 and below 1, got 1"):
         gc.sample(guided, randn(1, 4, 6, 5, dtype=torch.float32), sigmas, path=gc.VP)
+
+
+@pytest.mark.parametrize("sampler", gc.SAMPLERS)
+@pytest.mark.parametrize(
+    ("dtype", "sigmas"),
+    [
+        (torch.float16, [1, 1e-9, 0]),
+        (torch.float16, [1e5, 1, 0]),
+        (torch.bfloat16, [1, 1e-50, 0]),
+        (torch.float32, [1, 1e-19, 0]),
+        (torch.float32, [1, 1e-50, 0]),
+        (torch.float32, [1, 1e-200, 0]),
+        (torch.float32, [1e200, 1, 0]),
+        (torch.float64, [1, 1e-155, 0]),
+        (torch.float64, [1e155, 1, 0]),
+    ],
+    ids=str,
+)
+def test_a_level_whose_square_the_precision_of_the_noise_does_not_hold_is_refused(sampler, dtype, sigmas, randn):
+    wrong = next(sigma for sigma in sigmas if sigma != 1)
+    with pytest.raises(gc.GuidanceError, match=rf"For noise in {str(dtype)[6:]} .*got {re.escape(f'{wrong:.9g}')}\."):
+        gc.sample(lambda x, s: 0.5 * x, randn(1, 2, 3, 3).to(dtype), torch.tensor(sigmas, dtype=torch.float64), sampler)
+
+
+@pytest.mark.parametrize("sampler", gc.SAMPLERS)
+@pytest.mark.parametrize(
+    ("dtype", "least"),
+    [(torch.float16, 6.2e-5), (torch.bfloat16, 1.1e-19), (torch.float32, 1.1e-19), (torch.float64, 1.5e-154)],
+    ids=str,
+)
+def test_the_least_level_of_each_precision_gives_finite_numbers(sampler, dtype, least, randn):
+    sigmas = torch.tensor([4 * least, 2 * least, least, 0], dtype=torch.float64)
+    assert bool(gc.sample(lambda x, s: 0.5 * x, randn(2, 2, 3, 3).to(dtype), sigmas, sampler).isfinite().all())
 
 
 @pytest.mark.parametrize(
