@@ -19,6 +19,11 @@ KINDS = Path(__file__).with_name("kinds.json")
 SCREENSHOTS = ROOT / "output" / "browser"
 TRAINING = "GuidanceKitTrainNoisyClassifier"  # takes its time: run under one renderer only
 
+OPEN = """
+([name, count]) =>
+  app.extensionManager.workflow.activeWorkflow.filename.startsWith(name) && app.graph.nodes.length === count
+"""
+
 both = pytest.mark.parametrize("renderer", frontend.RENDERERS)
 
 
@@ -70,8 +75,7 @@ def test_example(path: Path, renderer: str, pages: dict[str, Page], server: Comf
     dialog = browse(page)
     dialog.get_by_test_id(f"template-workflow-{path.stem}").click()
     dialog.wait_for(state="hidden")
-    page.wait_for_function("count => app.graph.nodes.length === count", arg=len(workflow["nodes"]))
-    assert page.evaluate("() => app.extensionManager.workflow.activeWorkflow.filename").startswith(path.stem)
+    page.wait_for_function(OPEN, arg=[path.stem, len(workflow["nodes"])])
     assert frontend.prompt_of(page) == to_prompt(workflow, object_info)
     if renderer == "nodes2" or TRAINING not in {node["type"] for node in workflow["nodes"]}:
         run(page, server, f"{path.stem}-{renderer}")
