@@ -156,7 +156,7 @@ def test_the_sheet_shows_each_picture_with_its_values_probability_and_passes(ser
         classifier=on.classifier,
         cfg=2.0,
     )
-    row = on.sweep(across("cfg method", methods="standard, apg"), judge=on.classifier, target="(three:0.2) | (seven:5)")
+    row = on.sweep(across("cfg method", methods="standard, apg"), judge=on.classifier, target="(three:5) | (seven:0.1)")
     plain = on.sweep(across("cfg scale", values="4"), denoise=0.0)
     images, latents = (
         [show(sweep.slot(slot)) for sweep in (grid, row, plain)]
@@ -190,7 +190,7 @@ def test_the_sheet_shows_each_picture_with_its_values_probability_and_passes(ser
     ]
     head = [
         "Sweep: cfg method",
-        "Target: (three:0.2) | (seven:5), judged by another classifier. Mean of 2 pictures.",
+        "Target: (three:5) | (seven:0.1), judged by another classifier. Mean of 2 pictures.",
         f"{settings} 3",
     ]
     assert same(pictures_of(result, row)[0], contact_sheet(head, in_rows(cells)).pixels)
