@@ -20,7 +20,6 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true")
     asked = parser.parse_args()
     file = QUICK if asked.quick else FILE
-    file.parent.mkdir(parents=True, exist_ok=True)
     host.enter()
     from .machine import machine
 

@@ -1,9 +1,10 @@
 """RESULTS.md: one section a group of figures, replaced by itself whenever its group is measured again."""
 
-import os
 import re
 from pathlib import Path
 from types import ModuleType
+
+from devtools.files import write_whole
 
 from . import GROUPS
 from .measure import Row
@@ -45,12 +46,7 @@ def with_section(page: str, group: str, text: str) -> str:
 def keep(group: str, text: str, file: Path = FILE) -> None:
     """Write a group's section into the page, whole or not at all."""
     page = file.read_text(encoding="utf-8") if file.exists() else ""
-    part = file.with_name(f".{file.name}.{os.getpid()}.part")
-    try:
-        part.write_text(with_section(page, group, text), encoding="utf-8")
-        os.replace(part, file)
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole(file, with_section(page, group, text).encode())
 
 
 def _line(cells) -> str:

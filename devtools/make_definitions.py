@@ -4,12 +4,12 @@ Refuses to write a change that breaks them, unless the version in pyproject.toml
 """
 
 import json
-import os
 import re
 import sys
 from pathlib import Path
 
 from devtools.definitions import breaks, may_break, reduced
+from devtools.files import write_whole
 from devtools.host import ROOT
 from devtools.server import ComfyServer
 
@@ -33,10 +33,7 @@ def refusal(old: dict, new: dict, version: str) -> list[str]:
 
 def write_json(file: Path, content: dict) -> None:
     """Write a dictionary, whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_suffix(".part")
-    unfinished.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(unfinished, file)
+    write_whole(file, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def main() -> int:

@@ -18,6 +18,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from devtools import browser as chromium
 from devtools import frontend
+from devtools.files import write_whole
 from devtools.host import ROOT
 from devtools.server import ComfyServer
 
@@ -214,10 +215,7 @@ def _quantized(picture: Image.Image) -> bytes:
 
 
 def _write(file: Path, content: bytes) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_suffix(".part")
-    unfinished.write_bytes(content)
-    unfinished.replace(file)
+    write_whole(file, content)
     print(f"{file.relative_to(ROOT)}: {len(content) / 1000:.0f} kB", flush=True)
 
 

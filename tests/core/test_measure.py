@@ -113,17 +113,3 @@ def test_a_group_replaces_its_own_section_alone_and_the_order_stays(tmp_path):
     for group in GROUPS[:3]:  # what is written again as it was changes nothing
         [text] = [f"## {part}" for part in page.split("## ")[1:] if f"({group})" in part]
         assert results.with_section(page, group, text.strip() + "\n") == page
-
-
-def test_a_write_that_fails_leaves_the_page_as_it_was(tmp_path, monkeypatch):
-    file = tmp_path / "RESULTS.md"
-    results.keep(GROUPS[0], section(GROUPS[0], []), file)
-    before = file.read_text(encoding="utf-8")
-
-    def failing(*_):
-        raise OSError("the disk is full")
-
-    monkeypatch.setattr(results.os, "replace", failing)
-    with pytest.raises(OSError, match="full"):
-        results.keep(GROUPS[1], section(GROUPS[1], []), file)
-    assert file.read_text(encoding="utf-8") == before and list(tmp_path.iterdir()) == [file]
