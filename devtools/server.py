@@ -25,7 +25,6 @@ from PIL import Image
 
 from devtools import host
 
-PACK_NAME = "ComfyUI-GuidanceKit"
 TEXT_FRAME = 3  # ComfyUI's BinaryEventTypes.TEXT
 
 # Loopback only: a proxy set for the machine must not see these requests.
@@ -103,7 +102,7 @@ class ComfyServer:
         self._given_base = base
         self._packs = {Path(path).name: Path(path).resolve() for path in packs}
         if pack is not None:
-            self._packs[PACK_NAME] = Path(pack).resolve()
+            self._packs[host.PACK_NAME] = Path(pack).resolve()
         self._options = ["--cpu", *options] if cpu else list(options)
         self._port = port
         self._patience = patience

@@ -10,8 +10,8 @@ import pytest
 from playwright.sync_api import Locator, Page
 
 from devtools import frontend
-from devtools.host import ROOT
-from devtools.server import PACK_NAME, ComfyServer
+from devtools.host import PACK_NAME, ROOT
+from devtools.server import ComfyServer
 from devtools.workflow import to_prompt
 
 EXAMPLES = sorted((ROOT / "example_workflows").glob("*.json"))
