@@ -17,10 +17,11 @@ from ..guidance_core.cfg import PipelineRun, ScaleEvent
 from ..guidance_core.classifier.term import TermEvent
 from ..guidance_core.paths import VE
 from ..guidance_core.run import Run
+from ..guidance_core.throttle import Throttle
 from .connections import active_parts, check_connected, conditions_of, denoiser_of
 from .guider_kinds import Call, kind_of
 from .hooks import HOOKS, hook_names, unread_hooks
-from .live import Throttle, call_now, sure, term_now
+from .live import INTERVAL, call_now, sure, term_now
 from .messages import say, speaking_as
 from .model_facts import ModelOutput, path_of, percent_of
 from .noise_levels import remember
@@ -90,7 +91,7 @@ class HostRun:
     passes: int = 0  # that CFG asks for
     expected: int = 0  # that CFG would ask for without leaving any out
     forced: bool = False  # the sampler or another node asked for every pass
-    live: Throttle = field(default_factory=Throttle)
+    live: Throttle = field(default_factory=lambda: Throttle(INTERVAL))
     # of the call under way:
     options: dict = field(default_factory=dict)
     roles: tuple[str, ...] = ()  # of its batch of passes

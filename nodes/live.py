@@ -1,28 +1,10 @@
 """What nodes say while a run goes on: the scale and the passes of CFG, and how sure a classifier is of its target."""
 
-import math
-import time
-
 from torch import Tensor
 
 from .plan import CfgEvent, PartEvent
 
 INTERVAL = 0.2  # seconds between two texts on a node
-
-
-class Throttle:
-    """Lets a thing be done at once, and then again each time INTERVAL seconds have passed."""
-
-    def __init__(self):
-        self._next = -math.inf
-
-    def due(self) -> bool:
-        """Whether it may be done now; if so it counts as done."""
-        now = time.monotonic()
-        if now < self._next:
-            return False
-        self._next = now + INTERVAL
-        return True
 
 
 def sureness(log_prob: Tensor, head: str) -> Tensor:

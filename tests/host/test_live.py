@@ -74,16 +74,6 @@ def test_nodes_say_how_the_run_goes_and_at_the_end_what_they_did(server):
     assert result.texts[model.node][-1] == f"CFG: {STEPS * 3 // 2} of {STEPS * 2} passes run."
 
 
-def test_texts_come_a_few_times_a_second(server):
-    g = Graph()
-    digits = g.GuidanceKitLoadDigitsDemo()
-    model = cfg_combine(g, digits, 3.0)
-    g.PreviewImage(images=g.VAEDecode(samples=digits_ksampler(g, digits, model, steps=300), vae=digits.slot(1)))
-    result = server.run(g.prompt)
-    texts = meanwhile(result, model)
-    assert 1 <= len(texts) <= 1 + 5 * result.seconds
-
-
 def test_a_report_shows_its_text_again_when_it_was_kept(server):
     g = Graph()
     digits = g.GuidanceKitLoadDigitsDemo()
