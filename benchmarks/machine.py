@@ -17,7 +17,7 @@ def machine(quick: bool) -> str:
     cores, load = os.cpu_count(), os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
     parts = [
         f"{_processor()}, {cores} cores, {torch.get_num_threads()} threads for torch",
-        f"GPU {torch.cuda.get_device_name()}" if torch.cuda.is_available() else "no GPU",
+        "everything on the CPU" + (", not the GPU" if torch.cuda.is_available() else ""),
         f"Python {sys.version.split()[0]}",
         *(f"{name} {version(name)}" for name in ("torch", "diffusers")),
         f"ComfyUI {sys.modules['comfyui_version'].__version__}",
