@@ -40,8 +40,13 @@ class Use(Checked):
 
 
 def add_route() -> None:
-    """Register the route, before ComfyUI's server starts."""
-    PromptServer.instance.routes.post(PATH)(_answer)
+    """Register the route, before ComfyUI's server starts; a second copy of the pack leaves it to the first.
+
+    Two routes of one path would keep the server from starting.
+    """
+    routes = PromptServer.instance.routes
+    if not any(isinstance(route, web.RouteDef) and route.path == PATH for route in routes):
+        routes.post(PATH)(_answer)
 
 
 async def _answer(request: web.Request) -> web.Response:

@@ -45,7 +45,8 @@ def _listed(root: str, now: float) -> _Listing:
 
 
 def _changed(place: str) -> int | None:
+    """None for a folder that is gone, or that the server may not look at."""
     try:
         return os.stat(place).st_mtime_ns
-    except FileNotFoundError:
+    except OSError:
         return None

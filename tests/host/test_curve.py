@@ -3,6 +3,8 @@
 import http.client
 import json
 import math
+import os
+import re
 from urllib.parse import urlsplit
 
 import pytest
@@ -11,6 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import guidance_core as gc
+from devtools import host
+from devtools.server import ComfyServer
 from guidance_core.run import percent_of_training
 from guidance_core.shapes import SHAPES
 
@@ -247,3 +251,14 @@ def test_any_question_is_answered(server, body):
     else:
         numbers = [*answer["places"], *answer["strengths"], *answer["steps"], *answer["range"]]
         assert all(map(math.isfinite, numbers)) and len(numbers) > 3
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_two_copies_of_the_pack_share_one_route(tmp_path):
+    """As where it was cloned, and installed by a manager beside: the server starts, and answers."""
+    second = tmp_path / "second-copy"
+    second.symlink_to(host.ROOT, target_is_directory=True)
+    with ComfyServer(packs=[second]) as server:
+        log = server.log()
+        assert all(re.search(rf" seconds: .*{name}$", log, re.MULTILINE) for name in (host.PACK_NAME, second.name))
+        assert answered(server, question())["strengths"]
