@@ -1,6 +1,10 @@
 """What a release needs: a semantic version, a dated heading in the changelog, the right tag, addresses, an archive."""
 
+import ast
+import re
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -59,9 +63,58 @@ def test_icon_and_banner_have_the_shape_that_the_registry_shows():
         assert banner.width * 9 == banner.height * 21
 
 
+def listed(file: str) -> set[Path]:
+    """The paths that a list of what to ignore names."""
+    lines = (ROOT / file).read_text(encoding="utf-8").splitlines()
+    return {ROOT / line.strip("/") for line in lines if line and line[0] != "#" and "*" not in line}
+
+
+LEFT_OUT = listed(".comfyignore")
+
+
+def left_out(path: Path) -> bool:
+    return not LEFT_OUT.isdisjoint([path, *path.parents])
+
+
+def shipped(pattern: str) -> list[Path]:
+    """The files of the archive whose names match."""
+    tops = [top for top in ROOT.iterdir() if top not in listed(".gitignore") | {ROOT / ".git"}]
+    files = [file for top in tops for file in ([top] if top.is_file() else top.rglob("*"))]
+    return sorted(file for file in files if file.match(pattern) and not left_out(file))
+
+
+def imported(file: Path) -> Iterator[Path]:
+    """Where the modules that a file imports would lie in the project."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (ROOT / alias.name.replace(".", "/") for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = (file.parents[node.level - 1] if node.level else ROOT) / (node.module or "").replace(".", "/")
+            yield from (module / alias.name for alias in node.names)
+
+
 def test_the_archive_leaves_out_development_and_nothing_that_the_pack_needs():
-    left_out = [line for line in (ROOT / ".comfyignore").read_text().splitlines() if line and not line.startswith("#")]
-    assert all((ROOT / line.strip("/")).exists() for line in left_out)
+    assert all(path.exists() for path in LEFT_OUT)
     for needed in ("__init__.py", "nodes", "guidance_core", "web", "locales", "example_workflows", "pyproject.toml"):
-        assert not any(line.strip("/") == needed for line in left_out)
-    assert {"/tests/", "/devtools/"} <= set(left_out)
+        assert not left_out(ROOT / needed)
+    assert {ROOT / folder for folder in ("tests", "devtools", "benchmarks")} <= LEFT_OUT
+
+
+def test_no_module_of_the_archive_imports_what_is_left_out():
+    modules = shipped("*.py")
+    assert {ROOT / "__init__.py", ROOT / "nodes/curve.py", ROOT / "guidance_core/scale.py"} <= set(modules)
+    gone = {path.with_suffix("") for path in LEFT_OUT}
+    needed = [(file, path) for file in modules for path in imported(file)]
+    assert [(file, path) for file, path in needed if not gone.isdisjoint([path, *path.parents])] == []
+
+
+def test_pictures_of_the_pages_in_the_archive_are_in_it():
+    pages = shipped("*.md")
+    assert ROOT / "README.md" in pages and ROOT / "docs/cfg-methods.md" in pages
+    pictures = [
+        (page.parent / (inline or html)).resolve()
+        for page in pages
+        for inline, html in re.findall(r"!\[[^\]]*\]\(([^):]+)\)|src=\"([^\":]+)\"", page.read_text(encoding="utf-8"))
+    ]
+    assert ROOT / "docs/images/guidance.png" in pictures
+    assert [picture for picture in pictures if left_out(picture)] == []
