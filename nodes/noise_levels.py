@@ -135,12 +135,12 @@ def _stable_diffusion() -> _Model:
     return _Model(sampling, VE, lru_cache(maxsize=4096)(percent_of_training(sampling.sigmas)))
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def _spaced(sampling: object, scheduler: str, steps: int) -> tuple[float, ...]:
     """The sigmas of a scheduler, which may be another pack's; of ComfyUI's first one where its name is not known."""
     known = scheduler if scheduler in comfy.samplers.SCHEDULER_HANDLERS else comfy.samplers.KSampler.SCHEDULERS[0]
     try:
         sigmas = comfy.samplers.calculate_sigmas(sampling, known, steps).tolist()
-    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+    except Exception as error:  # of whatever kind that pack raises
         raise GuidanceError(f"the scheduler '{known}' makes no {steps} steps ({error}).") from error
     return tuple(sigmas)

@@ -169,6 +169,13 @@ def test_the_longest_run_is_drawn_without_its_steps(server):
     assert answer["steps"] == [] and len(answer["strengths"]) <= 1001 and answer["caption"] == "10000 steps"
 
 
+def test_a_scheduler_of_another_pack_may_refuse_with_any_error(server):
+    asked = question("linear", "sigma")
+    assert len(answered(server, asked | {"run": {"steps": 6, "scheduler": "probe_even"}})["steps"]) == 6
+    status, answer = ask(server, asked | {"run": {"steps": 7, "scheduler": "probe_even"}})
+    assert status == 200 and "the scheduler 'probe_even' makes no 7 steps (an even number" in answer["error"]
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [

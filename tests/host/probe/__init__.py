@@ -15,6 +15,7 @@ import comfy.model_base
 import comfy.model_management
 import comfy.multigpu
 import comfy.ops
+import comfy.samplers
 import comfy.supported_models_base
 import folder_paths
 import psutil
@@ -495,6 +496,16 @@ class ProbeKill(io.ComfyNode):
 
         files.save_file = save_file
         return io.NodeOutput()
+
+
+def refusing(sampling, steps):
+    """A scheduler that takes an even number of steps only, and refuses others as no sentence of ours foresees."""
+    assert steps % 2 == 0, "an even number of steps, please"
+    return torch.linspace(10, 0, steps + 1)
+
+
+# under its name alone: in no list of a node
+comfy.samplers.SCHEDULER_HANDLERS["probe_even"] = comfy.samplers.SchedulerHandler(refusing)
 
 
 class Probe(ComfyExtension):
