@@ -75,6 +75,13 @@ def awaited(page: Page, pattern: str) -> str:
     return caption(page)
 
 
+def titled(page: Page, title: str) -> None:
+    """Wait until the curve has this title."""
+    page.wait_for_function(
+        "([at, title]) => document.querySelector(at)?.textContent === title", arg=[f"{CURVE} .title", title]
+    )
+
+
 def drawn(page: Page, path: str) -> list[tuple[float, float]]:
     """The points of a path, as place in the run and strength."""
     d = page.get_attribute(f"{CURVE} .{path}", "d")
@@ -268,6 +275,45 @@ def test_saved_workflows_keep_their_values(page: Page):
     before = next(node["widgets_values"] for node in old["nodes"] if node["type"] == "GuidanceKitScaleSchedule")
     assert values_of(page)["GuidanceKitScaleSchedule"] == before
     assert page.text_content(f"{CURVE} .title") == "strength: interval"
+
+
+# Counts the frames that Scale Schedule's script asks for, and tells how many they are while five pass.
+COUNT_FRAMES = """() => {
+  const known = window.requestAnimationFrame;
+  window.frames_asked = 0;
+  window.requestAnimationFrame = (callback) => {
+    if (new Error().stack.includes("scale_schedule.js")) frames_asked++;
+    return known.call(window, callback);
+  };
+}"""
+ASKED_IN_FIVE = """() => new Promise((done) => {
+  const before = frames_asked;
+  let left = 5;
+  const frame = () => (--left ? requestAnimationFrame(frame) : done(frames_asked - before));
+  requestAnimationFrame(frame);
+})"""
+
+
+def test_only_nodes_in_a_graph_are_looked_at(page: Page):
+    """A copy makes nodes that enter none; what is deleted rests, and draws again once it is back."""
+    build(page)
+    page.evaluate(COUNT_FRAMES)
+    assert page.evaluate(ASKED_IN_FIVE) > 0
+    page.evaluate("() => { app.graph.remove(schedule); app.graph.add(schedule); }")
+    change(page, shape="linear")
+    titled(page, "strength: linear")
+    page.locator("#graph-canvas").focus()
+    for key in ("Control+a", "Control+c", "Delete"):
+        page.keyboard.press(key)
+    page.wait_for_function("() => app.graph.nodes.length === 0")
+    assert page.evaluate(ASKED_IN_FIVE) == 0
+    page.keyboard.press("Control+z")
+    titled(page, "strength: linear")
+    page.evaluate("() => { window.schedule = app.graph.nodes.find((n) => n.type === 'GuidanceKitScaleSchedule'); }")
+    change(page, shape="cosine")
+    titled(page, "strength: cosine")
+    page.evaluate("() => app.graph.clear()")
+    assert page.evaluate(ASKED_IN_FIVE) == 0
 
 
 # The edges of the node on the page, and the lower edge of its last widget above the curve.

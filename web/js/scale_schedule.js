@@ -77,7 +77,7 @@ class LiveCurve {
 function tick() {
   for (const curve of curves) {
     try {
-      if (curve.node.graph) curve.look();
+      curve.look();
     } catch (error) {
       complain(error);
       curve.refuse("This front end is not known; the curve is shown after a run.");
@@ -88,18 +88,27 @@ function tick() {
   if (ticking) requestAnimationFrame(tick);
 }
 
+// From when its node enters a graph until it leaves it: copies are made by nodes that never enter one.
+function watch(curve) {
+  curve.asked = undefined; // what the server knows may have changed meanwhile
+  curves.add(curve);
+  if (!ticking) requestAnimationFrame(tick);
+  ticking = true;
+}
+
 function drawOn(app, node) {
   if (node.comfyClass !== NODE) return;
   try {
     const curve = new LiveCurve(app, node);
-    const removed = node.onRemoved;
+    const { onAdded, onRemoved } = node;
+    node.onAdded = (...given) => {
+      watch(curve);
+      return onAdded?.apply(node, given);
+    };
     node.onRemoved = (...given) => {
       curves.delete(curve);
-      return removed?.apply(node, given);
+      return onRemoved?.apply(node, given);
     };
-    curves.add(curve);
-    if (!ticking) requestAnimationFrame(tick);
-    ticking = true;
   } catch (error) {
     complain(error);
   }
