@@ -1,8 +1,9 @@
 """A contact sheet: pictures side by side, each with words above and below it, within a bounded size."""
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,6 +13,7 @@ LARGEST = 4096  # pixels along a side of a sheet; tiles are made smaller for it
 SMALLEST = 128  # pixels along a side of a tile; it is enlarged for it, by a whole factor
 NARROWEST = 96  # pixels of a column, for its words
 LETTERS = (13, 34)  # least and greatest size
+LONGEST = 120  # letters of a text; fewer where all of them would not fit on a sheet
 IN_A_ROW = 6
 BRIGHT = (236, 239, 248)
 
@@ -42,9 +44,16 @@ def in_rows(cells: Sequence[Cell]) -> list[list[Cell]]:
 def contact_sheet(head: Sequence[str], rows: Sequence[Sequence[Cell]], names: Sequence[str] = ()) -> Sheet:
     """Draw rows of cells whose pictures are all of one size.
 
-    head: lines over everything, the first one bright. names: of the rows, at their left. Words are broken into lines,
-    never cut. Tiles are made smaller until the sheet is at most LARGEST pixels wide and high, and small ones larger.
+    head: lines over everything, the first one bright. names: of the rows, at their left. Words are broken into lines;
+    only those of a text over LONGEST are cut, or of the longest where even the smallest tiles left them no room. Tiles
+    are made smaller until the sheet is at most LARGEST pixels wide and high, and small ones larger.
     """
+    names, letters = names or [""] * len(rows), LONGEST
+    while True:
+        texts = _shortened(head, rows, names, letters)
+        if letters == 1 or _Page(*texts, 1, 1).height <= LARGEST:
+            break
+        letters //= 2
     tiles = [[_batch(cell.pictures) for cell in row] for row in rows]
     height, width = tiles[0][0].shape[:2]
     zoom = float(max(1, math.ceil(SMALLEST / min(height, width))))
@@ -52,7 +61,7 @@ def contact_sheet(head: Sequence[str], rows: Sequence[Sequence[Cell]], names: Se
     zoom = float(int(zoom)) if zoom > 1 else zoom
     while True:
         size = max(1, round(height * zoom)), max(1, round(width * zoom))
-        page = _Page(head, rows, names or [""] * len(rows), *size)
+        page = _Page(*texts, *size)
         if max(page.width, page.height) <= LARGEST or max(size) == 1:
             break
         zoom = zoom - 1 if zoom > 1 else 0.95 * zoom
@@ -60,6 +69,24 @@ def contact_sheet(head: Sequence[str], rows: Sequence[Sequence[Cell]], names: Se
     for (left, top), tile in zip(page.places, (tile for row in tiles for tile in row), strict=True):
         pixels[top : top + size[0], left : left + size[1]] = _resized(tile, size)
     return Sheet(pixels, zoom)
+
+
+def shortened(text: str, letters: int) -> str:
+    """A text, or its beginning and three dots where it has more letters."""
+    return text if len(text) <= letters else f"{text[:letters].rstrip()}..."
+
+
+def _shortened(head, rows, names, letters: int) -> tuple[list[str], list[list[Cell]], list[str]]:
+    """All words of a sheet, each text with so many letters at most."""
+
+    def each(texts):
+        return [shortened(text, letters) for text in texts]
+
+    cells = [
+        [replace(cell, title=shortened(cell.title, letters), lines=tuple(each(cell.lines))) for cell in row]
+        for row in rows
+    ]
+    return each(head), cells, each(names)
 
 
 class _Page:
@@ -120,14 +147,12 @@ class _Page:
                 lines[-1] = joined
                 continue
             while self._ruler.text_width(word) > width and len(word) > 1:
-                fits = next(n for n in range(len(word) - 1, 0, -1) if n == 1 or self._fits(word[:n], width))
+                starts = range(1, len(word))
+                fits = max(1, bisect_right(starts, width, key=lambda n: self._ruler.text_width(word[:n])))
                 lines.append(word[:fits])
                 word = word[fits:]
             lines.append(word)
         return lines
-
-    def _fits(self, text: str, width: float) -> bool:
-        return self._ruler.text_width(text) <= width
 
 
 def _batch(pictures: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from comfy_api.latest import io
 
 from ..guidance_core.cfg import Pipeline, cfg_method, cfg_methods
+from ..guidance_core.contact_sheet import shortened
 from ..guidance_core.errors import GuidanceError
 from ..guidance_core.params import make, params_of
 from ..guidance_core.scale import ScaleSchedule
@@ -17,6 +18,7 @@ from .types import SCALE_SCHEDULE
 
 NOTHING = "nothing"
 MOST_SCHEDULES = 8
+LETTERS = 60  # of a schedule's words
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ def _each_schedule(change: Callable[..., Change]) -> Callable[[dict], Iterator[t
         if not schedules:
             raise GuidanceError("connect at least one Scale Schedule.")
         for i, schedule in enumerate(schedules):
-            yield f"{i + 1}: {described(schedule)}", change(schedule=schedule)
+            yield f"{i + 1}: {shortened(described(schedule), LETTERS)}", change(schedule=schedule)
 
     return values
 

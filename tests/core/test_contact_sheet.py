@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from guidance_core.contact_sheet import LARGEST, Cell, _Page, contact_sheet, in_rows
+from guidance_core.contact_sheet import LARGEST, Cell, _Page, contact_sheet, in_rows, shortened
 from guidance_core.plot import BACKGROUND, Canvas
 
 
@@ -71,6 +71,21 @@ def test_sheets_are_bounded_and_small_pictures_enlarged(rows, columns, height, w
 def test_the_most_columns_fit():
     cell = Cell(np.zeros((1, 16, 16, 3), np.uint8), "cfg scale 0.333333", ("target 83.1 %",))
     assert max(contact_sheet(["Sweep"], [[cell] * 32] * 2, ["1: constant"] * 2).pixels.shape) <= LARGEST
+
+
+@pytest.mark.parametrize("words", ["0.143, " * 150, "0.143," * 150], ids=["of numbers", "without spaces"])
+def test_long_texts_are_cut_and_the_sheet_stays_bounded(words, monkeypatch):
+    """The pictures keep a place beside them."""
+    monkeypatch.setattr("guidance_core.contact_sheet.LARGEST", 1400)
+    cell = Cell(np.zeros((1, 64, 64, 3), np.uint8), words, (words,))
+    sheet = contact_sheet([words], [[cell] * 4] * 4, [words] * 4)
+    assert max(sheet.pixels.shape) <= 1400
+    assert sheet.zoom > 0.1
+
+
+@pytest.mark.parametrize(("letters", "expected"), [(5, "seven"), (4, "seve..."), (1, "s...")])
+def test_shortened_texts_end_in_dots(letters, expected):
+    assert shortened("seven", letters) == expected
 
 
 @pytest.mark.parametrize("width", [20, 100, 400])
