@@ -166,7 +166,7 @@ def null_conditions_compared(canvas: Canvas, family: Family) -> None:
     with canvas.group("Negative conditions"):
         negatives = {
             f"Against {family.null_kind}": family.null(canvas, loaded),
-            "Against zeros": canvas.node("GuidanceKitNullConditionEncoder", room=60, like=asked, kind="zeros"),
+            "Against zeros": canvas.node("GuidanceKitNullConditionEncoder", room=80, like=asked, kind="zeros"),
             f"Against {family.another}": family.other(canvas, loaded),
         }
     with canvas.group("The same CFG against each", BROWN):

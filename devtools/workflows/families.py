@@ -121,7 +121,7 @@ class Digits(Family):
         )
 
     def null(self, canvas, loaded):
-        return canvas.node("GuidanceKitNullConditionEncoder", room=30, model=loaded.model, kind="class null label")
+        return canvas.node("GuidanceKitNullConditionEncoder", room=60, model=loaded.model, kind="class null label")
 
     def free(self, canvas, loaded):
         null = self.null(canvas, loaded)
@@ -155,7 +155,7 @@ class Prompted(Family):
         return canvas.node("CLIPTextEncode", "Another prompt", clip=loaded.clip, text="rain, fog, empty streets")
 
     def null(self, canvas, loaded):
-        return canvas.node("GuidanceKitNullConditionEncoder", room=30, clip=loaded.clip, kind="empty prompt")
+        return canvas.node("GuidanceKitNullConditionEncoder", room=60, clip=loaded.clip, kind="empty prompt")
 
     def free(self, canvas, loaded):
         return self.asked(canvas, loaded), self.null(canvas, loaded)

@@ -30,7 +30,7 @@ def train_on_two_folders_then_guide(canvas: Canvas, family: Family) -> None:
             examples = canvas.node(
                 "GuidanceKitLabelledFolder",
                 f"Pictures of {label}",
-                room=40,
+                room=70,
                 vae=loaded.vae,
                 folder=folder,
                 label=label,
