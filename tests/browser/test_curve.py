@@ -210,6 +210,29 @@ def test_subgraphs_are_seen_through(page: Page):
     awaited(page, "^11 steps: 10 guided, 1 single-pass$")
 
 
+def test_a_sweep_is_asked_what_its_axis_drives(page: Page):
+    """The same socket leads to CFG or to the classifier, as the axis says."""
+    build(page)
+    change(page, shape="cosine")
+    page.evaluate("""() => {
+      window.sweep = make("GuidanceKitGuidanceSweep", 760);
+      set(sweep, "steps", 9);
+    }""")
+    for side, kind, words in (
+        ("columns", "classifier", "8 steered, 1 not steered"),
+        ("rows", "cfg", "8 guided, 1 single-pass"),
+    ):
+        page.evaluate(
+            """([side, kind]) => {
+              set(sweep, side, kind);
+              schedule.disconnectOutput(0);
+              schedule.connect(0, sweep, sweep.findInputSlot(`${side}.schedules.schedule0`));
+            }""",
+            [side, f"{kind} schedule"],
+        )
+        awaited(page, f"^9 steps: {words}$")
+
+
 def test_each_step_is_told_under_the_pointer(page: Page):
     build(page)
     change(page, shape="linear", shape__high=1.1)

@@ -66,10 +66,12 @@ function idOf(node) {
 
 // Whether CFG or a classifier is driven; nothing is said where it is both.
 function note(use, node, input) {
-  const cfg = input === "cfg_schedule" || node.type === "GuidanceKitCFGCombine";
+  const combine = node.type === "GuidanceKitCFGCombine";
+  const axis = valueOf(node, input.split(".")[0]); // of Guidance Sweep: the input is columns.schedules.schedule0
+  const cfg = combine || input === "cfg_schedule" || axis === "cfg schedule";
   const drives = cfg ? "cfg" : "classifier";
   use.drives = use.drives === undefined || use.drives === drives ? drives : "";
-  if (cfg) use.scale = valueOf(node, input === "cfg_schedule" ? "cfg" : "scale");
+  if (cfg) use.scale = valueOf(node, combine ? "scale" : "cfg");
 }
 
 // A sampler's part in the question; undefined for a node that is none, or whose steps cannot be told.
