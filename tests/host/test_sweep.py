@@ -200,6 +200,18 @@ def test_the_sheet_shows_each_picture_with_its_values_probability_and_passes(ser
     assert same(pictures_of(result, plain)[0], expected.pixels)
 
 
+def test_long_schedules_are_told_by_their_beginning(server):
+    on = Digits(batch=1)
+    points = ", ".join(f"{i / 150:.4f}: 1" for i in range(151))
+    sweep = on.sweep(
+        across("cfg schedule", **schedules(schedule(on.g, "keyframes", "step", points=points, interpolation="linear"))),
+        steps=1,
+    )
+    text = server.run(on.g.prompt).texts[sweep.node][0]
+    assert "1: schedule keyframes (points 0.0000: 1, " in text
+    assert "...\n" in text and len(text) < 200
+
+
 def test_large_sheets_are_made_smaller_and_it_is_said(server):
     on = Digits(batch=1)
     on.common["latent_image"] = on.g.EmptyLatentImage(width=1024, height=1024, batch_size=1)
