@@ -77,7 +77,9 @@ def test_nodes_say_how_the_run_goes_and_at_the_end_what_they_did(server):
 def test_a_report_shows_its_text_again_when_it_was_kept(server):
     g = Graph()
     digits = g.GuidanceKitLoadDigitsDemo()
-    report = g.GuidanceKitGuidanceReport(model=cfg_combine(g, digits, 3.0 + fresh()), steps=10, scheduler="normal")
+    report = g.GuidanceKitGuidanceReport(
+        model=cfg_combine(g, digits, 3 + fresh() / 10_000), steps=10, scheduler="normal"
+    )
     first, again = server.run(g.prompt), server.run(g.prompt)
     assert not any(kind == "executing" and data["node"] == report.node for kind, data in again.messages)
     for result in (first, again):

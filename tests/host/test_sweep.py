@@ -306,7 +306,7 @@ def test_a_schedule_that_fails_in_a_run_is_refused_before_the_first_sample(serve
 def test_interrupt_stops_a_sweep_and_the_server_goes_on(server, after):
     """Inside the first cell, and inside a later one; progress counts the steps of all cells."""
     on = Digits(batch=1)
-    sweep = on.sweep(across("cfg scale", values=f"1:60:60, {60 + fresh()}"), steps=100)
+    sweep = on.sweep(across("cfg scale", values=f"1:60:60, {60 + fresh() / 1000:.3f}"), steps=100)
     seen = []
 
     def stop(kind, data):
