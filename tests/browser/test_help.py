@@ -1,12 +1,13 @@
 """Help opens from a node as a user opens it, and shows the node's page with its picture."""
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, TimeoutError, expect
 
 from devtools.host import ROOT
 from devtools.make_locales import written
 from devtools.server import ComfyServer
 
+PATIENCE, TRY = 60_000, 5_000  # milliseconds
 HELP = ROOT / "web" / "docs"
 ADD = """name => {
   app.graph.clear();
@@ -25,6 +26,17 @@ DRAWN = "() => new Promise(done => requestAnimationFrame(() => requestAnimationF
 LOADED = "picture => picture.complete && picture.naturalWidth > 100"
 
 
+def select(page: Page) -> None:
+    """Click the node's title, again where the click was taken as the second of a double click on the last one's."""
+    for _ in range(PATIENCE // TRY):
+        page.mouse.click(*page.evaluate(TITLE))
+        try:
+            return page.get_by_test_id("info-button").wait_for(timeout=TRY)
+        except TimeoutError:
+            page.keyboard.press("Escape")
+    raise AssertionError("The node cannot be selected.")
+
+
 @pytest.mark.parametrize(("language", "count"), [("en", 100), ("zh", 2)])
 def test_help_of_nodes(page: Page, server: ComfyServer, language, count):
     """A click on a node's title, then one on the button that tells about it."""
@@ -36,7 +48,7 @@ def test_help_of_nodes(page: Page, server: ComfyServer, language, count):
         for node, name in names:
             page.evaluate(ADD, node)
             page.evaluate(DRAWN)
-            page.mouse.click(*page.evaluate(TITLE))
+            select(page)
             page.get_by_test_id("info-button").click()
             shown = page.locator(".node-help-content")
             expect(shown.locator("h1")).to_have_text(name)
