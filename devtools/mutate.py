@@ -310,12 +310,9 @@ def test_files(module: str) -> tuple[str, ...]:
 
 def tests_for(mutant: Mutant, baseline: dict) -> list[str]:
     """The tests that pass through the changed line, quick ones first; for what runs at import, all of the module's."""
-    if mutant.function:
-        by_line = baseline["passed"][mutant.module]
-        tests = {test for line in mutant.lines for test in by_line.get(str(line), ())} & baseline["seconds"].keys()
-    else:
-        tests = set(baseline["seconds"])
-    return sorted(tests, key=lambda test: baseline["seconds"][test])
+    by_line = baseline["passed"][mutant.module]
+    tests = {test for line in mutant.lines for test in by_line.get(str(line), ())} & baseline["seconds"].keys()
+    return sorted(tests or baseline["seconds"], key=lambda test: baseline["seconds"][test])
 
 
 def verdicts_of(
@@ -408,10 +405,14 @@ def main() -> int:
         judge(mutants, [*files], asked.jobs)
     from devtools.make_readme import replaced  # imports the library, which until here each process did anew
 
-    verdicts = keep({m.key: "survived" for ms in found.values() for m in ms} | keep({}))
+    verdicts = keep({})
+    judged = {module: ms for module, ms in found.items() if all(m.key in verdicts for m in ms)}
+    print(table(judged, verdicts))
+    if missing := [module for module in found if module not in judged]:
+        print(f"{PAGE.name} stays as it is: no verdicts yet on {', '.join(missing)}.")
+        return 0
     page = replaced(PAGE.read_text(encoding="utf-8"), "mutants", table(found, verdicts))
     PAGE.write_text(replaced(page, "survivors", survivors(found, verdicts, page)), encoding="utf-8")
-    print(table(found, verdicts))
     return 0
 
 

@@ -49,6 +49,8 @@ def _watched(denoiser: Denoiser, run: Run) -> Denoiser:
 
     def watched(x: Tensor, sigma: Tensor) -> Tensor:
         denoised = denoiser(x, sigma)
+        if math.isfinite(denoised.sum()):  # as no sum of what is not; one look, the rest only when it fails
+            return denoised
         finite = denoised.isfinite().flatten(1).all(1).tolist()
         if not all(finite):
             level = float(sigma[0])
@@ -92,7 +94,8 @@ def ddim(denoiser, x, sigmas, path=VE, generator=None, eta: float = 0.0) -> Iter
     for i, s, s_next, a, a_next in _levels(sigmas, path):
         denoised = _denoise(denoiser, x, s)
         variance = eta**2 * s_next**2 * (1 - (s_next * a) ** 2 / (a_next * s) ** 2)
-        x = a_next * denoised + math.sqrt(s_next**2 - variance) * ((x - a * denoised) / s)
+        kept = math.sqrt(s_next**2 - variance) / s  # of the noise, (x - a * denoised) / s
+        x = kept * x + (a_next - kept * a) * denoised
         if eta > 0 and s_next > 0:
             x = x + math.sqrt(variance) * _noise_like(x, generator)
         yield Step(i, s, s_next, x, denoised)

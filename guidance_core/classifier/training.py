@@ -244,7 +244,7 @@ class _Run:
         self.network = network.to(self.device, memory_format=torch.channels_last)  # convolutions are faster so
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
         self.optimizer = torch.optim.AdamW(
-            self.network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
+            self.network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, foreach=True
         )
         self.scaler = torch.amp.GradScaler("cuda", enabled=self.dtype == torch.float16)
         self.generator = torch.Generator(self.device).manual_seed(int(settings.seed))
@@ -379,8 +379,7 @@ def descend(
 def follow(average: nn.Module, network: nn.Module, decay: float, step: int) -> None:
     """Move the running average of the weights towards the network's; early on it follows faster (short runs)."""
     decay = min(decay, step / (step + 9))
-    for a, p in zip(average.parameters(), network.parameters(), strict=True):
-        a.lerp_(p, 1 - decay)
+    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - decay)
 
 
 @contextmanager

@@ -89,6 +89,14 @@ def test_a_prediction_that_is_not_finite_names_step_and_sample(sampler, broken, 
         gc.sample(denoiser, randn(3, 1, 4, 4), torch.tensor([9.0, 3.0, 1.0, 0.3, 0.0]), sampler)
 
 
+@pytest.mark.parametrize("dtype, value", [(torch.float16, 3e4), (torch.float32, 2e38)], ids=str)
+def test_finite_predictions_whose_sum_is_not_are_taken(dtype, value, randn):
+    denoised = torch.full((2, 3, 8, 8), value, dtype=dtype)
+    assert not denoised.sum().isfinite()
+    sigmas = torch.tensor([1.0, 0.5, 0.0])
+    assert torch.equal(gc.sample(lambda x, sigma: denoised, randn(2, 3, 8, 8).to(dtype), sigmas, "euler"), denoised)
+
+
 def test_heun_names_the_step_whose_level_its_second_pass_is_at(randn):
     calls = []
 
