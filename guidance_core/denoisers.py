@@ -12,9 +12,9 @@ Denoiser = Callable[..., Tensor]
 
 
 def _discrete(
-    net: Network, sigmas: Tensor, to_denoised: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+    net: Network, sigmas: Tensor, to_denoised: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 ) -> Denoiser:
-    """to_denoised: (x, the network's output, sigma, sqrt(1 + sigma^2)) -> denoised."""
+    """to_denoised: (x, x in the VP frame, the network's output, sigma, sqrt(1 + sigma^2)) -> denoised."""
     levels = sigmas.double().log()
     between = (levels[1:] + levels[:-1]) / 2  # above it the next level is nearer, in log sigma
 
@@ -22,7 +22,8 @@ def _discrete(
         sigma = per_sample(sigma, x)
         index = torch.bucketize(sigma.double().log(), between.to(sigma.device))
         length = expand((1 + sigma**2).sqrt(), x)
-        return to_denoised(x, net(x / length, index, **condition), expand(sigma, x), length)
+        unit = x / length
+        return to_denoised(x, unit, net(unit, index, **condition), expand(sigma, x), length)
 
     return denoiser
 
@@ -33,17 +34,17 @@ def eps_denoiser(net: Network, sigmas: Tensor) -> Denoiser:
     net(x_vp [B, C, ...], t_index long [B], **condition) -> eps; sigmas [n] are its training levels, rising.
     x_vp = x / sqrt(1 + sigma^2); the index is that of the nearest level.
     """
-    return _discrete(net, sigmas, lambda x, eps, sigma, length: x - sigma * eps)
+    return _discrete(net, sigmas, lambda x, unit, eps, sigma, length: x - sigma * eps)
 
 
 def v_denoiser(net: Network, sigmas: Tensor) -> Denoiser:
     """As eps_denoiser, for v = alpha * eps - sigma * x0 in the VP frame (arXiv:2202.00512)."""
-    return _discrete(net, sigmas, lambda x, v, sigma, length: (x / length - sigma * v) / length)
+    return _discrete(net, sigmas, lambda x, unit, v, sigma, length: (unit - sigma * v) / length)
 
 
 def x0_denoiser(net: Network, sigmas: Tensor) -> Denoiser:
     """As eps_denoiser, for a network that predicts the clean data itself."""
-    return _discrete(net, sigmas, lambda x, x0, sigma, length: x0)
+    return _discrete(net, sigmas, lambda x, unit, x0, sigma, length: x0)
 
 
 def flow_denoiser(net: Network) -> Denoiser:

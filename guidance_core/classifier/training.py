@@ -243,8 +243,9 @@ class _Run:
         network = _seeded_network(self.bare.parameters, int(settings.seed))
         self.network = network.to(self.device, memory_format=torch.channels_last)  # convolutions are faster so
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
+        self.averaged, self.weights = list(self.average.parameters()), list(self.network.parameters())
         self.optimizer = torch.optim.AdamW(
-            self.network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, foreach=True
+            self.weights, settings.learning_rate, weight_decay=settings.weight_decay, foreach=True
         )
         self.scaler = torch.amp.GradScaler("cuda", enabled=self.dtype == torch.float16)
         self.generator = torch.Generator(self.device).manual_seed(int(settings.seed))
@@ -270,7 +271,7 @@ class _Run:
         self.step += 1
         rate = settings.learning_rate * warm_up_and_cosine(self.step, int(settings.steps))
         descend(self.optimizer, losses.sum() / batch, rate, self.scaler, self.share)
-        follow(self.average, self.network, settings.ema, self.step)
+        follow(self.averaged, self.weights, settings.ema, self.step)
         figures = self.share.add_up(torch.stack([losses.detach().sum(), right.sum()]))
         self.loss, self.accuracy = (figures / batch).tolist()
         self.validation = None
@@ -376,10 +377,10 @@ def descend(
 
 
 @torch.no_grad()
-def follow(average: nn.Module, network: nn.Module, decay: float, step: int) -> None:
-    """Move the running average of the weights towards the network's; early on it follows faster (short runs)."""
+def follow(average: list[Tensor], weights: list[Tensor], decay: float, step: int) -> None:
+    """Move the running average of a network's weights towards them; early on it follows faster (short runs)."""
     decay = min(decay, step / (step + 9))
-    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - decay)
+    torch._foreach_lerp_(average, weights, 1 - decay)
 
 
 @contextmanager

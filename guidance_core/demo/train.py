@@ -65,11 +65,12 @@ def train(
 ) -> Iterator[Progress]:
     """Descend loss_of(network) with AdamW, warm-up and cosine, averaging the weights as it goes."""
     average = copy.deepcopy(network).requires_grad_(False)
-    optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=weight_decay)
+    averaged, weights = list(average.parameters()), list(network.parameters())
+    optimizer = torch.optim.AdamW(weights, learning_rate, weight_decay=weight_decay)
     for step in range(1, steps + 1):
         loss = loss_of(network)
         descend(optimizer, loss, learning_rate * warm_up_and_cosine(step, steps))
-        follow(average, network, ema, step)
+        follow(averaged, weights, ema, step)
         yield Progress(step, steps, loss.item(), average.eval() if step == steps else None)
 
 
