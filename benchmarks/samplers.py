@@ -28,7 +28,7 @@ SCHEDULERS = {"ddim": DDIMScheduler, "ddpm": DDPMScheduler}
 def entries(quick: bool) -> Iterator[Row]:
     """Time, then equality, for each sampler."""
     digits = demo.load()
-    rounds = 3 if quick else 15
+    rounds = 3 if quick else 31
     for name in SCHEDULERS:
         for batch in (1, 4 if quick else 16):
             yield _timed(name, f"digits, batch {batch}", digits.network, digits, batch, rounds)

@@ -20,7 +20,7 @@ INTRO = (
 
 def entries(quick: bool) -> Iterator[Row]:
     """The small network on digits' shapes, then the base one on latents of pictures."""
-    yield _compared("small", (1, 16, 16), 64, *(5, 2) if quick else (60, 9))
+    yield _compared("small", (1, 16, 16), 64, *(5, 2) if quick else (120, 15))
     side, batch = (8, 2) if quick else (64, 8)
     yield _compared("base", (4, side, side), batch, *(2, 1) if quick else (2, 5))
 
