@@ -245,7 +245,10 @@ class _Run:
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
         self.averaged, self.weights = list(self.average.parameters()), list(self.network.parameters())
         self.optimizer = torch.optim.AdamW(
-            self.weights, settings.learning_rate, weight_decay=settings.weight_decay, foreach=True
+            self.weights,
+            settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            fused=self.device.type in ("cpu", "cuda"),
         )
         self.scaler = torch.amp.GradScaler("cuda", enabled=self.dtype == torch.float16)
         self.generator = torch.Generator(self.device).manual_seed(int(settings.seed))
@@ -333,6 +336,9 @@ class _Run:
             moments: dict[int, dict[str, Tensor]] = {}
             for key, moment in tensors["optimizer"].items():
                 index, _, name = key.partition(".")
+                weight = self.weights[int(index)]
+                if moment.shape == weight.shape:
+                    moment = torch.empty_like(weight).copy_(moment)  # in memory as the weight is, as `fused` expects
                 moments.setdefault(int(index), {})[name] = moment
             groups = self.optimizer.state_dict()["param_groups"]
             self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
