@@ -1,7 +1,7 @@
 """Side-by-side measurements against ComfyUI itself and against peers. `python dev.py bench` runs them.
 
-Every module named in GROUPS has TITLE, INTRO and `entries(quick)`, which yields a Row for each figure and a string for
-each paragraph, as soon as it is known.
+Every module named in GROUPS has TITLE, INTRO and `entries(quick)`, which yields a Row for each figure, a string for
+each paragraph and a Picture for each picture, as soon as it is known.
 """
 
 GROUPS = (

@@ -8,7 +8,7 @@ from pathlib import Path
 from . import GROUPS, host
 from .measure import Row
 from .profiles import hottest
-from .results import FILE, keep, section
+from .results import FILE, Picture, keep, section
 
 QUICK = Path(__file__).parent.parent / "output" / "bench" / FILE.name
 
@@ -33,7 +33,7 @@ def main() -> int:
         keep(asked.group, section(asked.group, group, about, entries, whole=False), file)
 
     for entry in group.entries(asked.quick):
-        note(entry)
+        note(entry.kept(file.with_name(f"{asked.group}.png")) if isinstance(entry, Picture) else entry)
         if isinstance(entry, Row) and entry.short and entry.suspect:
             note(f"*{entry.name}* is short of its target; one run of our side, profiled:\n\n{hottest(entry.suspect)}")
     keep(asked.group, section(asked.group, group, about, entries, whole=True), file)

@@ -1,10 +1,14 @@
 """RESULTS.md: one section a group of figures, replaced by itself whenever its group is measured again."""
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
+
 from devtools.files import write_whole
+from guidance_core.plot import write_png
 
 from . import GROUPS
 from .measure import Row
@@ -19,11 +23,24 @@ its quartiles. *Within noise*: the target lies between the quartiles, so that an
 """
 
 
+@dataclass(frozen=True)
+class Picture:
+    """A picture beside the page. pixels: uint8 [H, W, 3]."""
+
+    title: str
+    pixels: np.ndarray
+
+    def kept(self, file: Path) -> str:
+        """Written to a file, the paragraph that shows it."""
+        write_png(self.pixels, file)
+        return f"![{self.title}]({file.name})"
+
+
 def section(group: str, module: ModuleType, machine: str, entries: list[Row | str], whole: bool) -> str:
     """A group's part of the page: its rows in a table, then its paragraphs. whole: whether it ran to its end."""
     lines = [f"## {module.TITLE} ({group})", "", module.INTRO, "", machine, ""]
-    lines += [_line(COLUMNS), _line(["---"] * len(COLUMNS))]
-    lines += [_line(entry.cells) for entry in entries if isinstance(entry, Row)]
+    if rows := [_line(entry.cells) for entry in entries if isinstance(entry, Row)]:
+        lines += [_line(COLUMNS), _line(["---"] * len(COLUMNS)), *rows]
     for entry in entries:
         if isinstance(entry, str):
             lines += ["", entry]
