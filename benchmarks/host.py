@@ -59,6 +59,27 @@ def node(name: str, **inputs):
     return getattr(pack(f"nodes.{module}"), kind).PREPARE_CLASS_CLONE(None).execute(**inputs).result[0]
 
 
+def combined(model, scale: float = 6.0, method: str = "standard", schedule: dict | None = None, **parameters):
+    """MODEL under CFG Combine."""
+    made = pack("guidance_core.scale").ScaleSchedule(**schedule) if schedule else None
+    return node(
+        "cfg_combine.CFGCombine", model=model, scale=scale, method={"method": method, **parameters}, schedule=made
+    )
+
+
+def steered(model, scale: float):
+    """The digits' MODEL under Classifier Guidance by their classifier."""
+    return node(
+        "classifier_guidance.ClassifierGuidance",
+        model=model,
+        classifier=pack("nodes.classifier_files").host_classifier(pack("nodes.digits").load_digits()[2]),
+        target="seven",
+        scale=scale,
+        entropy_aware=False,
+        max_shift=0.0,
+    )
+
+
 def digits():
     """The bundled digits as a MODEL, its conditions for "seven" and for no class."""
     model = pack("nodes.digits").load_digits()[0]

@@ -6,24 +6,28 @@ import torch
 
 from . import host
 from .measure import Row, Spread, Target, interleaved, ratio
+from .reads import reads_in_a_step
 
 TITLE = "What CFG Combine costs"
 INTRO = (
     "The same euler run by ComfyUI's CFGGuider on a MODEL as it is and on one with CFG Combine (standard, constant "
-    "scale 6), whose results are equal bit for bit; everything is computed, nothing skipped."
+    "scale 6), whose results are equal bit for bit; everything is computed, nothing skipped. *Reads* are of numbers in "
+    "tensors by the host, which on a GPU wait for all work before them; nodes' texts, five a second, are left out."
 )
 
 
 def entries(quick: bool) -> Iterator[Row]:
-    """Digits, where the network takes least, then a network of SD1.5's size."""
+    """Digits, where the network takes least, then a network of SD1.5's size, then reads."""
     yield from _compared("digits, batch 1, 30 steps", *host.digits(), (1, 1, 16, 16), 30, 3 if quick else 41, 1.05)
     width, side = (64, 16) if quick else (320, 64)
     name = f"SD1.5-sized UNet ({width} channels), {side}x{side}, batch 1, 1 step"
     yield from _compared(name, *host.sd15(width), (1, 4, side, side), 1, 3 if quick else 5, 1.01)
+    for name, reads, most in reads_by_plan():
+        yield Row(f"reads in a step of euler, {name}", Spread.of([reads]), target=Target(high=most))
 
 
 def _compared(name, model, positive, negative, shape, steps, rounds, most) -> Iterator[Row]:
-    combined = host.node("cfg_combine.CFGCombine", model=model, scale=6.0, method={"method": "standard"})
+    combined = host.combined(model)
     noise, sigmas = torch.randn(shape, generator=torch.Generator().manual_seed(0)), host.karras(model, steps)
 
     def core():
@@ -39,3 +43,24 @@ def _compared(name, model, positive, negative, shape, steps, rounds, most) -> It
     yield Row(f"{name}: time, ours / core", ratio(a, b), target=Target(high=most), detail=each, suspect=ours)
     more = [(x - y) / steps * 1e6 for x, y in zip(a, b, strict=True)]
     yield Row(f"{name}: added to each call", Spread.of(more), "us", detail="start and end of the run included")
+
+
+def reads_by_plan() -> Iterator[tuple[str, float, int]]:
+    """What is on the MODEL, the reads in a step, and how many there may be.
+
+    A schedule must know the noise level; a classifier's gradient is looked at for numbers that are not finite.
+    """
+    model, positive, negative = host.digits()
+    host.pack("nodes.adapter").INTERVAL = float("inf")
+    noise = torch.randn(2, 1, 16, 16)
+    for name, guided, most in (
+        ("ComfyUI's CFGGuider", model, 0),
+        ("CFG Combine", host.combined(model), 0),
+        ("CFG Combine with a schedule", host.combined(model, schedule={"shape": "linear"}), 1),
+        ("Classifier Guidance", host.steered(model, 2.0), 2),
+    ):
+
+        def run(steps: int, guided=guided):
+            return host.sampled(guided, positive, negative, noise, host.karras(model, steps))
+
+        yield name, reads_in_a_step(run), most

@@ -25,6 +25,7 @@ INTRO = (
 )
 SCALE = 6.0
 WINDOW = (0.28, 5.42)  # sigma_lo < sigma <= sigma_hi (arXiv:2404.07724, on EDM2-S)
+INTERVAL = {"shape": "interval", "axis": "sigma", "start": WINDOW[1], "end": WINDOW[0]}
 PASSES = Target(high=1.03)  # below it is no fault: see INTRO
 
 
@@ -35,13 +36,6 @@ def entries(quick: bool) -> Iterator[Row | str]:
     yield from _library(rounds=2 if quick else 9, batch=8 if quick else 32)
 
 
-def combine(model, method: str = "standard", **schedule):
-    """MODEL under CFG Combine with a schedule."""
-    made = host.pack("guidance_core.scale").ScaleSchedule(**schedule) if schedule else None
-    parameters = {"method": method, "gamma": 0.9} if method == "adaptive" else {"method": method}
-    return host.node("cfg_combine.CFGCombine", model=model, scale=SCALE, method=parameters, schedule=made)
-
-
 def _digits(rounds: int, batch: int) -> Iterator[Row]:
     model, positive, negative = host.digits()
     noise = torch.randn(batch, 1, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -50,13 +44,17 @@ def _digits(rounds: int, batch: int) -> Iterator[Row]:
     def run(of, cfg=SCALE, guider=None):
         return lambda: host.sampled(of, positive, negative, noise, sigmas, cfg, guider)
 
-    full = run(combine(model))
-    window = combine(model, shape="interval", axis="sigma", start=WINDOW[1], end=WINDOW[0])
+    full = run(host.combined(model, SCALE))
+    window = host.combined(model, SCALE, schedule=INTERVAL)
     plans = {
         "interval (0.28, 5.42] in sigma": window,
-        "interval from 20 % to 60 % of the steps": combine(model, shape="interval", start=0.2, end=0.6),
-        "falling evenly to 1 at half of the steps": combine(model, shape="linear", reverse=True, end=0.5),
-        "adaptive, gamma 0.9": combine(model, "adaptive"),
+        "interval from 20 % to 60 % of the steps": host.combined(
+            model, SCALE, schedule={"shape": "interval", "start": 0.2, "end": 0.6}
+        ),
+        "falling evenly to 1 at half of the steps": host.combined(
+            model, SCALE, schedule={"shape": "linear", "reverse": True, "end": 0.5}
+        ),
+        "adaptive, gamma 0.9": host.combined(model, SCALE, "adaptive", gamma=0.9),
     }
     for name, planned in plans.items():
         title = f"digits, batch {batch}, 30 karras steps, {name}"
@@ -84,9 +82,9 @@ def _sd15(width: int, side: int, rounds: int) -> Iterator[Row]:
     def run(of):
         return lambda: host.sampled(of, positive, negative, noise, sigmas)
 
-    window = combine(model, shape="interval", axis="sigma", start=WINDOW[1], end=WINDOW[0])
+    window = host.combined(model, SCALE, schedule=INTERVAL)
     name = f"SD1.5-sized UNet ({width} channels), {side}x{side}, 4 karras steps, interval (0.28, 5.42]"
-    yield from _saved(name, model, run(window), run(combine(model)), (), rounds, 1)
+    yield from _saved(name, model, run(window), run(host.combined(model, SCALE)), (), rounds, 1)
 
 
 def _saved(name, model, ours, full, core, rounds, batch) -> Iterator[Row]:

@@ -35,19 +35,9 @@ def entries(quick: bool) -> Iterator[Row | str]:
 def guided(terms: int = 1):
     """The digits under CFG Combine with momentum and this many classifier terms; its positive and negative."""
     model, positive, negative = host.digits()
-    parameters = {"method": "apg", "eta": 0.0, "norm_threshold": 15.0, "momentum": -0.5}
-    model = host.node("cfg_combine.CFGCombine", model=model, scale=3.0, method=parameters)
-    classifier = host.pack("nodes.classifier_files").host_classifier(host.pack("nodes.digits").load_digits()[2])
+    model = host.combined(model, 3.0, "apg", eta=0.0, norm_threshold=15.0, momentum=-0.5)
     for _ in range(terms):
-        model = host.node(
-            "classifier_guidance.ClassifierGuidance",
-            model=model,
-            classifier=classifier,
-            target="seven",
-            scale=0.5,
-            entropy_aware=False,
-            max_shift=0.0,
-        )
+        model = host.steered(model, 0.5)
     return model, positive, negative
 
 

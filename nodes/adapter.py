@@ -169,16 +169,16 @@ def _predict_noise(executor, x, timestep, model_options=None, seed=None):
     if run is None:
         return executor(x, timestep, model_options, seed)
     run.options, run.adjusted, run.alone = model_options, None, None
-    sigma = float(timestep[0])  # waits for the call before, whose numbers are there to read from here on
-    if run.report.events and run.live.due():
+    if run.report.events and run.live.due():  # now and then: this waits for the call before
         _speak_meanwhile(run)
-    denoised = _guided_by_cfg(run, executor, guider, x, timestep, sigma, model_options, seed)
+    denoised = _guided_by_cfg(run, executor, guider, x, timestep, model_options, seed)
     for term in run.terms:
         denoised = term(denoised, x, timestep)
     return denoised
 
 
-def _guided_by_cfg(run: HostRun, executor, guider, x, timestep, sigma, model_options, seed):
+def _guided_by_cfg(run: HostRun, executor, guider, x, timestep, model_options, seed):
+    sigma = timestep[0]
     if run.pipeline is None:
         denoised = executor(x, timestep, model_options, seed)
         run.report.events.append(CfgEvent(sigma, getattr(guider, "cfg", 1.0)))

@@ -30,7 +30,7 @@ class Call:
 Present = frozenset[str]  # the conditions that exist and are active at this noise level
 
 
-def _cfg(guider, run: PipelineRun, sigma: float, present: Present) -> Call:
+def _cfg(guider, run: PipelineRun, sigma: Tensor, present: Present) -> Call:
     scale = run.scale_at(sigma)
     if "negative" not in present and run.passes(scale).uncond:
         scale = 1.0
@@ -43,7 +43,7 @@ def _cfg(guider, run: PipelineRun, sigma: float, present: Present) -> Call:
     return Call({"cfg": scale}, without=frozenset(without))
 
 
-def _perp_neg(guider, run: PipelineRun, sigma: float, present: Present) -> Call:
+def _perp_neg(guider, run: PipelineRun, sigma: Tensor, present: Present) -> Call:
     """empty + scale * (positive - neg_scale * perpendicular part of negative); both strengths follow the schedule."""
     scale, neg_scale = run.scale_at(sigma), guider.neg_scale * run.strength_at(sigma)
     if "positive" not in present:
@@ -58,7 +58,7 @@ def _perp_neg(guider, run: PipelineRun, sigma: float, present: Present) -> Call:
     return Call({"cfg": scale, "neg_scale": 0.0}, frozenset(skipped))
 
 
-def _dual_cfg(guider, run: PipelineRun, sigma: float, present: Present) -> Call:
+def _dual_cfg(guider, run: PipelineRun, sigma: Tensor, present: Present) -> Call:
     """The guider's own scales: cfg1 of positive against middle, cfg2 against negative. The schedule moves both."""
     strength = run.strength_at(sigma)
     cfg1, cfg2 = effective_scale(guider.cfg1, strength), effective_scale(guider.cfg2, strength)

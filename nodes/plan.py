@@ -36,12 +36,20 @@ class TermPart:
 
 @dataclass(frozen=True)
 class CfgEvent:
-    """One call of the model: noise level, CFG's scale, passes run, and the scale that methods made of it (or None)."""
+    """One call of the model: noise level, CFG's scale, passes run, and the scale that methods made of it (or None).
 
-    sigma: float
+    Tensors stay where they are until they are asked for: to read one is to wait for the device.
+    """
+
+    level: float | Tensor
     scale: float
     passes: int = 0
     adjusted: float | Tensor | None = None
+
+    @property
+    def sigma(self) -> float:
+        """The noise level as a number."""
+        return float(self.level)
 
     @property
     def by_methods(self) -> float | None:

@@ -148,7 +148,7 @@ class PipelineRun:
         self._scale = pipeline.scale
         self._record = run.record
         self._constant = pipeline.schedule == ScaleSchedule()
-        self.strength_at = (lambda sigma: 1.0) if self._constant else pipeline.schedule.over(run)  # by noise level
+        self._strength = pipeline.schedule.over(run)
         stages = [item for method in pipeline.stages for item in method.start(run).items()]
         stages.sort(key=lambda item: item[0])  # by phase, and by rank within one
         self._before = [stage for phase, stage in stages if phase < Phase.RESULT]
@@ -163,7 +163,11 @@ class PipelineRun:
         """Whether no stage acts, so that uncond + scale * (cond - uncond) is all there is."""
         return not self._before and not self._after
 
-    def scale_at(self, sigma: float) -> float:
+    def strength_at(self, sigma: float | Tensor) -> float:
+        """The schedule at a noise level; one that is a tensor is not read without a schedule, as that waits for it."""
+        return 1.0 if self._constant else self._strength(float(sigma))
+
+    def scale_at(self, sigma: float | Tensor) -> float:
         """The effective scale at a noise level; exactly 1 and 0 mark the passes that need not run."""
         return 1.0 if self._all_settled else effective_scale(self._scale, self.strength_at(sigma))
 
