@@ -2,8 +2,10 @@
 
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from itertools import accumulate, product
 
 import numpy as np
 
@@ -11,7 +13,7 @@ from .plot import BACKGROUND, TEXT, Canvas
 
 LARGEST = 4096  # pixels along a side of a sheet; tiles are made smaller for it
 SMALLEST = 128  # pixels along a side of a tile; it is enlarged for it, by a whole factor
-NARROWEST = 96  # pixels of a column, for its words
+NARROWEST = 96  # pixels of a column, for its words in the least letters
 LETTERS = (13, 34)  # least and greatest size
 LONGEST = 120  # letters of a text; fewer where all of them would not fit on a sheet
 IN_A_ROW = 6
@@ -45,15 +47,16 @@ def contact_sheet(head: Sequence[str], rows: Sequence[Sequence[Cell]], names: Se
     """Draw rows of cells whose pictures are all of one size.
 
     head: lines over everything, the first one bright. names: of the rows, at their left. Words are broken into lines;
-    only those of a text over LONGEST are cut, or of the longest where even the smallest tiles left them no room. Tiles
-    are made smaller until the sheet is at most LARGEST pixels wide and high, and small ones larger.
+    only those of a text over LONGEST are cut, or of the longest where even the smallest tiles left them no room; where
+    that is not enough their letters are made smaller. Tiles are made smaller until the sheet is at most LARGEST pixels
+    wide and high, and small ones larger.
     """
-    names, letters = names or [""] * len(rows), LONGEST
-    while True:
-        texts = _shortened(head, rows, names, letters)
-        if letters == 1 or _Page(*texts, 1, 1).height <= LARGEST:
+    names = names or [""] * len(rows)
+    for least, halvings in product(range(LETTERS[0], 0, -1), range(LONGEST.bit_length())):
+        texts = _shortened(head, rows, names, LONGEST >> halvings)
+        page = _Page(*texts, 1, 1, least)
+        if max(page.width, page.height) <= LARGEST:
             break
-        letters //= 2
     tiles = [[_batch(cell.pictures) for cell in row] for row in rows]
     height, width = tiles[0][0].shape[:2]
     zoom = float(max(1, math.ceil(SMALLEST / min(height, width))))
@@ -61,7 +64,7 @@ def contact_sheet(head: Sequence[str], rows: Sequence[Sequence[Cell]], names: Se
     zoom = float(int(zoom)) if zoom > 1 else zoom
     while True:
         size = max(1, round(height * zoom)), max(1, round(width * zoom))
-        page = _Page(*texts, *size)
+        page = _Page(*texts, *size, least)
         if max(page.width, page.height) <= LARGEST or max(size) == 1:
             break
         zoom = zoom - 1 if zoom > 1 else 0.95 * zoom
@@ -90,20 +93,20 @@ def _shortened(head, rows, names, letters: int) -> tuple[list[str], list[list[Ce
 
 
 class _Page:
-    """Where words and tiles go on a sheet with tiles of one size."""
+    """Where words and tiles go on a sheet with tiles of one size, in letters of at least this size."""
 
-    def __init__(self, head, rows, names, height: int, width: int):
+    def __init__(self, head, rows, names, height: int, width: int, least: int = LETTERS[0]):
         columns = max(map(len, rows))
-        column = max(width, NARROWEST)
-        self.size = round(min(max(min(columns * column / 45, column / 9), LETTERS[0]), LETTERS[1]))
-        self._ruler = Canvas(1, 1, self.size)
+        column = max(width, NARROWEST * least // LETTERS[0])
+        self.size = round(min(max(min(columns * column / 45, column / 9), least), LETTERS[1]))
+        self._letter = _letter_width(self.size)
         self._line = math.ceil(1.35 * self.size)
         self.words: list[tuple[float, float, str, tuple[int, int, int], str]] = []
         self.places: list[tuple[int, int]] = []
 
         gap = self.size
         at_left = [self._broken(name, max(column, 8 * self.size)) for name in names]
-        edge = max((self._ruler.text_width(line) for lines in at_left for line in lines), default=0)
+        edge = max((self._width(line) for lines in at_left for line in lines), default=0)
         start = gap + (math.ceil(edge) + gap if edge else 0)
         self.width = max(start + columns * (column + gap), 30 * self.size)
         y = gap
@@ -138,21 +141,29 @@ class _Page:
             y += self._line
         return y
 
+    def _width(self, text: str) -> float:
+        return sum(map(self._letter, text))
+
     def _broken(self, text: str, width: float) -> list[str]:
         """A text in lines of this width, broken between words, and inside a word only where it is wider by itself."""
         lines: list[str] = []
         for word in text.split():
             joined = f"{lines[-1]} {word}" if lines else word
-            if lines and self._ruler.text_width(joined) <= width:
+            if lines and self._width(joined) <= width:
                 lines[-1] = joined
                 continue
-            while self._ruler.text_width(word) > width and len(word) > 1:
-                starts = range(1, len(word))
-                fits = max(1, bisect_right(starts, width, key=lambda n: self._ruler.text_width(word[:n])))
+            while self._width(word) > width and len(word) > 1:
+                fits = max(1, bisect_right(list(accumulate(map(self._letter, word))), width))
                 lines.append(word[:fits])
                 word = word[fits:]
             lines.append(word)
         return lines
+
+
+@cache
+def _letter_width(size: int) -> Callable[[str], float]:
+    """The width of a letter of this size. The font has no kerning: a text is as wide as its letters together."""
+    return cache(Canvas(1, 1, size).text_width)
 
 
 def _batch(pictures: np.ndarray) -> np.ndarray:

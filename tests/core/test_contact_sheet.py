@@ -1,9 +1,11 @@
 """Contact sheets: every picture whole and in its place, every word readable, and a bounded size."""
 
+import string
+
 import numpy as np
 import pytest
 
-from guidance_core.contact_sheet import LARGEST, Cell, _Page, contact_sheet, in_rows, shortened
+from guidance_core.contact_sheet import LARGEST, Cell, _letter_width, _Page, contact_sheet, in_rows, shortened
 from guidance_core.plot import BACKGROUND, Canvas
 
 
@@ -81,6 +83,32 @@ def test_long_texts_are_cut_and_the_sheet_stays_bounded(words, monkeypatch):
     sheet = contact_sheet([words], [[cell] * 4] * 4, [words] * 4)
     assert max(sheet.pixels.shape) <= 1400
     assert sheet.zoom > 0.1
+
+
+@pytest.mark.parametrize("name", ["schedule keyframes " * 10, "0.143," * 40], ids=["words", "without spaces"])
+@pytest.mark.parametrize(("rows", "columns"), [(64, 1), (1, 64), (32, 2)])
+def test_the_most_rows_or_columns_are_bounded_by_smaller_letters(rows, columns, name):
+    cell = Cell(np.zeros((1, 64, 64, 3), np.uint8), "cfg scale 1", ("target 83.1 %", "6 of 9 passes"))
+    sheet = contact_sheet(["Sweep: cfg schedule"], [[cell] * columns] * rows, [name] * rows)
+    assert max(sheet.pixels.shape) <= LARGEST
+
+
+def test_letters_are_measured_once_however_long_the_words(monkeypatch):
+    """Not the words themselves again and again; a text is as wide as its letters together."""
+    measured = []
+    width = Canvas.text_width
+    monkeypatch.setattr(
+        Canvas, "text_width", lambda self, text: measured.append((self.size, text)) or width(self, text)
+    )
+    _letter_width.cache_clear()
+    words = ["".join(np.random.default_rng(i).permutation(list(string.printable.strip()))) for i in range(32)]
+    picture = np.zeros((1, 64, 64, 3), np.uint8)
+    contact_sheet(words[:1], [[Cell(picture, word, (word,)) for word in words[i::4]] for i in range(4)], words[:4])
+    assert measured
+    assert len(measured) == len(set(measured))
+    for size, word in zip((5, 13, 34), words, strict=False):
+        ruler = Canvas(1, 1, size)
+        assert width(ruler, word) == sum(width(ruler, letter) for letter in word)
 
 
 @pytest.mark.parametrize(("letters", "expected"), [(5, "seven"), (4, "seve..."), (1, "s...")])
