@@ -22,6 +22,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import date
 from importlib.machinery import SourceFileLoader
 from importlib.util import spec_from_file_location
 from types import CodeType, FunctionType
@@ -411,7 +412,8 @@ def main() -> int:
     if missing := [module for module in found if module not in judged]:
         print(f"{PAGE.name} stays as it is: no verdicts yet on {', '.join(missing)}.")
         return 0
-    page = replaced(PAGE.read_text(encoding="utf-8"), "mutants", table(found, verdicts))
+    made = f"Run of {date.today():%d %B %Y}:\n\n{table(found, verdicts)}"
+    page = replaced(PAGE.read_text(encoding="utf-8"), "mutants", made)
     PAGE.write_text(replaced(page, "survivors", survivors(found, verdicts, page)), encoding="utf-8")
     return 0
 

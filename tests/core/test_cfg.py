@@ -8,6 +8,7 @@ import torch
 from method_examples import switched_on
 
 import guidance_core as gc
+from devtools.measure_methods import SCALE
 from guidance_core.cfg import Method, Phase, Pipeline
 from guidance_core.cfg.noisy_condition import draw_of
 from guidance_core.params import params_of
@@ -101,6 +102,14 @@ def test_inputs_are_left_as_they_are(method, predictions):
 def test_scale_one_is_off(method, predictions):
     cond, uncond, x = predictions()
     assert torch.equal(combined(method, cond, uncond, x, scale=1.0), cond)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("name", sorted(METHODS.keys() - {"noisy_condition"}))  # which adds its noise all the same
+def test_where_both_predictions_agree_there_is_nothing_to_guide(name, dtype, path, predictions):
+    """At its defaults no method makes more, or less, of what both say."""
+    cond, _, x = predictions(dtype=dtype, path=path, sigma=0.5)
+    torch.testing.assert_close(gc.combine(cond, cond, x, 0.5, 6.0, name, path), cond)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64], ids=str)
@@ -412,6 +421,28 @@ def test_no_two_stages_of_a_phase_share_a_rank_unless_they_exclude_each_other():
     for one, other in itertools.combinations(acting, 2):
         if phases[one] & phases[other] and not one.decides & other.decides:
             assert one.rank != other.rank, (one.name, other.name)
+
+
+def test_ranks_leave_room_between_two_methods(method):
+    """They count in fives, so that a method to come fits in without a new rank for the others."""
+    assert METHODS[method].rank % 5 == 0
+
+
+def test_a_method_shows_two_widgets_at_most(method):
+    """What is beyond them is advanced: folded away until it is asked for."""
+    widgets = [param for param in params_of(METHODS[method]).values() if param.kind is not object]
+    assert len([param for param in widgets if not param.advanced]) <= 2
+
+
+def test_what_a_method_needs_is_what_it_does_nothing_without(method):
+    """A node refuses to go on without that, and without nothing else."""
+    params = params_of(METHODS[method]).values()
+    does_nothing = not METHODS[method]().start(gc.Run(sigmas=(9.0, 3.0, 0.0)))
+    assert any(param.needed for param in params) == (does_nothing and method != "standard")
+
+
+def test_methods_are_measured_at_the_scale_that_a_pipeline_begins_with():
+    assert Pipeline().scale == SCALE
 
 
 def test_extending_a_pipeline_adds_a_method_and_takes_the_new_scale():

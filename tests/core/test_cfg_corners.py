@@ -1,11 +1,13 @@
 """Corners of the CFG methods and their pipeline, where a limit, a fallback or an edge decides."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from method_examples import SOCKETS, switched_on
 
 import guidance_core as gc
-from guidance_core.cfg import Passes, Pipeline, Prediction, ScaleEvent
+from guidance_core.cfg import Passes, Phase, Pipeline, Prediction, ScaleEvent
 from guidance_core.cfg.adaptive import cosine
 from guidance_core.cfg.fdg import blurred, low_frequencies
 from guidance_core.cfg.feedback import TrackedRatio, feedback_scale
@@ -155,6 +157,74 @@ def test_feedback_that_trusts_the_conditional_model_never_guides(predictions):
         run = Pipeline(6.0, methods=(METHODS["feedback"](mixing=1.0, **more),)).start(gc.Run(sigmas=(9.0, 1.5, 0.0)))
         for sigma in (9.0, 1.5):
             torch.testing.assert_close(run.combine(cond, uncond, x, level(sigma), 6.0), cond)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.5, 0.0, -2.0])
+def test_feedback_leaves_a_scale_of_one_or_less_as_it_is(scale, predictions):
+    """The scale is the most that it may guide; where that is off or less there is nothing to hold back."""
+    cond, uncond, x = predictions
+    p = Prediction(x, level(), cond, uncond, scale)
+    stage = METHODS["feedback"]().start(gc.Run(sigmas=(9.0, 1.5, 0.0)))[Phase.SCALE]
+    assert stage(p) is p
+
+
+def test_feedback_follows_each_sample_as_if_it_were_alone(predictions):
+    sigmas = (3.0, 1.5, 1.2, 0.9, 0.0)
+    pipeline = Pipeline(6.0, methods=(METHODS["feedback"](),))
+
+    def followed(keep):
+        run = pipeline.start(gc.Run(sigmas=sigmas))
+        visited = (3.0, 2.0, 1.5, 1.2, 0.9)  # also between two steps
+        cond, uncond, x = (prediction[keep] for prediction in predictions)
+        return torch.stack([run.combine(cond, uncond, s * x, level(s, len(x)), 6.0) for s in visited])
+
+    whole = followed(slice(None))
+    for i in range(3):
+        torch.testing.assert_close(followed(slice(i, i + 1)), whole[:, i : i + 1])
+
+
+@pytest.mark.parametrize(("method", "socket"), [("autoguidance", "weak"), ("perp_neg", "empty")])
+def test_what_has_no_say_at_a_noise_level_changes_nothing_there(method, socket, predictions):
+    """As a condition that a host gives for a part of the run only."""
+    cond, uncond, x = predictions
+    run = gc.Run(denoiser_of=lambda source: lambda x, sigma: None)
+    silent = Pipeline(6.0, methods=(METHODS[method](**{socket: object()}),)).start(run)
+    torch.testing.assert_close(silent.combine(cond, uncond, x, level(), 6.0), uncond + 6 * (cond - uncond))
+
+
+def test_a_prediction_without_a_schedule_is_at_full_strength(predictions):
+    cond, uncond, x = predictions
+    events, run = [], gc.Run(sigmas=(3.0, 1.5, 0.9, 0.0))
+    method = METHODS["cfg_pp"]()
+    alone = method.start(run)[Phase.SCALE](Prediction(x, level(), cond, uncond, 6.0))
+    Pipeline(6.0, methods=(method,)).start(replace(run, record=events.append)).combine(cond, uncond, x, level(), 6.0)
+    torch.testing.assert_close(alone.scale, events[0].scale)
+
+
+def test_tcfg_is_plain_guidance_at_pure_noise_to_the_last_bit(predictions):
+    """Where the score of both predictions is that of the noise alone."""
+    for dtype in (torch.float32, torch.float64):
+        cond, uncond, x = (t.to(dtype) for t in predictions)
+        guided, plain = (gc.combine(cond, uncond, x, 1.0, 6.0, name, gc.FLOW) for name in ("tcfg", "standard"))
+        assert torch.equal(guided, plain)
+
+
+@pytest.mark.parametrize("channels", ["1, 2", "1, 1, 1, 1, 1", "0.5"])
+def test_channels_of_another_model_are_refused(channels, predictions):
+    count = len(channels.split(","))
+    with pytest.raises(gc.GuidanceError, match=f"channels has {count} numbers, this model 4 latent channels: give one"):
+        gc.combine(*predictions, 1.5, 6.0, "regional", channels=channels)
+
+
+@pytest.mark.parametrize("period", [4, 8])
+def test_a_mask_finer_than_the_picture_counts_by_its_area(period, randn):
+    """One white line in so many, each thinner than a place of the picture: away from the edge it is an even grey."""
+    mask = torch.zeros(12 * period, 10 * period)
+    mask[::period] = 1
+    cond, uncond = (randn(1, 2, 12, 10, seed=seed) for seed in range(2))
+    got = gc.combine(cond, uncond, cond, 1.5, 5.0, "regional", mask=mask, outside=0.0)
+    want = gc.combine(cond, uncond, cond, 1.5, 1 + 4 / period)
+    torch.testing.assert_close(got[..., 1:-1, 1:-1], want[..., 1:-1, 1:-1], rtol=0, atol=1e-5)
 
 
 def test_feedback_refuses_an_unknown_target_when_it_is_made():

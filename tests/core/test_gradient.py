@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 import guidance_core as gc
-from guidance_core.classifier.gradient import leave_inference_mode
+from guidance_core.classifier.gradient import leave_inference_mode, target_gradient
+from guidance_core.classifier.targets import LabelTarget
 
 LABELS = ["zero", "one", "two"]
 
@@ -111,7 +112,9 @@ def test_leaving_inference_mode_replaces_what_was_made_in_it_and_nothing_else():
     network = torch.nn.Sequential(inside, torch.nn.Sequential(torch.nn.BatchNorm1d(3)))
     before = network.state_dict(keep_vars=True)
     made_outside = dict(network[1].named_parameters()) | dict(network[1].named_buffers())
+    held = [set(vars(part)) for part in network.modules()]
     leave_inference_mode(network)
+    assert [set(vars(part)) for part in network.modules()] == held
     after = network.state_dict(keep_vars=True)
     assert not any(tensor.is_inference() for tensor in after.values())
     assert all(torch.equal(after[name], before[name]) for name in before)
@@ -511,6 +514,11 @@ def test_a_run_keeps_to_the_size_that_fits_and_the_next_begins_anew(randn):
         assert classifier.asked == [8, 4, 2, 2, 2, 2, *[2] * 8]
         torch.testing.assert_close(run(x[:1], 0.5), whole(x[:1], 0.5))  # a smaller batch fits as it is
     assert [event.passes for event in events] == [4, 4, 4, 1] * 2
+
+
+def test_one_gradient_is_one_pass(x):
+    asked = short_of_memory(4, "forward")
+    assert target_gradient(asked, x, 1.0, LabelTarget(TARGET), gc.VE).passes == len(asked.asked) == 1
 
 
 @pytest.mark.parametrize("batch", [1, 4])

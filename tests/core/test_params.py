@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import guidance_core as gc
+from guidance_core.cfg import Pipeline
 from guidance_core.params import Checked, choice, flag, integer, make, number, params_of, text
 
 
@@ -88,11 +89,23 @@ def test_every_shape_and_term_declares_documented_parameters_with_valid_defaults
             assert param.doc.endswith("."), (cls, name)
 
 
-def test_every_default_is_reached_from_the_lowest_value_by_whole_steps():
+NUMBERS = {
+    f"{cls.__name__}.{name}": param
+    for cls in (*gc.SHAPES.values(), gc.ScaleSchedule, gc.ClassifierTerm, Pipeline, *gc.cfg_methods().values())
+    for name, param in params_of(cls).items()
+    if param.kind in (float, int)
+}
+
+
+@pytest.mark.parametrize("param", NUMBERS.values(), ids=NUMBERS)
+def test_every_default_is_reached_from_the_lowest_value_by_whole_steps(param):
     """So that a widget, which counts in steps, can come back to it."""
-    for cls in (*gc.SHAPES.values(), gc.ScaleSchedule, *gc.cfg_methods().values()):
-        for name, param in params_of(cls).items():
-            if param.kind in (float, int):
-                steps = (param.default - param.low) / param.step
-                assert steps == pytest.approx(round(steps), abs=1e-6), (cls, name)
-                assert param.low + param.step <= param.high, (cls, name)
+    steps = (param.default - param.low) / param.step
+    assert steps == pytest.approx(round(steps), abs=1e-6)
+    assert param.low + param.step <= param.high
+
+
+@pytest.mark.parametrize("param", NUMBERS.values(), ids=NUMBERS)
+def test_every_step_is_one_two_or_five_times_a_power_of_ten(param):
+    """So that a widget, which counts in steps, comes by round numbers."""
+    assert f"{param.step:e}".split("e")[0].rstrip("0") in ("1.", "2.", "5.")

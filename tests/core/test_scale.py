@@ -16,6 +16,7 @@ from guidance_core.shapes import Exponential, Keyframes, Power, Triangle, Values
 
 SIGMAS = (14.6, 9.0, 6.0, 3.5, 2.0, 1.2, 0.7, 0.3, 0.1, 0.03, 0.0)
 TRAINING = gc.sigmas_from_betas(gc.betas("scaled_linear"))
+TRAINED = (float(TRAINING[-1]), 3.0, float(TRAINING[0]), 0.0)  # from the first training level to the last
 RUN = gc.Run(sigmas=SIGMAS, percent=percent_of_training(TRAINING))
 WINDOWS = {"step": (0.2, 0.8), "percent": (0.2, 0.8), "sigma": (5.42, 0.28), "log_snr": (-3.0, 2.0)}
 CURVES = {
@@ -140,6 +141,15 @@ def test_step_axis_counts_steps_in_single_precision_too():
         assert got == pytest.approx([i / 9 for i in range(10)], abs=1e-6)
     assert strength((SIGMAS[3] + SIGMAS[4]) / 2) == pytest.approx(3.5 / 9)
     assert [strength(100.0), strength(0.001), strength(0.0)] == [0, 1, 1]
+
+
+@pytest.mark.parametrize("axis", AXES)
+def test_beyond_the_levels_of_a_run_an_open_window_keeps_its_ends(axis):
+    """A sampler may call below the last level, as some do at their last step."""
+    run = gc.Run(sigmas=TRAINED, percent=RUN.percent)
+    strength = gc.ScaleSchedule("linear", low=0.2, high=0.7, axis=axis).over(run)
+    assert [strength(sigma) for sigma in (1e6, TRAINED[0])] == pytest.approx([0.2, 0.2])
+    assert [strength(sigma) for sigma in (TRAINED[-2], 1e-3, 1e-6)] == pytest.approx([0.7, 0.7, 0.7])
 
 
 def test_a_run_of_one_step_is_at_its_start():
