@@ -20,8 +20,9 @@ def _discrete(
 
     def denoiser(x: Tensor, sigma: Tensor | float, **condition) -> Tensor:
         sigma = per_sample(sigma, x)
-        index = torch.bucketize(sigma.double().log(), between.to(sigma.device))
-        length = expand((1 + sigma**2).sqrt(), x)
+        level = sigma.to(torch.promote_types(sigma.dtype, torch.float32))  # half precision does not hold its square
+        index = torch.bucketize(level.log(), between.to(level))
+        length = expand((1 + level**2).sqrt(), x)
         unit = x / length
         return to_denoised(x, unit, net(unit, index, **condition), expand(sigma, x), length)
 

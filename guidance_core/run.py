@@ -103,7 +103,7 @@ class Run:
 
 def percent_of_training(sigmas: Tensor) -> Callable[[float], float]:
     """The timestep percent of a discrete model: 1 - t / (n - 1), t interpolated in log sigma. sigmas [n] rises."""
-    levels = sigmas.double().cpu().log()
+    levels = sigmas.cpu().double().log()
 
     def percent(sigma: float) -> float:
         x = torch.tensor(sigma, dtype=torch.float64).log().clamp(levels[0], levels[-1])

@@ -28,7 +28,7 @@ class Step:
 
 def _levels(sigmas: Tensor, path: Path) -> Iterator[tuple[int, float, float, float, float]]:
     """(step, sigma, sigma_next, alpha, alpha_next): plain numbers, whose arithmetic takes no time beside tensors'."""
-    sigmas = sigmas.double().cpu()
+    sigmas = sigmas.cpu().double()
     levels = list(zip(sigmas.tolist(), path.alpha(sigmas).tolist(), strict=True))
     for i, ((s, a), (s_next, a_next)) in enumerate(zip(levels, levels[1:], strict=False)):
         yield i, s, s_next, a, a_next
@@ -49,7 +49,7 @@ def _watched(denoiser: Denoiser, run: Run) -> Denoiser:
 
     def watched(x: Tensor, sigma: Tensor) -> Tensor:
         denoised = denoiser(x, sigma)
-        if math.isfinite(denoised.sum()):  # as no sum of what is not; one look, the rest only when it fails
+        if math.isfinite(denoised.sum()):  # then every number in it is; otherwise the sum itself may be too large
             return denoised
         finite = denoised.isfinite().flatten(1).all(1).tolist()
         if not all(finite):

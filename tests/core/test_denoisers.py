@@ -46,3 +46,12 @@ def test_a_network_that_knows_x0_and_noise_gives_x0_in_every_space(randn, shape)
         )
         torch.testing.assert_close(denoised, x0)
         torch.testing.assert_close(seen[0], a * x0 + s * noise)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("kind", [gc.eps_denoiser, gc.v_denoiser, gc.x0_denoiser])
+def test_levels_whose_square_half_precision_does_not_hold(randn, kind, dtype):
+    sigma, x = torch.tensor([304.0, 4096.0]), randn(2, 3, 4, 4)
+    x = (x * sigma[:, None, None, None]).to(dtype)
+    half, single = (kind(lambda unit, t: 0.5 * unit, SIGMAS)(x.to(d), sigma.to(d)) for d in (dtype, torch.float32))
+    torch.testing.assert_close(half.float(), single, rtol=0.02, atol=0.02)
