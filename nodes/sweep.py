@@ -1,6 +1,5 @@
 """Guidance Sweep: one noise under many scales, schedules or methods, side by side on a labelled sheet."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import comfy.model_management
@@ -24,11 +23,12 @@ from .classifier_guidance import classifier_part, target_input
 from .live import sure
 from .messages import headed, say, speaking_as
 from .model_facts import check_classifier, in_sampler_scale, path_of
-from .plan import CfgPart, Journal, Plan, RunReport, plan_of
+from .plan import CfgPart, Journal, Plan, plan_of
 from .plot import as_image
 from .report import planned
 from .sampling import Sampling, previews, sampled, sampling_inputs
 from .sweep_axis import Axis, Guidance, axis_input, axis_of
+from .sweep_kept import Finished, finished_cells
 from .types import NOISY_CLASSIFIER, HostClassifier
 from .widgets import chosen, widgets
 
@@ -119,29 +119,34 @@ class GuidanceSweep(io.ComfyNode):
                 planned(model, cell.plan, sigmas)  # what cannot be sampled is refused before the first sample
             judgement = _judgement(model, classifier, judge, target)
 
-        samples = [latent["samples"] for latent in _sampled(model, cells, latent_image, positive, negative, how)]
-        verdicts = [judgement.of(model, each) if judgement else "" for each in samples]
-        pictures = [_decoded(vae, each) for each in samples]
-        drawn = [
-            Cell(_bytes(images), cell.above, tuple(filter(None, [verdict, cell.passes])))
-            for cell, images, verdict in zip(cells, pictures, verdicts, strict=True)
-        ]
-        head = _head(across, down, how, Guidance(own.pipeline, part), judgement, len(samples[0]))
-        if _is_grid(across, down):
-            names = [words for words, _ in down.values]
-            rows_of_cells = [drawn[i : i + len(across.values)] for i in range(0, len(drawn), len(across.values))]
-            sheet = contact_sheet(head, rows_of_cells, names)
-        else:
-            sheet = contact_sheet(head, in_rows(drawn))
-        unused = plan.cfg is not None and "cfg scale" not in (across.name, down.name)
-        say(node_id, "\n".join(_summary(cells, sheet.zoom) + ([UNUSED] if unused else [])))
-        picture = as_image(sheet.pixels)
-        return io.NodeOutput(
-            picture,
-            torch.cat(pictures),
-            {"samples": torch.cat(samples)},
-            ui=ui.PreviewImage(picture, cls=cls),
-        )
+        sampled_from = {"positive": positive, "negative": negative, "latent": latent_image, **vars(how)}
+        sampled_from |= {"columns": columns, "rows": rows}
+        sampled_from |= {"classifier": classifier, "target": target, "classifier_scale": classifier_scale}
+        with finished_cells(model, sampled_from) as finished:
+            there = len(finished)
+            _sample_rest(finished, model, cells, latent_image, positive, negative, how)
+            verdicts = [judgement.of(model, each.samples) if judgement else "" for each in finished]
+            pictures = [_decoded(vae, each.samples) for each in finished]
+            drawn = [
+                Cell(_bytes(images), cell.above, tuple(filter(None, [verdict, each.words])))
+                for cell, each, images, verdict in zip(cells, finished, pictures, verdicts, strict=True)
+            ]
+            head = _head(across, down, how, Guidance(own.pipeline, part), judgement, len(finished[0].samples))
+            if _is_grid(across, down):
+                names = [words for words, _ in down.values]
+                rows_of_cells = [drawn[i : i + len(across.values)] for i in range(0, len(drawn), len(across.values))]
+                sheet = contact_sheet(head, rows_of_cells, names)
+            else:
+                sheet = contact_sheet(head, in_rows(drawn))
+            unused = plan.cfg is not None and "cfg scale" not in (across.name, down.name)
+            say(node_id, "\n".join(_summary(finished, there, sheet.zoom) + ([UNUSED] if unused else [])))
+            picture = as_image(sheet.pixels)
+            return io.NodeOutput(
+                picture,
+                torch.cat(pictures),
+                {"samples": torch.cat([each.samples for each in finished])},
+                ui=ui.PreviewImage(picture, cls=cls),
+            )
 
 
 @dataclass(frozen=True)
@@ -151,15 +156,6 @@ class SweepCell:
     words: str
     above: str
     plan: Plan
-
-    @property
-    def report(self) -> RunReport | None:
-        """Of its run; None where there was none, as at denoise 0."""
-        return self.plan.journal.runs[-1] if self.plan.journal.runs else None
-
-    @property
-    def passes(self) -> str:
-        return f"{self.report.passes} of {self.report.expected} passes" if self.report else ""
 
 
 def _is_grid(across: Axis, down: Axis) -> bool:
@@ -187,14 +183,18 @@ def _cells(plan: Plan, own: CfgPart, part, across: Axis, down: Axis) -> list[Swe
     return cells
 
 
-def _sampled(model, cells: list[SweepCell], latent: dict, positive, negative, how: Sampling) -> Iterator[dict]:
-    """The LATENT of each cell, all from the same noise, with one progress bar over all of them."""
+def _sample_rest(
+    finished: list[Finished], model, cells: list[SweepCell], latent: dict, positive, negative, how: Sampling
+) -> None:
+    """Sample the cells that are not finished, all from the same noise, with one progress bar over all cells."""
     bar = comfy.utils.ProgressBar(len(cells) * how.steps)
-    for i, cell in enumerate(cells):
+    for i, cell in enumerate(cells[len(finished) :], len(finished)):
         comfy.model_management.throw_exception_if_processing_interrupted()
         callback = previews(model, bar, i * how.steps)
         with headed(f"Picture {i + 1} of {len(cells)}: {cell.words}"):
-            yield sampled(with_plan(model, cell.plan), latent, positive, negative, how, callback)
+            samples = sampled(with_plan(model, cell.plan), latent, positive, negative, how, callback)["samples"]
+        report = cell.plan.journal.last  # None where there was no run, as at denoise 0
+        finished.append(Finished(samples, report.passes, report.expected) if report else Finished(samples))
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,10 +252,11 @@ def _head(across, down, how: Sampling, base: Guidance, judgement: Judgement | No
     return [*lines, ", ".join(same)]
 
 
-def _summary(cells: list[SweepCell], zoom: float) -> list[str]:
-    reports = [cell.report for cell in cells if cell.report]
-    passes, expected = sum(report.passes for report in reports), sum(report.expected for report in reports)
-    lines = [f"{len(cells)} pictures: {passes} of {expected} passes run."]
+def _summary(finished: list[Finished], there: int, zoom: float) -> list[str]:
+    passes, expected = sum(each.passes for each in finished), sum(each.expected for each in finished)
+    lines = [f"{len(finished)} pictures: {passes} of {expected} passes run."]
+    if there:
+        lines.append(f"{there} of {len(finished)} pictures were there from the run that was stopped.")
     if zoom < 1:
         lines.append(f"The sheet shows them at {100 * zoom:.0f} % of their size; the output images has them whole.")
     return lines

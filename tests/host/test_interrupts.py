@@ -21,7 +21,7 @@ from graph import (
 )
 from PIL import Image
 
-from devtools.server import PromptInterrupted
+from devtools.server import PromptFailed, PromptInterrupted
 from guidance_core.classifier.noisy import NoisyClassifier
 from guidance_core.demo.pictures import FOLDER
 
@@ -68,6 +68,143 @@ def test_cancelled_sampling_leaves_nothing_behind(server, sampler):
         cached = {each for kind, data in again.messages if kind == "execution_cached" for each in data["nodes"]}
         assert len(cached) >= 4
         assert np.array_equal(read(again, node).latent, whole), moment
+
+
+STEPS, PICTURES = 2, 6
+
+
+def swept(interrupt_at=0, **changes):
+    """A sweep of six pictures whose model presses Cancel at one of its calls, once; the node, and one that reads it.
+
+    Changes are inputs of the node, or functions of the graph that make them.
+    """
+    g = Graph()
+    inputs = {
+        "model": g.ProbeModel(kind="eps", seed=0, nonce=fresh(), interrupt_at=interrupt_at),
+        "classifier": g.ProbeClassifier(channels=4, latent_space="", nan_below_log_snr=-1000.0, nonce=fresh(), most=0),
+        "positive": g.ProbeCondition(seed=1),
+        "negative": g.ProbeCondition(seed=2),
+        "latent_image": g.ProbeLatent(batch=2, channels=4, frames=0, masked=False, nonce=fresh()),
+        "vae": g.ProbeParts(channels=4).slot(1),
+        "columns": "cfg scale",
+        "columns.values": "1, 4, 7",
+        "rows": "classifier scale",
+        "rows.values": "0, 3",
+        "cfg": 3.0,
+        "classifier_scale": 2.0,
+        "target": "cat, -dog",
+        "seed": 7,
+        "steps": STEPS,
+        "sampler_name": "euler",
+        "scheduler": "normal",
+        "denoise": 1.0,
+    }
+    node = g.GuidanceKitGuidanceSweep(**inputs)
+    reading = g.ProbeRead(latent=node.slot(2), model=inputs["model"], nonce=fresh())
+    return changed(g, node, reading, changes), node, reading
+
+
+def changed(g, node, reading, changes):
+    """The graph with other inputs of the sweep."""
+    made = {name: value(g) if callable(value) else value for name, value in changes.items()}
+    sweep = g.prompt[node.node]["inputs"]
+    sweep |= made
+    g.prompt[reading.node]["inputs"] |= {"model": sweep["model"], "nonce": fresh()}
+    return g
+
+
+def run_sweep(server, graph):
+    """What a sweep gave: its latents and the model's calls, its sheet, and the texts it showed."""
+    g, node, reading = graph
+    result = server.run(g.prompt)
+    (sheet,) = result.images(node.node)
+    return read(result, reading), np.asarray(sheet), result.texts[node.node]
+
+
+@pytest.mark.parametrize(("at", "there"), [(2, 0), (3, 1), (6, 2), (12, 5)])
+def test_a_cancelled_sweep_goes_on_where_it_was(server, at, there):
+    """Only the rest is sampled; pictures, latents, sheet and the count of passes are those of one never stopped."""
+    whole, sheet, texts = run_sweep(server, swept())
+    assert len(whole.calls) == PICTURES * STEPS
+    graph = swept(interrupt_at=at)
+    with pytest.raises(PromptInterrupted):
+        server.run(graph[0].prompt)
+    again, same_sheet, said = run_sweep(server, graph)
+    assert again.calls == whole.calls[:at] + whole.calls[there * STEPS :]
+    assert np.array_equal(again.latent, whole.latent)
+    assert np.array_equal(same_sheet, sheet)
+    resumed = [f"{there} of {PICTURES} pictures were there from the run that was stopped."] if there else []
+    assert said[-1].splitlines() == [texts[-1], *resumed]
+    assert {text.partition(":")[0] for text in said[:-1]} == {f"Picture {i + 1} of 6" for i in range(there, PICTURES)}
+
+
+OTHERS = {
+    "model": lambda g: g.ProbeModel(kind="eps", seed=0, nonce=fresh()),
+    "classifier": lambda g: g.ProbeClassifier(
+        channels=4, latent_space="", nan_below_log_snr=-1000.0, nonce=fresh(), most=0, gain=10.0
+    ),
+    "positive": lambda g: g.ProbeCondition(seed=3),
+    "negative": lambda g: g.ProbeCondition(seed=3),
+    "latent_image": lambda g: g.ProbeLatent(batch=2, channels=4, frames=0, masked=True),
+    "columns.values": "1, 5, 7",
+    "rows.values": "0, 3.5",
+    "cfg": 2.0,
+    "classifier_scale": 1.0,
+    "target": "cat",
+    "seed": 8,
+    "steps": STEPS + 1,
+    "sampler_name": "ddim",
+    "scheduler": "karras",
+    "denoise": 0.5,
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_cancelled_sweep_of_other_inputs_begins_anew(server, name):
+    """And lets go what the one before it kept."""
+    other, sheet, texts = run_sweep(server, swept(**{name: OTHERS[name]}))
+    g, node, reading = swept(interrupt_at=3)
+    with pytest.raises(PromptInterrupted):
+        server.run(g.prompt)
+    before = {key: g.prompt[node.node]["inputs"][key] for key in ("model", name)}
+    again, same_sheet, said = run_sweep(server, (changed(g, node, reading, {name: OTHERS[name]}), node, reading))
+    assert again.calls[-len(other.calls) :] == other.calls
+    assert len(again.calls) == len(other.calls) + (0 if name == "model" else 3)
+    assert np.array_equal(again.latent, other.latent)
+    assert np.array_equal(same_sheet, sheet)
+    assert said[-1] == texts[-1]
+    back, *_ = run_sweep(server, (changed(g, node, reading, before), node, reading))
+    assert len(back.calls) == PICTURES * STEPS + (3 if name == "model" else 0)
+
+
+def test_a_sweep_that_fails_keeps_its_pictures_until_it_ends(server):
+    """Here the VAE is of other latents. With the right one nothing is sampled again; the next sweep is a new one."""
+    whole, sheet, _ = run_sweep(server, swept())
+    g, node, reading = swept()
+    right = g.prompt[node.node]["inputs"]["vae"]
+    with pytest.raises(PromptFailed, match="expand"):
+        server.run(changed(g, node, reading, {"vae": lambda g: g.ProbeVideoVAE()}).prompt)
+    ended, same_sheet, said = run_sweep(server, (changed(g, node, reading, {"vae": right}), node, reading))
+    assert ended.calls == whole.calls
+    assert np.array_equal(same_sheet, sheet)
+    assert said[-1].endswith("\n6 of 6 pictures were there from the run that was stopped.")
+    other = g.ProbeParts(channels=5).slot(1)
+    anew, _, said = run_sweep(server, (changed(g, node, reading, {"vae": other}), node, reading))
+    assert anew.calls == whole.calls
+    assert "were there" not in said[-1]
+
+
+def test_what_a_cancelled_sweep_kept_goes_with_its_model(server):
+    def kept():
+        g = Graph()
+        node = g.ProbeKept(nonce=fresh())
+        return int(server.run(g.prompt).outputs[node.node]["text"][0])
+
+    with pytest.raises(PromptInterrupted):
+        server.run(swept(interrupt_at=3)[0].prompt)
+    assert kept() == 1
+    server.forget()
+    assert kept() == 0
 
 
 def presses_cancel(server, node, count, at):

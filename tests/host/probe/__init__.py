@@ -366,6 +366,19 @@ class ProbeExamples(io.ComfyNode):
         return io.NodeOutput({"samples": examples.latents})
 
 
+class ProbeKept(io.ComfyNode):
+    """How many sweeps that were stopped are kept."""
+
+    @classmethod
+    def define_schema(cls):
+        inputs = [io.Int.Input("nonce", default=0)]
+        return io.Schema(node_id="ProbeKept", is_output_node=True, inputs=inputs, outputs=[])
+
+    @classmethod
+    def execute(cls, nonce):
+        return io.NodeOutput(ui={"text": [str(len(kit("nodes.sweep_kept")._kept))]})
+
+
 class ProbeControlNet(io.ComfyNode):
     """A random ControlNet for ProbeModel's UNet."""
 
@@ -520,6 +533,7 @@ class Probe(ComfyExtension):
             ProbeClassifier,
             ProbeRead,
             ProbeExamples,
+            ProbeKept,
             ProbeControlNet,
             ProbeCheckpoint,
             ProbeMultiGPU,
