@@ -3,9 +3,11 @@
 import math
 from collections.abc import Sequence
 
+from .contact_sheet import shortened
 from .errors import GuidanceError
 
 MOST = 64  # in one sweep
+QUOTED = 60  # letters of a wrong entry
 EXAMPLE = "1, 2, 4, 7.5 or 1:8:5 (from 1 to 8 in 5 values)"
 
 
@@ -27,7 +29,7 @@ def sweep_names(text: str, known: Sequence[str]) -> tuple[str, ...]:
         raise GuidanceError(f"there are no names: write some of {', '.join(known)}.")
     for name in names:
         if name not in known:
-            raise GuidanceError(f"there is no '{name}': choose from {', '.join(known)}.")
+            raise GuidanceError(f"there is no '{shortened(name, QUOTED)}': choose from {', '.join(known)}.")
     return _checked(names, str)
 
 
@@ -36,26 +38,25 @@ def _entries(text: str) -> list[str]:
 
 
 def _range(entry: str) -> list[float]:
-    ends = entry.split(":")
-    if len(ends) == 1:
-        return [_number(entry, entry)]
-    if len(ends) != 3:
-        raise GuidanceError(f"'{entry}' is not a range: write first:last:count, as in {EXAMPLE}.")
-    first, last, count = (_number(end, entry) for end in ends)
-    if count != int(count) or not 2 <= count <= MOST:
-        raise GuidanceError(f"'{entry}' asks for {ends[2].strip()} values: a range has 2 to {MOST} of them.")
-    between = int(count) - 1
-    return [float(f"{first + (last - first) * i / between:.6g}") for i in range(between + 1)]
-
-
-def _number(text: str, entry: str) -> float:
+    ends, said = entry.split(":"), shortened(entry, QUOTED)
+    if len(ends) not in (1, 3):
+        raise GuidanceError(f"'{said}' is not a range: write first:last:count, as in {EXAMPLE}.")
     try:
-        value = float(text)
+        numbers = [float(end) for end in ends]
     except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise GuidanceError(f"'{entry}' is not a number: write for example {EXAMPLE}.")
-    return value
+        numbers = [math.nan]
+    if not all(map(math.isfinite, numbers)):
+        raise GuidanceError(f"'{said}' is not a number: write for example {EXAMPLE}.")
+    if len(ends) == 1:
+        return numbers
+    first, last, count = numbers
+    if count != int(count) or not 2 <= count <= MOST:
+        raise GuidanceError(f"'{said}' asks for {count:g} values: a range has 2 to {MOST} of them.")
+    between = int(count) - 1
+    numbers = [float(f"{first + (last - first) * i / between:.6g}") for i in range(between + 1)]
+    if not all(map(math.isfinite, numbers)):
+        raise GuidanceError(f"'{said}' goes beyond all numbers: write for example {EXAMPLE}.")
+    return numbers
 
 
 def _checked(values: list, word) -> tuple:

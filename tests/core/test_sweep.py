@@ -1,6 +1,10 @@
 """The values of a sweep, as text."""
 
+import math
+
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 import guidance_core as gc
 from guidance_core.sweep import MOST, sweep_names, sweep_numbers
@@ -42,6 +46,33 @@ def test_numbers_and_ranges(text, values):
 def test_wrong_numbers_are_named(text, sentence):
     with pytest.raises(gc.GuidanceError, match=sentence.replace("?", r"\?")):
         sweep_numbers(text)
+
+
+ENTRY = st.one_of(
+    st.builds("{:g}:{:g}:{}".format, st.floats(), st.floats(), st.integers(0, MOST)),
+    st.floats().map(str),
+    st.text("0123456789.:-e+ _infa", max_size=12),
+    st.text(),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(ENTRY, max_size=4).map(",".join))
+@example("-1.7e308:1.7e308:3")
+@example("x" * 100_000)
+@example(f"1:2:{'9' * 400}")
+def test_any_text_is_values_or_refused_in_a_short_sentence(text):
+    try:
+        values = sweep_numbers(text)
+    except gc.GuidanceError as error:
+        assert str(error)[-1] in ".?)" and len(str(error)) < 400
+    else:
+        assert 0 < len(values) <= MOST
+        assert all(map(math.isfinite, values))
+        assert len(set(values)) == len(values)
+    with pytest.raises(gc.GuidanceError) as caught:
+        sweep_names(text, ("standard", "apg"))
+    assert len(str(caught.value)) < 400
 
 
 def test_names_are_known_ones():
