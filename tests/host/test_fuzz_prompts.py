@@ -4,11 +4,13 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from graph import SIZE, Graph, cfg_combine, classifier_guidance, folder, fresh, ksampler, read, schedule, train
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from devtools.server import PromptFailed, PromptRejected
+from guidance_core.null import NullCondition
 
 HUGE = 100_000
 
@@ -46,6 +48,29 @@ def sampler(g, d, n):
     )
 
 
+def sweep(g, d, n, columns, rows):
+    """A sweep of two pictures in one step each: whatever one value is, it does not take long."""
+    return g.GuidanceKitGuidanceSweep(
+        model=d,
+        positive=n,
+        negative=n,
+        latent_image=g.EmptyLatentImage(width=SIZE, height=SIZE, batch_size=1),
+        vae=d.slot(1),
+        columns=columns,
+        rows=rows,
+        seed=0,
+        steps=1,
+        cfg=3.0,
+        sampler_name="euler",
+        scheduler="normal",
+        denoise=1.0,
+        target="seven",
+        classifier_scale=1.0,
+        classifier=d.slot(2),
+        judge=d.slot(2),
+    )
+
+
 # (the node, given the digits and a null condition; what makes it run)
 NODES = {
     "schedule": (
@@ -63,6 +88,24 @@ NODES = {
     "null": (
         lambda g, d, n: g.GuidanceKitNullConditionEncoder(kind={"kind": "class null label"}, model=d),
         lambda g, d, n, node: sampled(g, d, node),
+    ),
+    "null zeros": (
+        lambda g, d, n: g.GuidanceKitNullConditionEncoder(kind={"kind": "zeros"}, like=n),
+        lambda g, d, n, node: sampled(g, d, node),
+    ),
+    "null learned": (
+        lambda g, d, n: g.GuidanceKitNullConditionEncoder(kind={"kind": "learned", "file": "fuzzed.safetensors"}),
+        lambda g, d, n, node: shown(g, node),
+    ),
+    "null empty": (
+        lambda g, d, n: g.GuidanceKitNullConditionEncoder(kind={"kind": "empty prompt"}, clip=g.ProbeParts(channels=1)),
+        lambda g, d, n, node: shown(g, node),
+    ),
+    "feedback": (
+        lambda g, d, n: cfg_combine(
+            g, d, 3.0, "feedback", classifier=d.slot(2), target="seven", mixing=0.9, undecided=0.5, decided=0.35
+        ),
+        lambda g, d, n, node: sampled(g, node, n),
     ),
     "guidance": (
         lambda g, d, n: classifier_guidance(g, d, d.slot(2), "seven, -three"),
@@ -86,6 +129,22 @@ NODES = {
             classifier={"classifier": "digits demo", "label": "seven"}, away=False, weight=1.0
         ),
         lambda g, d, n, node: sampled(g, classifier_guidance(g, d, d.slot(2), node), n),
+    ),
+    "sweep": (
+        lambda g, d, n: sweep(
+            g, d, n, {"columns": "cfg scale", "values": "1, 2"}, {"rows": "classifier scale", "values": "1"}
+        ),
+        lambda g, d, n, node: None,
+    ),
+    "sweep methods": (
+        lambda g, d, n: sweep(g, d, n, {"columns": "cfg method", "methods": "standard, apg"}, {"rows": "nothing"}),
+        lambda g, d, n, node: None,
+    ),
+    "sweep schedules": (
+        lambda g, d, n: sweep(
+            g, d, n, {"columns": "cfg schedule", "schedules.schedule0": schedule(g)}, {"rows": "nothing"}
+        ),
+        lambda g, d, n, node: None,
     ),
     "folder": (
         lambda g, d, n: g.GuidanceKitLabelledFolder(
@@ -120,6 +179,8 @@ VALUES = st.one_of(
     st.sampled_from([-1, 0, 1, 2**31, 2**63, 10**40, -(10**40), 0.5, -0.5, 1e300, -1e300]),
     st.sampled_from([math.nan, math.inf, -math.inf]),
     st.sampled_from(["../x", "C:\\x", "a\0b", "(seven:1e9)", "seven |", "-", '"', "%s{0}${x}", "<b>", "🦊" * 50]),
+    st.sampled_from(["1:8:3", "8:1:2, 0", "1:2:1e9", "1:1:2", "-0, 0", "100, -100", "apg, tcfg", "1,", "nothing"]),
+    st.sampled_from(["cfg scale", "classifier scale", "cfg method", "standard", "autoguidance", "seven | -three"]),
     st.sampled_from(["x" * HUGE, ", ".join(["seven"] * 2000), "\n" * 1000]),
     st.sampled_from([[], {}, ["1"], LINK, [[1, 2]], {"a": 1}, {"__value__": [1]}]),
     TEXT,
@@ -143,6 +204,8 @@ def fuzzed(server, name, changes, missing, extra):
             inputs.pop(key, None)
         elif value != LINK or "." not in key:  # ComfyUI hands on links that a node has no input for, which none takes
             inputs[key] = value
+        for socket in [each for each in inputs if each.startswith(f"{key}.") and isinstance(inputs[each], list)]:
+            del inputs[socket]  # as the front end does with the sockets of a choice that is left
     inputs |= {key: value for key, value in extra.items() if value != LINK}
     titles = {each["display_name"] for kind, each in info(server).items() if kind.startswith("GuidanceKit")}
     try:
@@ -171,7 +234,10 @@ def info(server):
 
 @pytest.fixture(scope="module")
 def base(server):
-    """A classifier to load, and a good prompt with its result."""
+    """A classifier and a null condition to load, and a good prompt with its result."""
+    null = server.base / "models" / "null_conditions" / "fuzzed.safetensors"
+    null.parent.mkdir(parents=True, exist_ok=True)
+    NullCondition(torch.zeros(1, 7, 16)).save(null)
     g = Graph()
     g.GuidanceKitSaveNoisyClassifier(
         classifier=g.GuidanceKitLoadDigitsDemo().slot(2), name="fuzzed", replace=True, licence="", author=""
@@ -200,6 +266,15 @@ def check(server, base, name, examples, **more):
 
     any_prompt()
     assert np.array_equal(good(server), base)
+
+
+def test_every_node_with_a_widget_is_tried(server):
+    g = Graph()
+    digits = g.GuidanceKitLoadDigitsDemo()
+    null = g.GuidanceKitNullConditionEncoder(kind={"kind": "class null label"}, model=digits)
+    tried = {g.prompt[build(g, digits, null).node]["class_type"] for build, _ in NODES.values()}
+    ours = {kind: each["input"] for kind, each in info(server).items() if kind.startswith("GuidanceKit")}
+    assert tried == {kind for kind, inputs in ours.items() if any(inputs.values())}
 
 
 @pytest.mark.parametrize("name", NODES)
