@@ -57,7 +57,8 @@ def test_every_method_is_finite_at_both_ends_of_every_path(method, path, sigma, 
         exact = gc.combine(*(t.double() for t in inputs), sigma, 7.0, method, path, **on)
         guided = gc.combine(*inputs, sigma, 7.0, method, path, **on)
         assert (guided.shape, guided.dtype) == (shape, dtype)
-        assert bool((guided.isfinite() | (exact.abs() > 6e4)).all())
+        beyond = exact.abs() > 6e4 if dtype == torch.float16 else False
+        assert bool((guided.isfinite() | beyond).all())
 
 
 @pytest.mark.parametrize("broken", [math.nan, math.inf])

@@ -19,7 +19,15 @@ def slow_by_test(file: str) -> dict[str, bool]:
     functions = [
         node for node in ast.parse((ROOT / file).read_text(encoding="utf-8")).body if isinstance(node, ast.FunctionDef)
     ]
-    return {each.name: any("slow" in ast.unparse(mark) for mark in each.decorator_list) for each in functions}
+    return {each.name: "pytest.mark.slow" in map(ast.unparse, each.decorator_list) for each in functions}
+
+
+def test_slow_is_the_mark_and_not_the_word(tmp_path):
+    (tmp_path / "test_it.py").write_text(
+        "@pytest.mark.parametrize('pace', ['slow'])\ndef test_a(pace): ...\n\n"
+        "@pytest.mark.slow\n@other\ndef test_b(): ...\n\ndef test_c(): ..."
+    )
+    assert slow_by_test(str(tmp_path / "test_it.py")) == {"test_a": False, "test_b": True, "test_c": False}
 
 
 @pytest.mark.parametrize(("file", "name"), NAMED)
