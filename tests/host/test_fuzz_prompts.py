@@ -101,6 +101,10 @@ NODES = {
         lambda g, d, n: g.GuidanceKitNullConditionEncoder(kind={"kind": "empty prompt"}, clip=g.ProbeParts(channels=1)),
         lambda g, d, n, node: shown(g, node),
     ),
+    "null none": (
+        lambda g, d, n: g.GuidanceKitNullConditionEncoder(kind={"kind": "none"}),
+        lambda g, d, n, node: shown(g, node),
+    ),
     "feedback": (
         lambda g, d, n: cfg_combine(
             g, d, 3.0, "feedback", classifier=d.slot(2), target="seven", mixing=0.9, undecided=0.5, decided=0.35

@@ -12,6 +12,7 @@ from graph import (
     cfg_combine,
     classifier_guidance,
     custom_sampler,
+    executed,
     folder,
     fresh,
     ksampler,
@@ -121,12 +122,24 @@ def run_sweep(server, graph):
     return read(result, reading), np.asarray(sheet), result.texts[node.node]
 
 
-@pytest.mark.parametrize(("at", "there"), [(2, 0), (3, 1), (6, 2), (12, 5)])
-def test_a_cancelled_sweep_goes_on_where_it_was(server, at, there):
+SCHEDULES = {
+    "columns": "cfg schedule",
+    "columns.schedules.schedule0": lambda g: schedule(g, "interval", start=0.0, end=0.5),
+    "columns.schedules.schedule1": lambda g: schedule(g, "cosine", low=0.0),
+    "columns.schedules.schedule2": lambda g: schedule(g),
+}
+
+
+@pytest.mark.parametrize(
+    ("at", "there", "changes"),
+    [(2, 0, {}), (3, 1, {}), (6, 2, SCHEDULES), (12, 5, {})],
+    ids=["first", "second", "third of schedules", "last"],
+)
+def test_a_cancelled_sweep_goes_on_where_it_was(server, at, there, changes):
     """Only the rest is sampled; pictures, latents, sheet and the count of passes are those of one never stopped."""
-    whole, sheet, texts = run_sweep(server, swept())
+    whole, sheet, texts = run_sweep(server, swept(**changes))
     assert len(whole.calls) == PICTURES * STEPS
-    graph = swept(interrupt_at=at)
+    graph = swept(interrupt_at=at, **changes)
     with pytest.raises(PromptInterrupted):
         server.run(graph[0].prompt)
     again, same_sheet, said = run_sweep(server, graph)
@@ -148,33 +161,33 @@ OTHERS = {
     "latent_image": lambda g: g.ProbeLatent(batch=2, channels=4, frames=0, masked=True),
     "columns.values": "1, 5, 7",
     "rows.values": "0, 3.5",
-    "cfg": 2.0,
     "classifier_scale": 1.0,
     "target": "cat",
     "seed": 8,
     "steps": STEPS + 1,
-    "sampler_name": "ddim",
-    "scheduler": "karras",
-    "denoise": 0.5,
 }
 
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_a_cancelled_sweep_of_other_inputs_begins_anew(server, name):
-    """And lets go what the one before it kept."""
-    other, sheet, texts = run_sweep(server, swept(**{name: OTHERS[name]}))
+    change = {name: OTHERS[name]}
     g, node, reading = swept(interrupt_at=3)
     with pytest.raises(PromptInterrupted):
         server.run(g.prompt)
-    before = {key: g.prompt[node.node]["inputs"][key] for key in ("model", name)}
-    again, same_sheet, said = run_sweep(server, (changed(g, node, reading, {name: OTHERS[name]}), node, reading))
-    assert again.calls[-len(other.calls) :] == other.calls
-    assert len(again.calls) == len(other.calls) + (0 if name == "model" else 3)
-    assert np.array_equal(again.latent, other.latent)
-    assert np.array_equal(same_sheet, sheet)
-    assert said[-1] == texts[-1]
-    back, *_ = run_sweep(server, (changed(g, node, reading, before), node, reading))
-    assert len(back.calls) == PICTURES * STEPS + (3 if name == "model" else 0)
+    anew, _, said = run_sweep(server, (changed(g, node, reading, change), node, reading))
+    cancelled = 0 if name == "model" else 3
+    assert len(anew.calls) == cancelled + PICTURES * change.get("steps", STEPS)
+    assert "were there" not in said[-1]
+
+
+def test_another_sweep_lets_go_of_what_a_cancelled_one_kept(server):
+    g, node, reading = swept(interrupt_at=3)
+    with pytest.raises(PromptInterrupted):
+        server.run(g.prompt)
+    for seed in (8, 7):
+        anew, _, said = run_sweep(server, (changed(g, node, reading, {"seed": seed}), node, reading))
+        assert len(anew.calls) == PICTURES * STEPS + (3 if seed == 8 else 0)
+        assert "were there" not in said[-1]
 
 
 def test_a_sweep_that_fails_keeps_its_pictures_until_it_ends(server):
@@ -295,35 +308,40 @@ def test_cancelled_encoding_goes_on_where_it_was(server):
     assert len(resumed) == count
 
 
-def test_cancelled_saving_leaves_a_whole_file(server):
-    """Whether Cancel comes before, while or after the file is written: what is there is whole."""
-    file = server.base / "models" / "noisy_classifiers" / "often.safetensors"
+@pytest.mark.parametrize("noticed", [True, False])
+def test_cancelled_saving_leaves_a_whole_file(server, noticed):
+    """Cancel with half of it written: the file is the old one where the run stops there, and the new one else."""
+    folder = server.base / "models" / "noisy_classifiers"
+    file = folder / "often.safetensors"
 
-    def saved():
+    def saved(licence, name="often"):
         g = Graph()
+        made = {
+            "old": lambda: g.GuidanceKitLoadDigitsDemo().slot(2),
+            "new": lambda: g.ProbeClassifier(
+                channels=4, latent_space="", nan_below_log_snr=-1000.0, nonce=fresh(), most=0
+            ),
+        }
         g.GuidanceKitSaveNoisyClassifier(
-            classifier=g.GuidanceKitLoadDigitsDemo().slot(2),
-            name="often",
-            replace=True,
-            licence=str(fresh()),
-            author="",
+            classifier=made[licence](), name=name, replace=True, licence=licence, author=""
         )
-        return g
+        return g.prompt
 
-    server.run(saved().prompt)
-    want = NoisyClassifier.load(file).network.state_dict()
-    for _ in range(5):
-
-        def watch(kind, data):
-            if kind == "executing" and data["node"] is not None:
-                server.interrupt()
-
-        with contextlib.suppress(PromptInterrupted):
-            server.run(saved().prompt, watch=watch)
-        found = NoisyClassifier.load(file).network.state_dict()
-        assert all(bool((found[key] == want[key]).all()) for key in want)
-        assert [each.name for each in file.parent.glob("often*")] == [file.name]
-    server.run(saved().prompt)
+    server.run(saved("new", "beside"))
+    server.run(saved("old"))
+    want = {"old": file.read_bytes(), "new": file.with_name("beside.safetensors").read_bytes()}
+    assert want["old"] != want["new"]
+    g = Graph()
+    g.ProbeCancel(folder=str(folder), noticed=noticed, nonce=fresh())
+    server.run(g.prompt)
+    with pytest.raises(PromptInterrupted) if noticed else contextlib.nullcontext():
+        server.run(saved("new"))
+    there = "old" if noticed else "new"
+    assert NoisyClassifier.load(file).record.licence == there
+    assert file.read_bytes() == want[there]
+    assert [each.name for each in folder.glob("often*")] == [file.name]
+    server.run(saved("new"))
+    assert file.read_bytes() == want["new"]
 
 
 def test_cancelled_training_keeps_no_weights_on_the_model(server):
@@ -332,12 +350,15 @@ def test_cancelled_training_keeps_no_weights_on_the_model(server):
     def digits_sampled(g, digits):
         null = g.GuidanceKitNullConditionEncoder(model=digits, kind={"kind": "class null label"})
         model = classifier_guidance(g, digits, digits.slot(2), "seven", 2.0)
-        latent = g.EmptyLatentImage(width=SIZE, height=SIZE, batch_size=2)
-        return g.ProbeRead(latent=ksampler(g, model, positive=null, negative=null, latent=latent), nonce=fresh())
+        latent = g.ProbeLatent(batch=2, channels=1, frames=0, masked=False, nonce=fresh())  # not to be taken as known
+        sampled = ksampler(g, model, positive=null, negative=null, latent=latent)
+        node = g.ProbeRead(latent=sampled, nonce=fresh())
+        result = server.run(g.prompt)
+        assert sampled.node in executed(result)
+        return read(result, node).latent
 
     g = Graph()
-    node = digits_sampled(g, g.GuidanceKitLoadDigitsDemo())
-    before = read(server.run(g.prompt), node).latent
+    before = digits_sampled(g, g.GuidanceKitLoadDigitsDemo())
     g = Graph()
     digits = g.GuidanceKitLoadDigitsDemo()
     trained = train(g, digits, folder(g, digits), "stopped", steps=2000, evaluate_every=1000)
@@ -345,5 +366,4 @@ def test_cancelled_training_keeps_no_weights_on_the_model(server):
     with pytest.raises(PromptInterrupted):
         server.run(g.prompt, watch=presses_cancel(server, trained, 2000, 5))
     g = Graph()
-    node = digits_sampled(g, g.GuidanceKitLoadDigitsDemo())
-    assert np.array_equal(read(server.run(g.prompt), node).latent, before)
+    assert np.array_equal(digits_sampled(g, g.GuidanceKitLoadDigitsDemo()), before)
