@@ -77,6 +77,26 @@ def read(result, node: Output) -> Reading:
     return Reading(latent, **{name: report[name] for name in ("calls", "second_calls", "classifier_calls", "loaded")})
 
 
+def executed(result) -> set[str]:
+    """The ids of the nodes that a prompt really ran; ComfyUI kept the outputs of the others."""
+    return {data["node"] for kind, data in result.messages if kind == "executing" and data["node"] is not None}
+
+
+def emptied(server, outputs: bool, kept: Graph | None = None) -> None:
+    """Have ComfyUI unload every model and, where `outputs`, forget what its nodes gave.
+
+    It does so when it is idle or behind the next prompt, which therefore runs here; with the nodes of `kept`, whose
+    last one reads, because ComfyUI may forget the nodes that a prompt does not have.
+    """
+    server._post("/free", {"unload_models": True, "free_memory": outputs})
+    for _ in range(2):
+        g = Graph()
+        g.prompt |= dict(list(kept.prompt.items())[:-1]) if kept else {}
+        node = g.ProbeRead(latent=g.ProbeLatents(shape="1,4,2,2", level=0.0, seed=0), nonce=fresh())
+        result = server.run(g.prompt)
+    assert read(result, node).loaded == []
+
+
 SCHEDULE_AXES = {"step": {"start": 0.0, "end": 1.0}, "sigma": {"start": 100.0, "end": 0.0}}
 
 

@@ -11,6 +11,8 @@ from graph import (
     cfg_combine,
     classifier_guidance,
     custom_sampler,
+    emptied,
+    executed,
     fresh,
     ksampler,
     read,
@@ -80,16 +82,19 @@ def test_models_unloaded_between_runs(server, guider):
         second = g.ProbeModel(kind="eps", seed=5, nonce=-1)
         sampled = custom_sampler(g, patched, guider, 4.0, second=second, latent=again)
         loaded = g.ProbeRead(latent=sampled, model=model, classifier=classifier, nonce=seed)
-        return read(server.run(g.prompt), loaded)
+        result = server.run(g.prompt)
+        assert sampled.node in executed(result)
+        return g, read(result, loaded), model.node in executed(result)
 
-    before = latent(fresh())
+    emptied(server, outputs=True)
+    g, before, _ = latent(fresh())
     assert "LatentEncoder" in before.loaded
-    server._post("/free", {"unload_models": True, "free_memory": False})
-    after = latent(fresh())
-    assert "LatentEncoder" in after.loaded
-    assert np.array_equal(before.latent, after.latent)
-    server._post("/free", {"unload_models": True, "free_memory": True})  # and every cached output
-    assert np.array_equal(before.latent, latent(fresh()).latent)
+    for outputs in (False, True):
+        emptied(server, outputs, kept=g)
+        g, after, made_anew = latent(fresh())
+        assert made_anew == outputs
+        assert sorted(after.loaded) == sorted(before.loaded)
+        assert np.array_equal(before.latent, after.latent)
 
 
 RUNS = 120
