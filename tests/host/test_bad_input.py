@@ -102,45 +102,45 @@ def test_nodes_refuse(server, build, sentence):
     assert sentence.replace("'  two'", "' two'") in refusal(server, build).replace("'two'", "' two'")
 
 
-def _put(server, name: str, write) -> str:
-    folder = server.base / "models" / "noisy_classifiers"
-    folder.mkdir(parents=True, exist_ok=True)
-    write(folder / name)
-    return name
-
-
 class _Bomb:
+    """A pickle that makes a file where it is loaded."""
+
+    def __init__(self, trace):
+        self.trace = trace
+
     def __reduce__(self):
-        return (open, ("pickle-was-run", "w"))
+        return (open, (str(self.trace), "w"))
 
 
 FILES = {
     "pickled.safetensors": (
-        lambda path: path.write_bytes(pickle.dumps(_Bomb())),
+        lambda path, trace: path.write_bytes(pickle.dumps(_Bomb(trace))),
         "Load Noisy Classifier: 'pickled.safetensors' is not a whole safetensors file",
     ),
     "text.safetensors": (
-        lambda path: path.write_text("hello"),
+        lambda path, trace: path.write_text("hello"),
         "Load Noisy Classifier: 'text.safetensors' is not a whole safetensors file",
     ),
     "lora.safetensors": (
-        lambda path: save_file({"a": torch.zeros(2)}, path),
+        lambda path, trace: save_file({"a": torch.zeros(2)}, path),
         "Load Noisy Classifier: 'lora.safetensors' is a safetensors file but not a noisy classifier",
     ),
 }
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_loading_a_bad_file_is_refused(server, name):
-    write, sentence = FILES[name]
-    _put(server, name, write)
+def test_loading_a_bad_file_is_refused(server, tmp_path, name):
+    (write, sentence), trace = FILES[name], tmp_path / "pickle-was-run"
+    folder = server.base / "models" / "noisy_classifiers"
+    folder.mkdir(parents=True, exist_ok=True)
+    write(folder / name, trace)
 
     def build(g, m):
         loaded = g.GuidanceKitLoadNoisyClassifier(file=name)
         return ksampler(g, classifier_guidance(g, m, loaded, "cat"))
 
     assert sentence in refusal(server, build)
-    assert not list(server.base.rglob("pickle-was-run"))
+    assert not trace.exists()
 
 
 def test_digits_refuse_a_prompt(server):
