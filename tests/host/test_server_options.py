@@ -14,6 +14,8 @@ OPTIONS = [  # one of caches or memory, which must change no bit, and one of wei
     ("--cache-lru", "2", "--bf16-unet"),
     ("--disable-smart-memory", "--fp8_e4m3fn-unet"),
 ]
+WITHIN = {"--fp16-unet": 0.01, "--bf16-unet": 0.01, "--fp8_e4m3fn-unet": 0.1}
+"""How far a picture may be from that of whole weights, by the weights' precision."""
 
 
 def guided(g, model, classifier, target):
@@ -56,19 +58,19 @@ def sd3_latents(server, weights="default"):
     return [read(result, node).latent for node in nodes]
 
 
-def check_precision(server, other):
+def check_precision(server, other, within):
     """Coarser weights give a picture near the one of whole weights, and guidance moves it as far."""
     (plain, moved), (plain_low, moved_low) = server, other
     for latent in (plain_low, moved_low):
         assert np.isfinite(latent).all()
     change, change_low = (np.abs(b - a).mean() for a, b in ((plain, moved), (plain_low, moved_low)))
-    assert 0.5 * change < change_low < 2 * change
-    assert 0 < np.abs(plain_low - plain).mean() < np.abs(plain).mean()
+    assert 0.8 * change < change_low < 1.25 * change
+    assert 0 < np.abs(plain_low - plain).mean() < within * np.abs(plain).mean()
 
 
 @pytest.mark.parametrize("weights", ["fp8_e4m3fn", "fp8_e5m2"])
 def test_weights_of_eight_bits(server, weights):
-    check_precision(sd3_latents(server), sd3_latents(server, weights))
+    check_precision(sd3_latents(server), sd3_latents(server, weights), 0.1)
 
 
 @pytest.mark.slow
@@ -78,4 +80,4 @@ def test_options_of_the_server(server, options):
     with ComfyServer(packs=[PROBE], options=options) as other:
         np.testing.assert_array_equal(digits_latent(other), want)
         np.testing.assert_array_equal(digits_latent(other), want)
-        check_precision(whole, sd3_latents(other))
+        check_precision(whole, sd3_latents(other), WITHIN[options[-1]])
