@@ -13,6 +13,8 @@ from graph import (
     all_in_one,
     cfg_combine,
     classifier_guidance,
+    emptied,
+    executed,
     folder,
     fresh,
     ksampler,
@@ -72,15 +74,20 @@ def empty(g, batch=1, **more):
 
 @pytest.mark.parametrize("kind", ["eps", "flow"])
 def test_one_step(server, kind):
-    """Denoised once: what is added is finite and not nothing, except at a flow's pure noise, where it is off."""
+    """Denoised once, each kind of guidance is finite and not nothing; the classifier is off at a flow's pure noise."""
     g = Graph()
     model, classifier = objects(g, kind)
-    patched = ksampler(g, both(g, model, classifier), steps=1)
-    plain = ksampler(g, model, steps=1)
-    cfg = ksampler(g, cfg_combine(g, model, 4.0), steps=1)
-    (guided, alone, cfg), _ = readings(server, g, patched, plain, cfg)
-    assert np.isfinite(guided).all() and not np.array_equal(guided, alone)
-    assert np.isfinite(cfg).all() and not np.array_equal(cfg, alone)
+    cfg = cfg_combine(g, model, 4.0)
+    chains = (model, cfg, classifier_guidance(g, cfg, classifier, "cat"), both(g, model, classifier))
+    found, _ = readings(server, g, *(ksampler(g, each, steps=1) for each in chains))
+    assert all(np.isfinite(each).all() for each in found)
+    plain, combined, classified, method = found
+    assert np.abs(combined - plain).max() > 1e-3 * np.abs(plain).max()
+    assert np.abs(method - plain).max() > 1e-3 * np.abs(plain).max()
+    if kind == "flow":
+        assert np.array_equal(classified, combined)
+    else:
+        assert np.abs(classified - combined).max() > 1e-3 * np.abs(combined).max()
 
 
 def test_no_steps_at_all(server):
@@ -253,8 +260,7 @@ def pixels(result, node):
 def test_a_second_run_of_the_same_prompt_executes_nothing(server):
     prompt, node = digits_prompt(seed=fresh())
     first, second = server.run(prompt), server.run(prompt)
-    ran = [data["node"] for kind, data in second.messages if kind == "executing" and data["node"] is not None]
-    assert ran == []
+    assert executed(first) and not executed(second)
     np.testing.assert_array_equal(pixels(first, node), pixels(second, node))
     assert np.asarray(pixels(first, node)).std() > 10
 
@@ -262,16 +268,21 @@ def test_a_second_run_of_the_same_prompt_executes_nothing(server):
 def test_nodes_deleted_and_added_again_give_the_same_picture(server):
     seed = fresh()
     (before, node), (after, other) = digits_prompt(seed), digits_prompt(seed, first_id=500)
-    np.testing.assert_array_equal(pixels(server.run(before), node), pixels(server.run(after), other))
+    first = server.run(before)
+    emptied(server, outputs=True)  # or ComfyUI knows the new nodes for the old
+    second = server.run(after)
+    assert executed(second) == set(after)
+    np.testing.assert_array_equal(pixels(first, node), pixels(second, other))
 
 
 def test_two_prompts_queued_at_once_are_as_if_one_by_one(server):
     prompts = [digits_prompt(seed=fresh()) for _ in range(2)]
     queued = [server._queue({"prompt": prompt}) for prompt, _ in prompts]
     together = [server.wait(prompt_id) for prompt_id in queued]
-    server._post("/free", {"unload_models": True, "free_memory": True})
+    emptied(server, outputs=True)
     for outputs, (prompt, node) in zip(together, prompts, strict=True):
         alone = server.run(prompt)
+        assert any(prompt[each]["class_type"] == "GuidanceKitClassifierGuidanceSampler" for each in executed(alone))
         there = [np.asarray(server.image(place)) for place in outputs[node]["images"]]
         np.testing.assert_array_equal(there, pixels(alone, node))
 
@@ -372,6 +383,47 @@ def test_files_elsewhere_are_not_read(server, name):
     assert "Labelled Folder: there is no folder" in said
 
 
+@pytest.fixture
+def listings(server):
+    """A function that says how often the server has listed its folders since it was last asked."""
+
+    def count():
+        g = Graph()
+        node = g.ProbeListings(nonce=fresh())
+        return int(server.run(g.prompt).outputs[node.node]["text"][0])
+
+    count()
+    return count
+
+
+MANY = 2000
+
+
+def test_folders_are_listed_anew_only_where_one_has_changed(server, listings):
+    place = server.base / "input" / f"many {fresh()}"
+    place.mkdir()
+    try:
+        for i in range(MANY):
+            (place / str(i)).mkdir()
+
+        def examples(seed):
+            g = Graph()
+            digits = g.GuidanceKitLoadDigitsDemo()
+            g.ProbeRead(latent=g.ProbeExamples(examples=folder(g, digits)), nonce=seed)
+            return server.run(g.prompt)
+
+        for change in (True, False, False, True, False):
+            if change:
+                (place / "0" / f"new {fresh()}").mkdir()
+            time.sleep(1.1)  # for so long the list may be an old one
+            examples(fresh())
+            assert listings() == change
+        menu = str(server.object_info()["GuidanceKitLabelledFolder"]["input"]["required"]["folder"])
+        assert all(f"'{found.relative_to(place.parent).as_posix()}'" in menu for found in place.rglob("*"))
+    finally:
+        shutil.rmtree(place)
+
+
 def test_folders_that_come_and_go_are_seen_at_once(server):
     """The list of folders is kept between prompts; a folder made a moment ago, at any depth, is in it."""
 
@@ -416,17 +468,22 @@ def _deep(place):
 @pytest.mark.skipif(os.name == "nt", reason="folders are closed in another way there")
 @pytest.mark.parametrize("make", [_closed, _deep])
 def test_folders_that_the_server_cannot_look_into_hide_no_node(server, make):
-    place = server.base / "input" / f"foreign {fresh()}"
+    root, number = server.base / "input", fresh()
+    place, others = root / f"m foreign {number}", [f"a {number}", f"a {number}/inner", f"z {number}", f"z {number}/x/y"]
+    for name in others:
+        (root / name).mkdir(parents=True)
     make(place)
     try:
         if make is _closed and os.access(place, os.X_OK):
             pytest.skip("to root no folder is closed")
         time.sleep(1.1)  # for so long the menu may be an old one
-        node = server.object_info()["GuidanceKitLabelledFolder"]
-        assert f"'{place.name}'" in str(node["input"]["required"]["folder"])
+        menu = str(server.object_info()["GuidanceKitLabelledFolder"]["input"]["required"]["folder"])
+        for name in (place.name, "digits demo", *others):
+            assert f"'{name}'" in menu
     finally:
         place.chmod(0o755)
-        shutil.rmtree(place)
+        for name in (place.name, f"a {number}", f"z {number}"):
+            shutil.rmtree(root / name)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need rights there")

@@ -134,7 +134,8 @@ def test_a_controlnet_beside_our_nodes(server, ours):
     assert differ(both, controlled) and differ(both, guided) and differ(both_sides, both)
 
 
-def test_where_our_schedule_is_off_other_patches_act_alone(server, lora):
+@pytest.mark.parametrize("other", ["LoRA", "FreeU", "FreeU_V2", "PAG"])  # the rest act on the scale alone
+def test_where_our_schedule_is_off_other_patches_act_alone(server, lora, other):
     """Outside its window CFG Combine is as if it were not there, whatever else is on the MODEL."""
 
     def off(g, m):
@@ -143,9 +144,12 @@ def test_where_our_schedule_is_off_other_patches_act_alone(server, lora):
     def at_one(g, m):
         return g.CFGOverride(model=m, cfg=1.0, **WINDOW)
 
-    for other in ("LoRA", "FreeU_V2"):
-        (ours, alone), _ = sampled(server, [OTHERS[other], off], [OTHERS[other], at_one])
-        assert np.array_equal(ours, alone)
+    (ours, alone, plain), _ = sampled(server, [OTHERS[other], off], [OTHERS[other], at_one], [at_one])
+    assert np.array_equal(ours, alone)
+    assert differ(alone, plain)
+
+
+COPIED = "Creating deepclone of LatentEncoder"
 
 
 @pytest.mark.parametrize("place", ["before ours", "after ours"])
@@ -159,14 +163,24 @@ def test_multigpu_cfg_split(server, place):
     def ours(m):
         return classifier_guidance(g, cfg_combine(g, m, 4.0), classifier, "dog", 50.0)
 
-    def split(m):
-        return g.ProbeMultiGPU(model=m, nonce=fresh())
+    halves = []
 
+    def split(m):
+        halves.append(g.ProbeMultiGPU(model=m, nonce=fresh()))
+        return halves[0]
+
+    copies = server.log().count(COPIED)
     latent = g.ProbeLatents(shape="1,16,8,8", level=0.0, seed=1)
     chains = (plain, ours(plain), ours(split(plain)) if place == "before ours" else split(ours(plain)))
-    nodes = [g.ProbeRead(latent=ksampler(g, model, latent=latent), nonce=fresh()) for model in chains]
+    second = [{}, {}, {"second_model": halves[0].slot(1)}]
+    nodes = [
+        g.ProbeRead(latent=ksampler(g, model, latent=latent), nonce=fresh(), **more)
+        for model, more in zip(chains, second, strict=True)
+    ]
     result = server.run(g.prompt)
     without, one, two = (read(result, node).latent for node in nodes)
     np.testing.assert_allclose(two, one, atol=1e-4 * np.abs(one).max())
     assert differ(one, without)
-    assert "Creating deepclone of LatentEncoder" in server.log()
+    calls = read(result, nodes[2]).second_calls
+    assert len(calls) == 6 and {len(conditions) for _, conditions in calls} == {1}, "the passes were not split"
+    assert server.log().count(COPIED) == copies + 1

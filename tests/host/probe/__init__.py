@@ -2,11 +2,8 @@
 
 import base64
 import gc
-import itertools
 import json
 import os
-import signal
-import sys
 
 import comfy.cldm.cldm
 import comfy.controlnet
@@ -26,6 +23,8 @@ from comfy_api.latest import ComfyExtension, io
 from safetensors.torch import save_file
 from torch import nn
 
+from .faults import ProbeCancel, ProbeKill, ProbeListings
+from .pack import kit
 from .parts import ProbeParts
 
 UNET = {  # Stable Diffusion 1.5's shape, made small
@@ -312,11 +311,6 @@ class ProbeClassifier(io.ComfyNode):
         return io.NodeOutput(kit("nodes.classifier_files").host_classifier(classifier))
 
 
-def kit(module: str):
-    """A module of the pack under test, as ComfyUI loaded it."""
-    return next(found for name, found in sys.modules.items() if name.endswith(f"ComfyUI-GuidanceKit.{module}"))
-
-
 class ProbeRead(io.ComfyNode):
     @classmethod
     def define_schema(cls):
@@ -433,14 +427,17 @@ class ProbeCheckpoint(io.ComfyNode):
 
 
 class ProbeMultiGPU(io.ComfyNode):
-    """MultiGPU CFG Split as on a machine with a second device, for which the processor stands in."""
+    """MultiGPU CFG Split as on a machine with a second device, for which the processor stands in.
+
+    Its second output is the model there, whose network keeps (timestep, conditions in the batch) of each of its calls.
+    """
 
     @classmethod
     def define_schema(cls):
         return io.Schema(
             node_id="ProbeMultiGPU",
             inputs=[io.Model.Input("model"), io.Int.Input("nonce", default=0)],
-            outputs=[io.Model.Output()],
+            outputs=[io.Model.Output(), io.Model.Output(display_name="second")],
         )
 
     @classmethod
@@ -451,9 +448,19 @@ class ProbeMultiGPU(io.ComfyNode):
             torch.device("cpu", 0),
         ]
         try:
-            return io.NodeOutput(comfy.multigpu.create_multigpu_deepclones(model, 2))
+            split = comfy.multigpu.create_multigpu_deepclones(model, 2)
         finally:
             comfy.model_management.get_all_torch_devices = found
+        (second,) = split.get_additional_models_with_key("multigpu")
+        network = second.model.diffusion_model
+        network.calls = []
+
+        def called(network, given, named):
+            conditions = named["transformer_options"]["cond_or_uncond"]
+            network.calls.append((float(given[1][0]), list(conditions)))
+
+        network.register_forward_pre_hook(called, with_kwargs=True)
+        return io.NodeOutput(split, second)
 
 
 class ProbeObjects(io.ComfyNode):
@@ -477,38 +484,6 @@ class ProbeObjects(io.ComfyNode):
         report = {kind: names.count(kind) for kind in kinds}
         report["resident"] = psutil.Process().memory_info().rss
         return io.NodeOutput(ui={"text": [json.dumps(report)]})
-
-
-class ProbeKill(io.ComfyNode):
-    """Lets the server be killed at its write number `at` of a file in `folder`: half written, or before it is named."""
-
-    @classmethod
-    def define_schema(cls):
-        return io.Schema(
-            node_id="ProbeKill",
-            is_output_node=True,
-            inputs=[
-                io.Combo.Input("moment", options=["half written", "before its name"]),
-                io.String.Input("folder"),
-                io.Int.Input("at"),
-            ],
-            outputs=[],
-        )
-
-    @classmethod
-    def execute(cls, moment, folder, at):
-        files, writes = kit("guidance_core.files"), itertools.count(1)
-        save = files.save_file
-
-        def save_file(tensors, file, **more):
-            save(tensors, file, **more)
-            if folder in str(file) and next(writes) == at:
-                if moment == "half written":
-                    os.truncate(file, os.path.getsize(file) // 2)
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        files.save_file = save_file
-        return io.NodeOutput()
 
 
 def refusing(sampling, steps):
@@ -539,6 +514,8 @@ class Probe(ComfyExtension):
             ProbeMultiGPU,
             ProbeObjects,
             ProbeKill,
+            ProbeCancel,
+            ProbeListings,
             ProbeParts,
         ]
 
