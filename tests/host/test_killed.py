@@ -48,15 +48,16 @@ def encoded():
 
 
 @pytest.mark.slow
-def test_a_server_killed_while_writing(tmp_path):
-    """A classifier with half of it written, a training's second checkpoint without its name, half of a latent."""
+@pytest.mark.parametrize("moment", ["half written", "before its name"])
+def test_a_server_killed_while_writing(tmp_path, moment):
+    """At one moment of writing a classifier, then a training's second checkpoint, then a folder's seventh latent."""
     file = tmp_path / "models" / "noisy_classifiers" / "kept.safetensors"
     states = tmp_path / "user" / "guidance_kit" / "trainings"
     cache = tmp_path / "user" / "guidance_kit" / "latents"
 
     with server_at(tmp_path) as server:
         server.run(saved("the old one").prompt)
-        killed(server, saved("the new one"), "half written", file.parent, 1)
+        killed(server, saved("the new one"), moment, file.parent, 1)
     assert len(list(file.parent.iterdir())) == 2, "the server was not killed between the two names"
     assert read_card(file).record.licence == "the old one"
 
@@ -76,7 +77,7 @@ def test_a_server_killed_while_writing(tmp_path):
         server.run(g.prompt)
         server.run(saved("the new one").prompt)
         assert read_card(file).record.licence == "the new one"
-        killed(server, trained()[0], "before its name", states, 2)
+        killed(server, trained()[0], moment, states, 2)
     (state,) = states.glob("*.safetensors")
     assert len(list(states.iterdir())) == 2
     whole, copy = (
@@ -96,7 +97,7 @@ def test_a_server_killed_while_writing(tmp_path):
         assert "60 steps" in result.outputs[report.node]["text"][0]
         assert not state.exists()
         before = set(cache.rglob("*.safetensors"))
-        killed(server, encoded()[0], "half written", cache, 7)
+        killed(server, encoded()[0], moment, cache, 7)
     whole = set(cache.rglob("*.safetensors")) - before
     assert len(whole) == 6
 
