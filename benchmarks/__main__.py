@@ -7,7 +7,7 @@ from pathlib import Path
 
 from . import GROUPS, host
 from .measure import Row
-from .profiles import hottest
+from .profiles import compared
 from .results import FILE, Picture, keep, section
 
 QUICK = Path(__file__).parent.parent / "output" / "bench" / FILE.name
@@ -35,7 +35,7 @@ def main() -> int:
     for entry in group.entries(asked.quick):
         note(entry.kept(file.with_name(f"{asked.group}.png")) if isinstance(entry, Picture) else entry)
         if isinstance(entry, Row) and entry.short and entry.suspect:
-            note(f"*{entry.name}* is short of its target; one run of our side, profiled:\n\n{hottest(entry.suspect)}")
+            note(f"*{entry.name}* is short of its target. A run of each side, profiled:\n\n{compared(*entry.suspect)}")
     keep(asked.group, section(asked.group, group, about, entries, whole=True), file)
     return 0
 

@@ -1,7 +1,5 @@
 """What a classifier term costs at SD1.5's size, in time and memory, against heavier ways to guide."""
 
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import comfy.ldm.models.autoencoder
@@ -9,20 +7,19 @@ import torch
 from torch import Tensor, nn
 
 import guidance_core as gc
-from devtools.host import ROOT
 from guidance_core.classifier.adm import AdmEncoder
-from guidance_core.classifier.network import SIZES, LatentEncoder
 
 from . import host
+from .base_classifier import base_classifier, gradient
 from .measure import Row, Side, Spread, Target, interleaved, ratio
-from .peak import STATUS
+from .peak import NOT_MEASURED, STATUS, peak_of
 
 TITLE = "What a classifier costs"
 INTRO = (
     "One classifier term (the base network, forward and backward) beside one step of an SD1.5-sized UNet with CFG; by "
     "multiplications alone it would be 1.31 % at 64x64. Random weights, which cost what trained ones do. A step takes "
-    "long on a CPU, so that the two are timed one after the other and not turn by turn, and the quartiles are the "
-    "classifier's."
+    "long on a CPU, so that the two are timed one after the other and not turn by turn: the share is of the steps' "
+    "median, and the quartiles are the classifier's alone. Peak memory is of fresh processes."
 )
 DECODER = {  # SD1.5's autoencoder
     "double_z": True,
@@ -47,19 +44,6 @@ def entries(quick: bool) -> Iterator[Row | str]:
     yield from _memory(quick, width, sides[0])
 
 
-def base_classifier(channels: int = 4) -> gc.NoisyClassifier:
-    """An untrained classifier of the size for real pictures, whose gradient is not 0."""
-    parameters = {"channels": channels, "classes": 10, **SIZES["base"]}
-    network = host.randomised(LatentEncoder(**parameters)).eval().requires_grad_(False)
-    return gc.NoisyClassifier(network, [str(i) for i in range(10)], parameters=parameters)
-
-
-def gradient(classifier, shape: tuple[int, ...]) -> Side:
-    """One gradient of a classifier at random latents."""
-    x, labels = torch.randn(shape, generator=torch.Generator().manual_seed(0)), torch.zeros(shape[0]).long()
-    return lambda: gc.log_prob_grad(classifier, x, 1.0, labels)
-
-
 def _shares(width: int, sides, batches, rounds: int) -> Iterator[Row]:
     model, positive, negative = host.sd15(width)
     classifier = base_classifier()
@@ -78,7 +62,7 @@ def _shares(width: int, sides, batches, rounds: int) -> Iterator[Row]:
             share = Spread.of([time / whole * 100 for time in times])
             made = f"{Spread.of(times).median * 1e3:.4g} ms of {whole * 1e3:.5g} ms; {rounds} and {few} rounds"
             name = f"base classifier, share of a CFG step, {side}x{side}, batch {batch}"
-            yield Row(name, share, "%", Target(high=1.5), made, term)
+            yield Row(name, share, "%", Target(high=1.5), made, (term, lambda: None))
 
 
 def _peers(side: int, rounds: int) -> Iterator[Row]:
@@ -91,12 +75,12 @@ def _peers(side: int, rounds: int) -> Iterator[Row]:
     a, b = interleaved(ours, theirs, rounds=rounds)
     made = f"{Spread.of(a).median * 1e3:.4g} ms and {Spread.of(b).median * 1e3:.4g} ms; {rounds} rounds"
     name = f"gradient at {side}x{side}, base classifier on latents / ADM's 64x64 classifier on pixels"
-    yield Row(name, ratio(a, b), target=Target(high=1.0), detail=made, suspect=ours)
+    yield Row(name, ratio(a, b), target=Target(high=1.0), detail=made, suspect=(ours, theirs))
     theirs = through_decoder(decoder(), torch.randn(1, 4, side, side))
     a, b = interleaved(ours, theirs, rounds=min(rounds, 3), warm_up=False)
     made = f"{Spread.of(a).median * 1e3:.4g} ms and {Spread.of(b).median * 1e3:.4g} ms, without the judge of pixels"
     name = f"gradient at {side}x{side}, base classifier / x0-hat through SD's VAE decoder"
-    yield Row(name, ratio(a, b), target=Target(high=1.0), detail=made, suspect=ours)
+    yield Row(name, ratio(a, b), target=Target(high=1.0), detail=made, suspect=(ours, theirs))
 
 
 def decoder() -> nn.Module:
@@ -118,21 +102,18 @@ def through_decoder(network: nn.Module, x0: Tensor) -> Side:
 
 def _memory(quick: bool, width: int, side: int) -> Iterator[Row | str]:
     if not STATUS.exists():
-        yield f"Peak memory is not measured here: it is read from {STATUS}, which this system has not."
+        yield NOT_MEASURED
         return
-    kinds = ("alone", "classifier", "decoder")
-    peaks = {kind: [_peak(kind, width, side) for _ in range(1 if quick or kind == "decoder" else 3)] for kind in kinds}
+    rounds = {"alone": 3, "classifier": 3, "decoder": 1}
+    peaks = {
+        kind: [peak_of("benchmarks.peak", kind, width, side) for _ in range(1 if quick else count)]
+        for kind, count in rounds.items()
+    }
     alone = Spread.of(peaks["alone"]).median
-    made = f"peak {alone:.0f} MB without; a fresh process each time, {len(peaks['alone'])} rounds"
-    above = Spread.of([peak - alone for peak in peaks["classifier"]])
-    yield Row(f"peak memory added by the base classifier, {side}x{side}, batch 1", above, "MB", Target(high=150), made)
-    above = Spread.of([peak - alone for peak in peaks["decoder"]])
-    yield Row(f"peak memory added by x0-hat through SD's VAE decoder, {side}x{side}, batch 1", above, "MB", None, made)
-
-
-def _peak(kind: str, width: int, side: int) -> float:
-    command = [sys.executable, "-m", "benchmarks.peak", kind, str(width), str(side)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    return float(done.stdout.split()[-1])
+    for kind, name, target in (
+        ("classifier", "the base classifier", Target(high=150)),
+        ("decoder", "x0-hat through SD's VAE decoder", None),
+    ):
+        above = Spread.of([peak - alone for peak in peaks[kind]])
+        made = f"above a peak of {alone:.0f} MB; fresh processes, {len(peaks[kind])} with it"
+        yield Row(f"peak memory added by {name}, {side}x{side}, batch 1", above, "MB", target, made)

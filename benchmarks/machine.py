@@ -7,6 +7,7 @@ import subprocess
 import sys
 from datetime import date
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -19,7 +20,8 @@ def machine(quick: bool) -> str:
         f"{_processor()}, {cores} cores, {torch.get_num_threads()} threads for torch",
         "everything on the CPU" + (", not the GPU" if torch.cuda.is_available() else ""),
         f"Python {sys.version.split()[0]}",
-        *(f"{name} {version(name)}" for name in ("torch", "diffusers")),
+        f"torch {version('torch')}",
+        f"diffusers {version('diffusers')}" if find_spec("diffusers") else "without diffusers, whose rows are left out",
         f"ComfyUI {sys.modules['comfyui_version'].__version__}",
         f"Guidance Kit {_commit()}",
         f"{date.today()}, load {load:.1f} at the start",
@@ -35,6 +37,11 @@ def _processor() -> str:
 
 
 def _commit() -> str:
+    """With "changed" where files differ from it that are not the results themselves."""
     here = Path(__file__).parent
-    asked = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True)
-    return asked.stdout.strip() or "without a commit"
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True)
+    if commit.returncode:
+        return "without a commit"
+    others = [":!RESULTS.md", ":!*.png"]
+    same = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", ":/", *others], cwd=here)
+    return commit.stdout.strip() + (" changed" if same.returncode else "")

@@ -70,7 +70,7 @@ class Target:
 class Row:
     """One figure, with its target where it has one.
 
-    detail: what the figure was made of. suspect: what to profile where it is short.
+    detail: what the figure was made of. suspect: our side and theirs, to profile where it is short.
     """
 
     name: str
@@ -78,7 +78,7 @@ class Row:
     unit: str = ""
     target: Target | None = None
     detail: str = ""
-    suspect: Side | None = field(default=None, repr=False, compare=False)
+    suspect: tuple[Side, Side] | None = field(default=None, repr=False, compare=False)
 
     @property
     def short(self) -> bool:

@@ -4,20 +4,25 @@ KIND: alone (CFG), classifier (with Classifier Guidance), decoder (with the grad
 """
 
 import re
+import subprocess
 import sys
 from pathlib import Path
 
 import torch
 
+from devtools.host import ROOT
+
 from . import host
 
 STATUS = Path("/proc/self/status")  # what `resource` says instead is at least what the starting process took
+NOT_MEASURED = f"Peak memory is not measured here: it is read from {STATUS}, which this system has not."
 
 
 def main(kind: str, width: str, side: str) -> None:
     """Sample once and report."""
     host.enter()
-    from .classifier_cost import base_classifier, decoder, through_decoder
+    from .base_classifier import base_classifier
+    from .classifier_cost import decoder, through_decoder
 
     model, positive, negative = host.sd15(int(width))
     noise = torch.randn(1, 4, int(side), int(side))
@@ -39,7 +44,21 @@ def main(kind: str, width: str, side: str) -> None:
             lambda args: args["denoised"] + through_decoder(network, args["denoised"])()
         )
     host.sampled(model, positive, negative, noise, host.karras(model, 1))
-    print(int(re.search(r"VmHWM:\s*(\d+) kB", STATUS.read_text())[1]) / 1024)
+    print(peak())
+
+
+def peak() -> float:
+    """Of this process so far, in MB."""
+    return int(re.search(r"VmHWM:\s*(\d+) kB", STATUS.read_text())[1]) / 1024
+
+
+def peak_of(module: str, *arguments: object) -> float:
+    """What a module that prints the peak of its process prints, in MB."""
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    return float(done.stdout.split()[-1])
 
 
 if __name__ == "__main__":

@@ -18,8 +18,9 @@ COLUMNS = ("figure", "median (quartiles)", "target", "verdict", "made of")
 HEAD = """# Benchmark results
 
 `python dev.py bench` measures these on your machine and rewrites this page (`--only passes` one section of it). Both
-sides of a comparison run in one process, turn by turn; a ratio is ours over theirs, the median over the rounds with
-its quartiles. *Within noise*: the target lies between the quartiles, so that another run may fall on its other side.
+sides of a comparison run in one process, turn by turn, unless its section says otherwise; a ratio is ours over theirs,
+the median over the rounds with its quartiles. *Within noise*: the target lies between the quartiles, so that another
+run may fall on its other side.
 """
 
 

@@ -8,9 +8,9 @@ import psutil
 import torch
 
 from . import host
-from .classifier_cost import base_classifier, gradient
-from .kept import most_kept
+from .base_classifier import base_classifier, gradient
 from .measure import Row, Spread, Target, interleaved, ratio
+from .peak import NOT_MEASURED, STATUS, peak_of
 
 TITLE = "Growth"
 INTRO = (
@@ -27,8 +27,8 @@ def entries(quick: bool) -> Iterator[Row | str]:
     yield _batch((1, 8) if quick else (1, 2, 4, 8, 16, 32, 64), rounds)
     yield _resolution((16, 32) if quick else (32, 64, 128), rounds)
     yield _terms(rounds)
-    yield from _memory(*(16, 4) if quick else (32, 8))
-    yield _steps(2 if quick else 9)
+    yield from _memory(8, *(16, 1) if quick else (64, 3))
+    yield from _steps(2 if quick else 9)
     yield _runs(*(3, 10) if quick else (10, 100))
 
 
@@ -58,7 +58,7 @@ def _batch(sizes, rounds: int) -> Row:
         ratio(each, by_size[most // 8]),
         target=LINEAR,
         detail=f"ms a step and picture, by batch: {shown}; {rounds} rounds",
-        suspect=lambda: _run(setup, most, 4),
+        suspect=(lambda: _run(setup, most, 4), lambda: _run(setup, most // 8, 4)),
     )
 
 
@@ -69,7 +69,9 @@ def _resolution(sides, rounds: int) -> Row:
     made = ", ".join(f"{side}x{side}: {median(t) * 1e3:.4g}" for side, t in zip(sides, times, strict=True))
     name = f"base classifier, time at {sides[-1]}x{sides[-1]} / 4 times that at {sides[-2]}x{sides[-2]}"
     quarter = [time / 4 for time in times[-1]]
-    return Row(name, ratio(quarter, times[-2]), "", LINEAR, f"ms by size: {made}; {rounds} rounds", runs[-1])
+    return Row(
+        name, ratio(quarter, times[-2]), "", LINEAR, f"ms by size: {made}; {rounds} rounds", (runs[-1], runs[-2])
+    )
 
 
 def _terms(rounds: int) -> Row:
@@ -81,49 +83,58 @@ def _terms(rounds: int) -> Row:
     return Row(name, Spread.of(more), "", LINEAR, f"ms a step with 0, 1, 4 terms: {made}; {rounds} rounds")
 
 
-def _memory(side: int, few: int) -> Iterator[Row]:
-    classifier, many = base_classifier(), 8 * few
-
-    def kept(batch: int, side: int = side, judge=classifier) -> int:
-        return most_kept(gradient(judge, (batch, 4, side, side)), classifier.network)
-
-    one, some, all_at_once, large = kept(1), kept(few), kept(many), kept(1, 2 * side)
-    in_parts = kept(many, judge=holding(few, classifier))
-    terms = {
-        n: most_kept(lambda n=n: _run(guided(n), 8, 2), host.pack("nodes.digits").load_digits()[2].network)
-        for n in (1, 4)
+def _memory(few: int, side: int, rounds: int) -> Iterator[Row | str]:
+    """Of processes that steer one step, above one that does so with next to nothing."""
+    if not STATUS.exists():
+        yield NOT_MEASURED
+        return
+    many = 8 * few
+    shapes = {  # batch, side, terms, samples that memory holds
+        "nothing": (1, 8, 1, 1),
+        "few": (few, side, 1, few),
+        "many": (many, side, 1, many),
+        "parts": (many, side, 1, few),
+        "large": (few, 2 * side, 1, few),
+        "terms": (few, side, 4, few),
     }
-    rows = {
-        f"at batch {many} / {many} times that at batch 1": (all_at_once / many / one, LINEAR),
-        f"at {2 * side}x{2 * side} / 4 times that at {side}x{side}": (large / 4 / one, LINEAR),
-        f"at batch {many}, where memory holds {few}, / that at batch {few}": (in_parts / some, CONSTANT),
-        "with 4 terms / that with one (digits, batch 8)": (terms[4] / terms[1], CONSTANT),
-    }
-    made = f"base classifier, {side}x{side}: {one / 2**20:.3g} MB at batch 1"
-    for name, (value, target) in rows.items():
-        yield Row(f"most kept for backward passes {name}", Spread.of([value]), "", target, made)
+    peaks = {name: [] for name in shapes}
+    for _ in range(rounds):
+        for name, shape in shapes.items():
+            peaks[name].append(peak_of("benchmarks.gradient_peak", *shape))
+    added = {name: [p - q for p, q in zip(peaks[name], peaks["nothing"], strict=True)] for name in shapes}
+    for name, words, factor, target in (
+        ("many", f"a batch of {many} / 8 times that by one of {few}", 8, LINEAR),
+        ("parts", f"a batch of {many}, where memory holds {few}, / that by one of {few}", 1, LINEAR),
+        ("large", f"{2 * side}x{2 * side} / 4 times that by {side}x{side}", 4, LINEAR),
+        ("terms", "4 terms / that by one", 1, LINEAR),
+    ):
+        value = ratio([each / factor for each in added[name]], added["few"])
+        made = ", ".join(f"{Spread.of(added[each]).median:.0f}" for each in (name, "few"))
+        made = (
+            f"base classifier, {side}x{side}: {made} MB above {Spread.of(peaks['nothing']).median:.0f}; {rounds} rounds"
+        )
+        yield Row(f"peak memory added by {words}", value, "", target, made)
 
 
-def holding(most: int, classifier):
-    """A classifier whose memory runs out for more than `most` samples."""
-
-    def judge(x, sigma, path):
-        if len(x) > most:
-            raise torch.cuda.OutOfMemoryError(f"{len(x)} samples do not fit")
-        return classifier(x, sigma, path)
-
-    return judge
-
-
-def _steps(rounds: int) -> Row:
-    setup, shares = guided(), []
+def _steps(rounds: int) -> Iterator[Row]:
+    setup, process, shares, growth = guided(), psutil.Process(), [], []
     for _ in range(rounds):
         ends: list[float] = []
-        _run(setup, 8, 100, lambda step, x0, x, steps, ends=ends: ends.append(perf_counter()))
+        sizes: list[float] = []
+
+        def note(step, x0, x, steps, ends=ends, sizes=sizes):
+            ends.append(perf_counter())
+            sizes.append(process.memory_info().rss / 2**20)
+
+        _run(setup, 8, 100, note)
         took = [b - a for a, b in zip(ends, ends[1:], strict=False)]
         shares.append(median(took[-25:]) / median(took[:25]))
+        growth.append(sizes[-1] - sizes[24])
+    made = f"{rounds} runs"
     name = "digits, batch 8, steps 75 to 100 of a run / steps 2 to 26"
-    return Row(name, Spread.of(shares), target=CONSTANT, detail=f"median step of each part; {rounds} runs")
+    yield Row(name, Spread.of(shares), "", CONSTANT, f"median step of each part; {made}")
+    name = "memory of the process after step 100 of a run above that after step 25"
+    yield Row(name, Spread.of(growth), "MB", Target(high=5), made)
 
 
 def _runs(few: int, many: int) -> Row:

@@ -3,11 +3,8 @@
 from types import SimpleNamespace
 
 import pytest
-import torch
-from torch import nn
 
 from benchmarks import GROUPS, results
-from benchmarks.kept import most_kept
 from benchmarks.measure import Row, Spread, Target, interleaved, ratio
 
 GROUP = SimpleNamespace(TITLE="A title", INTRO="What is compared.")
@@ -116,28 +113,3 @@ def test_a_group_replaces_its_own_section_alone_and_the_order_stays(tmp_path):
     for group in GROUPS[:3]:  # what is written again as it was changes nothing
         [text] = [f"## {part}" for part in page.split("## ")[1:] if f"({group})" in part]
         assert results.with_section(page, group, text.strip() + "\n") == page
-
-
-def squares(count):
-    """A backward pass through so many squarings, each of which keeps what it squares: 4 KB of float32."""
-    x = torch.ones(1024, requires_grad=True)
-    y = x
-    for _ in range(count):
-        y = y * y
-    y.sum().backward()
-
-
-def test_the_most_kept_is_what_one_pass_keeps_at_a_time():
-    one = nn.Linear(1, 1)
-    kept = [most_kept(lambda n=n: squares(n), one) for n in (1, 2, 5)]
-    assert kept == [4096, 2 * 4096, 5 * 4096]
-    assert most_kept(lambda: [squares(2), squares(5), squares(1)], one) == 5 * 4096
-
-
-def test_weights_are_not_counted_as_kept():
-    layer, x = nn.Linear(64, 64, bias=False), torch.ones(2, 64, requires_grad=True)
-
-    def run():
-        layer(x).sum().backward()
-
-    assert most_kept(run, nn.Linear(1, 1)) - most_kept(run, layer) == 64 * 64 * 4
