@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from archive import LEFT_OUT, left_out, shipped
 
 from devtools.host import ROOT
 from devtools.release import VERSION, faults, with_addresses
@@ -61,26 +62,6 @@ def test_icon_and_banner_have_the_shape_that_the_registry_shows():
     with Image.open(ROOT / "docs/images/icon.png") as icon, Image.open(ROOT / "docs/images/banner.png") as banner:
         assert icon.width == icon.height <= 400
         assert banner.width * 9 == banner.height * 21
-
-
-def listed(file: str) -> set[Path]:
-    """The paths that a list of what to ignore names."""
-    lines = (ROOT / file).read_text(encoding="utf-8").splitlines()
-    return {ROOT / line.strip("/") for line in lines if line and line[0] != "#" and "*" not in line}
-
-
-LEFT_OUT = listed(".comfyignore")
-
-
-def left_out(path: Path) -> bool:
-    return not LEFT_OUT.isdisjoint([path, *path.parents])
-
-
-def shipped(pattern: str) -> list[Path]:
-    """The files of the archive whose names match."""
-    tops = [top for top in ROOT.iterdir() if top not in listed(".gitignore") | {ROOT / ".git"}]
-    files = [file for top in tops for file in ([top] if top.is_file() else top.rglob("*"))]
-    return sorted(file for file in files if file.match(pattern) and not left_out(file))
 
 
 def imported(file: Path) -> Iterator[Path]:

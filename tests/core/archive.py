@@ -1,0 +1,25 @@
+"""What the registry's archive holds: the project without what .gitignore and .comfyignore leave out."""
+
+from pathlib import Path
+
+from devtools.host import ROOT
+
+
+def listed(file: str) -> set[Path]:
+    """The paths that a list of what to ignore names."""
+    lines = (ROOT / file).read_text(encoding="utf-8").splitlines()
+    return {ROOT / line.strip("/") for line in lines if line and line[0] != "#" and "*" not in line}
+
+
+LEFT_OUT = listed(".comfyignore")
+
+
+def left_out(path: Path) -> bool:
+    return not LEFT_OUT.isdisjoint([path, *path.parents])
+
+
+def shipped(pattern: str) -> list[Path]:
+    """The files of the archive whose names match."""
+    tops = [top for top in ROOT.iterdir() if top not in listed(".gitignore") | {ROOT / ".git"}]
+    files = [file for top in tops for file in ([top] if top.is_file() else top.rglob("*"))]
+    return sorted(file for file in files if file.match(pattern) and not left_out(file))
