@@ -12,6 +12,7 @@ from graph import (
     cfg_combine,
     classifier_guidance,
     custom_sampler,
+    emptied,
     executed,
     folder,
     fresh,
@@ -180,14 +181,16 @@ def test_a_cancelled_sweep_of_other_inputs_begins_anew(server, name):
     assert "were there" not in said[-1]
 
 
-def test_another_sweep_lets_go_of_what_a_cancelled_one_kept(server):
+@pytest.mark.parametrize("name", ["seed", "model"])
+def test_another_sweep_lets_go_of_what_a_cancelled_one_kept(server, name):
     g, node, reading = swept(interrupt_at=3)
     with pytest.raises(PromptInterrupted):
         server.run(g.prompt)
-    for seed in (8, 7):
-        anew, _, said = run_sweep(server, (changed(g, node, reading, {"seed": seed}), node, reading))
-        assert len(anew.calls) == PICTURES * STEPS + (3 if seed == 8 else 0)
-        assert "were there" not in said[-1]
+    own = g.prompt[node.node]["inputs"][name]
+    run_sweep(server, (changed(g, node, reading, {name: OTHERS[name]}), node, reading))
+    back, _, said = run_sweep(server, (changed(g, node, reading, {name: own}), node, reading))
+    assert len(back.calls) == PICTURES * STEPS + (3 if name == "model" else 0)
+    assert "were there" not in said[-1]
 
 
 def test_a_sweep_that_fails_keeps_its_pictures_until_it_ends(server):
@@ -216,7 +219,7 @@ def test_what_a_cancelled_sweep_kept_goes_with_its_model(server):
     with pytest.raises(PromptInterrupted):
         server.run(swept(interrupt_at=3)[0].prompt)
     assert kept() == 1
-    server.forget()
+    emptied(server, outputs=True)
     assert kept() == 0
 
 
