@@ -1,12 +1,12 @@
-"""Hostile files: whatever a classifier's file holds, it loads or is refused in a sentence, fast and in little memory.
+"""Hostile files: whatever a classifier's file holds, it loads or is refused in a sentence, with little work and memory.
 
-The fuzz runs for seconds here and, marked slow, for five minutes.
+The fuzz runs for seconds here and, marked slow, for minutes.
 """
 
 import json
 import os
 import struct
-import time
+import sys
 from contextlib import contextmanager
 
 import hypothesis
@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, Phase, given
 from hypothesis import strategies as st
 
 import guidance_core as gc
-from guidance_core.classifier.card import MAX_LABELS
+from guidance_core.classifier.card import MAX_DEPTH, MAX_LABELS, MAX_LEVELS
 from guidance_core.classifier.evaluation import Bin
 from guidance_core.classifier.judgement import Suggestion
 from guidance_core.classifier.network import LatentEncoder
@@ -26,7 +26,12 @@ from guidance_core.files import MAX_HEADER, MAX_TENSORS
 resource = pytest.importorskip("resource")
 
 PARAMETERS = {"channels": 2, "classes": 3, "width": 8, "multipliers": [1, 2], "depth": 1, "embedding": 16}
-SECONDS, MEGABYTES = 2.0, 200
+CALLS, MEGABYTES = 500_000, 200
+SMALL = {  # of each architecture, and none of the whole file's
+    "latent_encoder": PARAMETERS | {"width": 32},
+    "adm_encoder": {"channels": 2, "classes": 3, "width": 32, "multipliers": [1, 2], "depth": 1}
+    | {"image_size": 64, "attention": [32], "head_channels": 8},
+}
 X = torch.linspace(-1, 1, 2 * 2 * 8 * 8).reshape(2, 2, 8, 8)
 
 
@@ -72,12 +77,26 @@ def most_memory():
 
 
 @contextmanager
-def bounded(seconds=SECONDS, megabytes=MEGABYTES):
-    """What is inside takes so long and so much more memory at most."""
-    before, began = most_memory(), time.monotonic()
-    yield
-    assert time.monotonic() - began < seconds
-    assert most_memory() - before < 1024 * megabytes
+def bounded(calls=CALLS):
+    """What is inside takes so many calls and so much more memory at most.
+
+    A layer that is built, a tensor that is made and a part of a file that is read are a call each or more; one call
+    that does too much shows in memory.
+    """
+    made, before = 0, most_memory()
+
+    def counting(frame, event, what):
+        nonlocal made
+        made += event in ("call", "c_call")
+        if made > calls:
+            raise AssertionError(f"more than {calls} calls")
+
+    sys.setprofile(counting)
+    try:
+        yield
+    finally:
+        sys.setprofile(None)
+    assert most_memory() - before < 1024 * MEGABYTES
 
 
 @pytest.fixture(scope="module")
@@ -181,11 +200,28 @@ def test_places_beyond_the_end(end, bad):
 )
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_parameters_of_gigantic_and_impossible_networks(parameters, architecture, bad):
-    adm = {"image_size": 64, "attention": [32], "head_channels": 8} if architecture == "adm_encoder" else {}
-    changed = json.dumps(PARAMETERS | {"width": 32} | adm | parameters)
+    changed = json.dumps(SMALL[architecture] | parameters)
     sentence = "'parameters' (must|holds)|build no network|do not agree|3 labels for 1000000000 classes"
     with bounded(), pytest.raises(gc.GuidanceError, match=sentence):
         gc.NoisyClassifier.load(bad(meta(parameters=changed, architecture=architecture)))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_largest_network_that_may_be_described(architecture, bad):
+    """Outlined, without memory for its weights, to find that those in the file are not its own."""
+    most = {"multipliers": [1] * MAX_LEVELS, "depth": MAX_DEPTH}
+    if architecture == "adm_encoder":
+        most |= {"image_size": 2**15, "attention": [2**level for level in range(MAX_LEVELS)]}
+    changed = json.dumps(SMALL[architecture] | most)
+    with bounded(calls=3_000_000), pytest.raises(gc.GuidanceError, match="do not agree"):
+        gc.NoisyClassifier.load(bad(meta(parameters=changed, architecture=architecture)))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_small_networks_are_built(architecture, bad):
+    """So that what makes them gigantic or impossible is what is refused above, and nothing else of them."""
+    with bounded(), pytest.raises(gc.GuidanceError, match="its weights and its description do not agree"):
+        gc.NoisyClassifier.load(bad(meta(parameters=json.dumps(SMALL[architecture]), architecture=architecture)))
 
 
 def test_too_many_labels(bad):
@@ -371,17 +407,18 @@ class Tally:
 
 def loads_or_is_refused(file, data, tally):
     file.write_bytes(data)
-    began, before = time.monotonic(), most_memory()
+    before = most_memory()
     try:
-        read_card(file)
-        classifier = gc.NoisyClassifier.load(file)
+        with bounded():
+            read_card(file)
+            classifier = gc.NoisyClassifier.load(file)
         assert classifier(X, 1.0).shape == (2, len(classifier.labels))
         tally.loaded += 1
     except gc.GuidanceError as error:
         assert 20 < len(str(error)) < 1000, error
         tally.refused += 1
     tally.kilobytes += most_memory() - before
-    assert time.monotonic() - began < SECONDS and tally.kilobytes < 1024 * MEGABYTES
+    assert tally.kilobytes < 1024 * MEGABYTES
 
 
 def fuzz(whole, file, seed, examples, tally):
@@ -417,10 +454,8 @@ def test_anything_loads_or_is_refused(whole, tmp_path):
 
 
 @pytest.mark.slow
-def test_anything_loads_or_is_refused_for_five_minutes(whole, tmp_path):
-    tally, seed = Tally(), 1
-    end = time.monotonic() + 300
-    while time.monotonic() < end:
+def test_anything_loads_or_is_refused_at_length(whole, tmp_path):
+    tally = Tally()
+    for seed in range(1, 31):
         fuzz(whole, tmp_path / "fuzz.safetensors", seed, 500, tally)
-        seed += 1
-    assert tally.loaded > 100 and tally.refused > 5000
+    assert tally.loaded > 1000 and tally.refused > 10_000
