@@ -190,6 +190,20 @@ def test_a_model_that_gives_nan_is_named_and_not_the_classifier(server):
         server.run(g.prompt)
 
 
+def test_a_model_that_gives_nan_under_cfg_is_as_in_the_host(server):
+    """CFG Combine adds no check of its own: what is not finite without our node is not finite with it."""
+
+    def latent(ours):
+        g = Graph()
+        model = g.ProbeModel(kind="eps", seed=0, nonce=fresh(), interrupt_at=0, nan_at=3)
+        sampled = ksampler(g, cfg_combine(g, model, 4.0)) if ours else ksampler(g, model, 4.0)
+        return readings(server, g, sampled)[0][0]
+
+    ours, host = latent(True), latent(False)
+    assert np.isnan(host).any()
+    np.testing.assert_array_equal(ours, host)
+
+
 def test_sizes_one_after_the_other_on_one_model(server):
     """Another size and batch between two runs leaves no trace: neither in the model nor in a method's memory."""
     g = Graph()
