@@ -125,5 +125,6 @@ FLOW = _Flow("flow")
 
 def change_frame(x: Tensor, sigma: Tensor, source: Path, target: Path) -> tuple[Tensor, Tensor]:
     """The same noisy sample on another path: (x', sigma') with equal log-SNR. Needs alpha > 0 (flow: sigma < 1)."""
+    sigma = sigma.to(torch.promote_types(sigma.dtype, torch.float32))  # half precision rounds VP's levels to 1
     new_sigma = target.sigma_at(source.log_snr(sigma))
-    return x * expand(target.alpha(new_sigma) / source.alpha(sigma), x), new_sigma
+    return x * expand(new_sigma / sigma, x), new_sigma  # as alpha' / alpha, which near pure noise cancels

@@ -17,17 +17,23 @@ class Space(ABC):
 
     @abstractmethod
     def coefficients(self, sigma: Tensor, path: Path) -> tuple[Tensor, Tensor]:
-        """(skip, scale), each [B]: denoised = skip * x - scale * output."""
+        """(skip, scale), each [B]: denoised = skip * x - scale * output. sigma: of single precision at least."""
 
     def output(self, denoised: Tensor, x: Tensor, sigma: Tensor, path: Path) -> Tensor:
         """The network output that means this denoised prediction."""
-        skip, scale = (expand(c, x) for c in self.coefficients(sigma, path))
+        skip, scale = self._over(x, sigma, path)
         return (skip * x - denoised) / scale
 
     def denoised(self, output: Tensor, x: Tensor, sigma: Tensor, path: Path) -> Tensor:
         """The denoised prediction that a network output means."""
-        skip, scale = (expand(c, x) for c in self.coefficients(sigma, path))
+        skip, scale = self._over(x, sigma, path)
         return skip * x - scale * output
+
+    def _over(self, x: Tensor, sigma: Tensor, path: Path) -> tuple[Tensor, Tensor]:
+        """The coefficients, shaped to broadcast against x."""
+        level = sigma.to(torch.promote_types(sigma.dtype, torch.float32))  # half precision does not hold its square
+        skip, scale = self.coefficients(level, path)
+        return expand(skip, x), expand(scale, x)
 
 
 class _Eps(Space):

@@ -9,6 +9,7 @@ from method_examples import switched_on
 
 import guidance_core as gc
 from guidance_core.cfg import Pipeline
+from guidance_core.spaces import EPS, X0, Edm, V
 
 METHODS = gc.cfg_methods()
 SHAPES = [(2, 4, 7, 3), (1, 4, 1, 1), (2, 4, 1, 9), (2, 4, 2, 5, 3)]
@@ -59,6 +60,45 @@ def test_every_method_is_finite_at_both_ends_of_every_path(method, path, sigma, 
         assert (guided.shape, guided.dtype) == (shape, dtype)
         beyond = exact.abs() > 6e4 if dtype == torch.float16 else False
         assert bool((guided.isfinite() | beyond).all())
+
+
+SIGMAS = torch.logspace(-2, 4, 50)
+OF_LEVEL = {  # (x, denoised, sigma) -> a tensor
+    "unit": lambda x, denoised, sigma: gc.VE.unit(x, sigma),
+    "slope": lambda x, denoised, sigma: gc.VE.slope(x, denoised, sigma),
+    "on VP": lambda x, denoised, sigma: gc.change_frame(x, sigma, gc.VE, gc.VP)[0],
+    "on flow": lambda x, denoised, sigma: gc.change_frame(x, sigma, gc.VE, gc.FLOW)[0],
+    "shift": lambda x, denoised, sigma: gc.shift_denoised(denoised, x, sigma),
+    "eps network": lambda x, denoised, sigma: gc.eps_denoiser(lambda x, index: 0.5 * x, SIGMAS)(x, sigma),
+    "v network": lambda x, denoised, sigma: gc.v_denoiser(lambda x, index: -x, SIGMAS)(x, sigma),
+}
+SPACES = {"eps": EPS, "v": V, "x0": X0, "edm": Edm()}
+OF_LEVEL |= {f"{name} of": lambda x, d, s, to=to: to.output(d, x, s, gc.VE) for name, to in SPACES.items()}
+OF_LEVEL |= {f"from {name}": lambda x, d, s, to=to: to.denoised(d, x, s, gc.VE) for name, to in SPACES.items()}
+OF_LEVEL |= {
+    f"{method} in {name}": lambda x, d, s, to=to, method=method, cls=cls: gc.combine(
+        d, 0.5 * d.flip(-1), x, s, 4.0, method, output=to, **switched_on(cls, x.shape)
+    )
+    for name, to in SPACES.items()
+    for method, cls in METHODS.items()
+}
+
+
+@pytest.mark.parametrize("name", OF_LEVEL)
+@pytest.mark.parametrize("level", [300.0, 1e4])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_a_level_in_half_precision_is_the_number_it_holds(name, level, dtype, predictions):
+    """Beside x in single precision: 300^2 is beyond float16, and 1 - 1 / 300^2 is 1 in both."""
+    denoised, _, x = predictions((2, 4, 6, 5), sigma=level)
+    sigma = torch.full((2,), level, dtype=dtype)
+    want = OF_LEVEL[name](x, denoised, sigma.double())
+    got = OF_LEVEL[name](x.float(), denoised.float(), sigma).double()
+    assert float((got - want).norm() / want.norm()) < 0.01
+
+
+def test_a_frame_of_a_level_in_half_precision_is_of_that_level(randn):
+    _, sigma = gc.change_frame(randn(1, 1, 2, 2), torch.tensor([300.0], dtype=torch.float16), gc.VE, gc.VP)
+    assert gc.VP.holds(float(sigma))
 
 
 @pytest.mark.parametrize("broken", [math.nan, math.inf])
