@@ -1,5 +1,6 @@
 """Our nodes under other options of the server: its caches, its memory, and the precision of a model's weights."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +19,15 @@ WITHIN = {"--fp16-unet": 0.01, "--bf16-unet": 0.01, "--fp8_e4m3fn-unet": 0.1}
 """How far a picture may be from that of whole weights, by the weights' precision."""
 
 
-def guided(g, model, classifier, target):
-    """Both kinds of guidance, with a method that has a memory and a schedule."""
+def combined(g, model):
+    """CFG by a method that has a memory, under a schedule."""
     window = schedule(g, "cosine", start=0.0, end=1.0, low=0.2)
-    patched = cfg_combine(g, model, 4.0, "apg", window, eta=0.3, norm_threshold=5.0, momentum=-0.5)
-    return classifier_guidance(g, patched, classifier, target, 3.0)
+    return cfg_combine(g, model, 4.0, "apg", window, eta=0.3, norm_threshold=5.0, momentum=-0.5)
+
+
+def guided(g, model, classifier, target):
+    """Both kinds of guidance."""
+    return classifier_guidance(g, combined(g, model), classifier, target, 3.0)
 
 
 def digits_latent(server):
@@ -44,7 +49,7 @@ def digits_latent(server):
 
 
 def sd3_latents(server, weights="default"):
-    """(plain, guided) latents of a small SD3 that ComfyUI has loaded from a file."""
+    """(plain, under CFG, under a classifier too) latents of a small SD3 that ComfyUI has loaded from a file."""
     name = checkpoint(server)
     g = Graph()
     model = g.UNETLoader(unet_name=name, weight_dtype=weights)
@@ -52,20 +57,20 @@ def sd3_latents(server, weights="default"):
     latent = g.ProbeLatents(shape="2,16,8,8", level=0.0, seed=1)
     nodes = [
         g.ProbeRead(latent=ksampler(g, m, latent=latent), nonce=fresh())
-        for m in (model, guided(g, model, classifier, "dog"))
+        for m in (model, combined(g, model), guided(g, model, classifier, "dog"))
     ]
     result = server.run(g.prompt)
     return [read(result, node).latent for node in nodes]
 
 
 def check_precision(server, other, within):
-    """Coarser weights give a picture near the one of whole weights, and guidance moves it as far."""
-    (plain, moved), (plain_low, moved_low) = server, other
-    for latent in (plain_low, moved_low):
-        assert np.isfinite(latent).all()
-    change, change_low = (np.abs(b - a).mean() for a, b in ((plain, moved), (plain_low, moved_low)))
-    assert 0.8 * change < change_low < 1.25 * change
-    assert 0 < np.abs(plain_low - plain).mean() < within * np.abs(plain).mean()
+    """Coarser weights give a picture near the one of whole weights, and each kind of guidance moves it as far."""
+    for latent, low in zip(server, other, strict=True):
+        assert np.isfinite(low).all()
+        assert 0 < np.abs(low - latent).mean() < within * np.abs(latent).mean()
+    for (before, after), (before_low, after_low) in zip(pairwise(server), pairwise(other), strict=True):
+        change, change_low = np.abs(after - before).mean(), np.abs(after_low - before_low).mean()
+        assert 0.8 * change < change_low < 1.25 * change
 
 
 @pytest.mark.parametrize("weights", ["fp8_e4m3fn", "fp8_e5m2"])
