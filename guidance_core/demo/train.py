@@ -32,7 +32,7 @@ vary = partial(jitter, shift=0.5, degrees=5.0, zoom=0.04)
 """The variation that the denoiser and the noisy classifier both learn: they must agree on what digits look like."""
 
 CLASSIFIER_SETTINGS = {
-    "steps": 1800,
+    "steps": 2200,
     "learning_rate": 2e-3,
     "log_snr_range": (-8.0, 5.0),
     "entropy_penalty": 0.0,
