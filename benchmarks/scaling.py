@@ -114,6 +114,7 @@ def _memory(few: int, side: int, rounds: int) -> Iterator[Row | str]:
             f"base classifier, {side}x{side}: {made} MB above {Spread.of(peaks['nothing']).median:.0f}; {rounds} rounds"
         )
         yield Row(f"peak memory added by {words}", value, "", target, made)
+    yield "A batch taken in parts still holds the latents, noise, predictions and gradients of all its samples."
 
 
 def _steps(rounds: int) -> Iterator[Row]:
