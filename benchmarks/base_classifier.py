@@ -3,7 +3,7 @@
 import torch
 
 import guidance_core as gc
-from guidance_core.classifier.network import SIZES, LatentEncoder
+from guidance_core.classifier.latent_encoder import SIZES, LatentEncoder
 
 from .host import randomised
 from .measure import Side

@@ -10,7 +10,7 @@ from guidance_core import demo
 from guidance_core.demo.data import load_digits
 from guidance_core.demo.judge import frechet_distance
 from guidance_core.denoisers import Denoiser
-from guidance_core.plot import AMBER, BLUE, GREEN, TEXT, Line, Panel, picture
+from guidance_core.drawing.plot import AMBER, BLUE, GREEN, TEXT, Line, Panel, picture
 
 from .measure import Row
 from .results import Picture

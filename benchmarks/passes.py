@@ -11,7 +11,7 @@ from comfy_extras.nodes_custom_sampler import CFGOverride
 import guidance_core as gc
 from guidance_core import demo
 from guidance_core.demo.network import NULL
-from guidance_core.spaces import X0
+from guidance_core.parameterizations import X0
 
 from . import host
 from .measure import Row, Target, interleaved, ratio

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import guidance_core as gc
-from guidance_core.classifier.network import SIZES, LatentEncoder
+from guidance_core.classifier.latent_encoder import SIZES, LatentEncoder
 
 from .measure import Row, Spread, Target, interleaved, ratio
 

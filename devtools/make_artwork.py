@@ -11,7 +11,7 @@ import guidance_core as gc
 from devtools.host import ROOT
 from guidance_core import demo
 from guidance_core.demo.pictures import INK, PAPER, crisp
-from guidance_core.plot import AMBER, BACKGROUND, BLUE, GREEN, TEXT, Line, Panel, picture
+from guidance_core.drawing.plot import AMBER, BACKGROUND, BLUE, GREEN, TEXT, Line, Panel, picture
 
 FIRST_PICTURE = ROOT / "docs" / "images" / "guidance.png"
 ICON, BANNER = ROOT / "docs" / "images" / "icon.png", ROOT / "docs" / "images" / "banner.png"

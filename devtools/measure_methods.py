@@ -13,7 +13,7 @@ from guidance_core import ScaleSchedule, cfg_guided, cfg_methods, demo, sample, 
 from guidance_core.demo.data import load_digits
 from guidance_core.demo.judge import frechet_distance
 from guidance_core.denoisers import Denoiser
-from guidance_core.spaces import V
+from guidance_core.parameterizations import V
 
 SCALE, SAMPLES, STEPS, BATCH = 6.0, 1000, 25, 100
 WEAKNESS = 0.05  # noise in the weak model's weights, as a share of each tensor's standard deviation

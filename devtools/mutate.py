@@ -36,12 +36,12 @@ PAGE = ROOT / "docs" / "mutation.md"
 CORE = ROOT / "guidance_core"
 MODULES = [
     *sorted(f"cfg/{path.name}" for path in (CORE / "cfg").glob("*.py")),
-    *("classifier/gradient.py", "classifier/targets.py", "paths.py", "scale.py", "shapes.py", "tensors.py"),
+    *("terms/gradient.py", "terms/targets.py", "paths.py", "scale.py", "shapes.py", "tensors.py"),
 ]
 TESTS = {  # by the beginning of a module's name: the tests that are about it, quick ones alone
     "cfg/": ("docs", "readme", "params", "cfg", "cfg_corners", "cfg_papers"),
-    "classifier/gradient.py": ("gradient",),
-    "classifier/targets.py": ("targets",),
+    "terms/gradient.py": ("gradient",),
+    "terms/targets.py": ("targets",),
     "paths.py": ("paths", "sampling"),
     "scale.py": ("params", "scale"),
     "shapes.py": ("params", "scale"),

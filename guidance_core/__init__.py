@@ -1,23 +1,23 @@
 """Guidance for diffusion sampling: classifier guidance, classifier-free guidance, schedules, samplers."""
 
 from .cfg import cfg_methods
-from .classifier.gradient import log_prob_grad, shift_denoised
 from .classifier.noisy import NoisyClassifier
-from .classifier.sources import Source, TensorSource
-from .classifier.targets import Target, parse_target
-from .classifier.term import ClassifierTerm
-from .classifier.training import TrainSettings, TrainStep, train_classifier
-from .classifier.validation import Validation
+from .data.sources import Source, TensorSource
 from .denoisers import eps_denoiser, flow_denoiser, v_denoiser, x0_denoiser
 from .errors import GuidanceError
 from .guiders import cfg_guided, classifier_guided, combine
 from .null import drop_condition
-from .paths import FLOW, VE, VP, Path, change_frame
+from .paths import FLOW, VE, VP, NoisePath, change_frame
 from .run import Run
 from .sampling import SAMPLERS, Step, sample, steps
 from .scale import ScaleSchedule
 from .schedules import betas, flow_shift, karras, leading, sigmas_from_betas, trailing, zero_terminal_snr
 from .shapes import SHAPES
+from .terms.classifier_guidance import ClassifierTerm
+from .terms.gradient import log_prob_grad, shift_denoised
+from .terms.targets import Target, parse_target
+from .train.loop import TrainSettings, TrainStep, train_classifier
+from .train.validation import Validation
 
 __all__ = [
     "FLOW",
@@ -28,7 +28,7 @@ __all__ = [
     "ClassifierTerm",
     "GuidanceError",
     "NoisyClassifier",
-    "Path",
+    "NoisePath",
     "Run",
     "ScaleSchedule",
     "Source",

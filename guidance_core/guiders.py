@@ -6,22 +6,22 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from .cfg import Pipeline, cfg_method
-from .classifier.targets import Target
-from .classifier.term import ClassifierTerm
 from .denoisers import Denoiser
 from .errors import GuidanceError
+from .parameterizations import Parameterization
 from .params import make
-from .paths import VE, Path
+from .paths import VE, NoisePath
 from .run import Run
 from .scale import ScaleSchedule, effective_scale
-from .spaces import Space
 from .tensors import per_sample
+from .terms.classifier_guidance import ClassifierTerm
+from .terms.targets import Target
 
 
 class Guided(ABC):
     """A guided denoiser. `start(run)` opens a run with fresh state; calling it directly is a run of one call."""
 
-    path: Path
+    path: NoisePath
 
     @abstractmethod
     def start(self, run: Run) -> Denoiser:
@@ -50,8 +50,8 @@ class CfgGuided(Guided):
     cond: Denoiser
     uncond: Denoiser
     pipeline: Pipeline
-    path: Path = VE
-    output: Space | None = None
+    path: NoisePath = VE
+    output: Parameterization | None = None
 
     def start(self, run):
         run = self._on_path(run)
@@ -79,7 +79,7 @@ class ClassifierGuided(Guided):
 
     denoiser: Denoiser
     term: ClassifierTerm
-    path: Path = VE
+    path: NoisePath = VE
 
     def start(self, run):
         run = self._on_path(run)
@@ -98,8 +98,8 @@ def cfg_guided(
     scale: float,
     schedule: ScaleSchedule | None = None,
     method: str = "standard",
-    path: Path = VE,
-    output: Space | None = None,
+    path: NoisePath = VE,
+    output: Parameterization | None = None,
     **params,
 ) -> CfgGuided:
     """Classifier-free guidance: 1 + (scale - 1) * schedule is the weight; passes whose weight is 0 are not run.
@@ -117,7 +117,7 @@ def classifier_guided(
     target: Target | Tensor,
     scale: float = 1.0,
     schedule: ScaleSchedule | None = None,
-    path: Path = VE,
+    path: NoisePath = VE,
     **options,
 ) -> ClassifierGuided:
     """Classifier guidance: denoised + scale * schedule * sigma^2 / alpha * grad log p(target | x).
@@ -136,8 +136,8 @@ def combine(
     sigma: Tensor | float,
     scale: float,
     method: str = "standard",
-    path: Path = VE,
-    output: Space | None = None,
+    path: NoisePath = VE,
+    output: Parameterization | None = None,
     seed: int = 0,
     **params,
 ) -> Tensor:

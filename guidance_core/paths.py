@@ -17,7 +17,7 @@ def _level(value: Tensor | float) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Path(ABC):
+class NoisePath(ABC):
     """A family of noise levels, named by sigma; two paths at one log-SNR hold the same information."""
 
     name: str
@@ -61,7 +61,7 @@ class Path(ABC):
         return expand(self.alpha_slope(sigma), x) * denoised + self.eps(x, denoised, sigma)
 
 
-class _VE(Path):
+class _VE(NoisePath):
     domain = "above 0"
 
     def holds(self, sigma):
@@ -80,7 +80,7 @@ class _VE(Path):
         return (x - denoised) / expand(sigma, x)
 
 
-class _VP(Path):
+class _VP(NoisePath):
     domain = "above 0 and below 1"
 
     def holds(self, sigma):
@@ -96,7 +96,7 @@ class _VP(Path):
         return torch.sigmoid(-_level(log_snr)).sqrt()
 
 
-class _Flow(Path):
+class _Flow(NoisePath):
     domain = "above 0 and at most 1"
 
     def holds(self, sigma):
@@ -123,7 +123,7 @@ FLOW = _Flow("flow")
 """alpha = 1 - sigma, sigma = t in (0, 1]: SD3, Flux, Wan and other rectified flows."""
 
 
-def change_frame(x: Tensor, sigma: Tensor, source: Path, target: Path) -> tuple[Tensor, Tensor]:
+def change_frame(x: Tensor, sigma: Tensor, source: NoisePath, target: NoisePath) -> tuple[Tensor, Tensor]:
     """The same noisy sample on another path: (x', sigma') with equal log-SNR. Needs alpha > 0 (flow: sigma < 1)."""
     sigma = sigma.to(torch.promote_types(sigma.dtype, torch.float32))  # half precision rounds VP's levels to 1
     new_sigma = target.sigma_at(source.log_snr(sigma))

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from .errors import GuidanceError
-from .paths import FLOW, VE, Path
-from .spaces import Space, default_space
+from .parameterizations import Parameterization, default_parameterization
+from .paths import FLOW, VE, NoisePath
 
 AXES = ("step", "percent", "sigma", "log_snr")
 
@@ -36,18 +36,18 @@ class Run:
         condition) -> denoiser (x, sigma [B]) -> denoised, or None where it has no say at this noise level.
     """
 
-    path: Path = VE
+    path: NoisePath = VE
     sigmas: tuple[float, ...] | None = None
     seed: int = 0
     percent: Callable[[float], float] | None = None
-    output: Space | None = None
+    output: Parameterization | None = None
     record: Callable[[object], None] = _ignore
     denoiser_of: Callable[[object], Callable[[Tensor, Tensor], Tensor]] = _denoiser
 
     @property
-    def space(self) -> Space:
+    def parameterization(self) -> Parameterization:
         """The model's output space; where it was not said, eps on VE and VP, velocity on flow."""
-        return self.output or default_space(self.path)
+        return self.output or default_parameterization(self.path)
 
     @property
     def levels(self) -> tuple[float, ...]:

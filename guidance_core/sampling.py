@@ -11,7 +11,7 @@ from torch import Tensor
 from .denoisers import Denoiser
 from .errors import GuidanceError
 from .guiders import start
-from .paths import VE, Path
+from .paths import VE, NoisePath
 from .run import Run, percent_of_training
 
 
@@ -26,7 +26,7 @@ class Step:
     denoised: Tensor
 
 
-def _levels(sigmas: Tensor, path: Path) -> Iterator[tuple[int, float, float, float, float]]:
+def _levels(sigmas: Tensor, path: NoisePath) -> Iterator[tuple[int, float, float, float, float]]:
     """(step, sigma, sigma_next, alpha, alpha_next): plain numbers, whose arithmetic takes no time beside tensors'."""
     sigmas = sigmas.cpu().double()
     levels = list(zip(sigmas.tolist(), path.alpha(sigmas).tolist(), strict=True))
@@ -151,7 +151,7 @@ SAMPLERS = {
 }
 
 
-def _check_levels(levels: list[float], path: Path, x: Tensor) -> None:
+def _check_levels(levels: list[float], path: NoisePath, x: Tensor) -> None:
     """Raise GuidanceError unless they fall to 0, and all but the last are levels of the path as x's precision has them.
 
     The least is the smallest normal number of x's dtype or the root of that of its level's (see _level), whichever is
@@ -177,7 +177,7 @@ def steps(
     sigmas: Tensor,
     sampler: str = "ddim",
     generator: torch.Generator | None = None,
-    path: Path = VE,
+    path: NoisePath = VE,
     training_sigmas: Tensor | None = None,
     seed: int = 0,
     **options,
@@ -204,7 +204,7 @@ def sample(
     sampler: str = "ddim",
     generator: torch.Generator | None = None,
     callback: Callable[[Step], None] | None = None,
-    path: Path = VE,
+    path: NoisePath = VE,
     **options,
 ) -> Tensor:
     """Sample from noise to clean data.

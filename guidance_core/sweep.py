@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from .contact_sheet import shortened
+from .drawing.contact_sheet import shortened
 from .errors import GuidanceError
 
 MOST = 64  # in one sweep

@@ -1,1 +1,1 @@
-"""ComfyUI nodes: thin conversions around guidance_core. adapter.py runs guidance inside its sampling."""
+"""ComfyUI nodes, one file each: thin conversions around guidance_core; host/ speaks to sampling, ui/ to the user."""

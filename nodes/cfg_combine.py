@@ -7,12 +7,12 @@ from comfy_api.latest import io
 from ..guidance_core.cfg import Pipeline, cfg_method, cfg_methods
 from ..guidance_core.params import make
 from ..guidance_core.scale import ScaleSchedule
-from .adapter import with_plan
-from .connections import connected
-from .messages import say, speaking_as
-from .plan import CfgPart, Journal, plan_of
-from .types import SCALE_SCHEDULE
-from .widgets import chosen, widgets
+from .host.adapter import with_plan
+from .host.connections import connected
+from .host.plan import CfgPart, Journal, plan_of
+from .host.types import SCALE_SCHEDULE
+from .ui.messages import say, speaking_as
+from .ui.widgets import chosen, widgets
 
 TITLE = "CFG Combine"
 

@@ -3,9 +3,9 @@
 import torch
 from comfy_api.latest import io
 
-from ..guidance_core.classifier.targets import label_index
 from ..guidance_core.errors import GuidanceError
-from .messages import speaking_as
+from ..guidance_core.terms.targets import label_index
+from .ui.messages import speaking_as
 
 TITLE = "Class Condition"
 

@@ -4,16 +4,16 @@ from dataclasses import replace
 
 from comfy_api.latest import io
 
-from ..guidance_core.classifier.targets import parse_target
-from ..guidance_core.classifier.term import ClassifierTerm
 from ..guidance_core.paths import FLOW
 from ..guidance_core.scale import ScaleSchedule
-from .adapter import with_plan
-from .messages import speaking_as
-from .model_facts import check_classifier, path_of
-from .plan import Journal, TermPart, plan_of
-from .types import NOISY_CLASSIFIER, SCALE_SCHEDULE, HostClassifier
-from .widgets import widgets
+from ..guidance_core.terms.classifier_guidance import ClassifierTerm
+from ..guidance_core.terms.targets import parse_target
+from .host.adapter import with_plan
+from .host.model_facts import check_classifier, path_of
+from .host.plan import Journal, TermPart, plan_of
+from .host.types import NOISY_CLASSIFIER, SCALE_SCHEDULE, HostClassifier
+from .ui.messages import speaking_as
+from .ui.widgets import widgets
 
 TITLE = "Classifier Guidance"
 FLOW_SIGMA = 0.85  # above this the factor sigma^2 / alpha on flow models grows without bound while the gradient fades

@@ -5,15 +5,15 @@ from dataclasses import replace
 from comfy_api.latest import io, ui
 
 from ..guidance_core.cfg import Pipeline
-from ..guidance_core.classifier.term import ClassifierTerm
 from ..guidance_core.scale import ScaleSchedule
-from .adapter import with_plan
+from ..guidance_core.terms.classifier_guidance import ClassifierTerm
 from .classifier_guidance import classifier_part, target_input
-from .plan import CfgPart, plan_of
-from .plot import trace_picture
-from .sampling import Sampling, sampled, sampling_inputs
-from .types import NOISY_CLASSIFIER, SCALE_SCHEDULE
-from .widgets import widgets
+from .host.adapter import with_plan
+from .host.plan import CfgPart, plan_of
+from .host.sampling import Sampling, sampled, sampling_inputs
+from .host.types import NOISY_CLASSIFIER, SCALE_SCHEDULE
+from .ui.trace_plot import trace_picture
+from .ui.widgets import widgets
 
 TITLE = "Classifier Guidance Sampler"
 

@@ -4,15 +4,15 @@ import comfy.model_management
 import comfy.utils
 from comfy_api.latest import io, ui
 
-from ..guidance_core.classifier.examination import examine
-from ..guidance_core.classifier.report import card_picture
+from ..guidance_core.assess.assessment import examine
+from ..guidance_core.assess.page import card_picture
 from ..guidance_core.errors import GuidanceError
-from .classifier_files import host_classifier
-from .labelled import LabelledLatents
-from .messages import say, speaking_as
-from .model_facts import check_classifier, in_sampler_scale
-from .plot import as_image
-from .types import LABELLED_LATENTS, NOISY_CLASSIFIER, SCALE_SCHEDULE, HostClassifier
+from .host.classifier_files import host_classifier
+from .host.labelled import LabelledLatents
+from .host.model_facts import check_classifier, in_sampler_scale
+from .host.types import LABELLED_LATENTS, NOISY_CLASSIFIER, SCALE_SCHEDULE, HostClassifier
+from .ui.messages import say, speaking_as
+from .ui.trace_plot import as_image
 
 TITLE = "Evaluate Noisy Classifier"
 JUDGED_AT_ONCE = 32

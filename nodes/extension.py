@@ -7,13 +7,12 @@ from comfy_api.latest import ComfyExtension, io
 
 from .cfg_combine import CFGCombine
 from .class_condition import ClassCondition
-from .classifier_files import CLASSIFIER_FOLDER
 from .classifier_guidance import ClassifierGuidance
 from .classifier_sampler import ClassifierGuidanceSampler
-from .curve_route import add_route
 from .evaluate_classifier import EvaluateNoisyClassifier
 from .guidance_report import GuidanceReport
 from .guidance_target import GuidanceTarget
+from .host.classifier_files import CLASSIFIER_FOLDER
 from .labelled_folder import LabelledFolder
 from .labelled_latents import LabelledLatentsNode
 from .load_classifier import LoadNoisyClassifier
@@ -23,6 +22,7 @@ from .save_classifier import SaveNoisyClassifier
 from .scale_schedule import ScaleScheduleNode
 from .sweep import GuidanceSweep
 from .train_classifier import TrainNoisyClassifier
+from .ui.curve_route import add_route
 
 
 class GuidanceKit(ComfyExtension):

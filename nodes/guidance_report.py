@@ -4,8 +4,8 @@ import comfy.samplers
 import torch
 from comfy_api.latest import io, ui
 
-from .plan import plan_of
-from .report import plan_lines, planned, report_picture, run_lines
+from .host.plan import plan_of
+from .ui.report import plan_lines, planned, report_picture, run_lines
 
 TITLE = "Guidance Report"
 SHOWN_LINES = 12  # on the node; the text output has them all

@@ -7,12 +7,12 @@ import folder_paths
 from comfy_api.latest import io
 
 from ..guidance_core.classifier.noisy import read_card
-from ..guidance_core.classifier.targets import written
 from ..guidance_core.demo.data import LABELS
 from ..guidance_core.errors import GuidanceError
-from .classifier_files import CLASSIFIER_FOLDER
-from .messages import say, speaking_as
-from .widgets import chosen
+from ..guidance_core.terms.targets import written
+from .host.classifier_files import CLASSIFIER_FOLDER
+from .ui.messages import say, speaking_as
+from .ui.widgets import chosen
 
 TITLE = "Guidance Target"
 DEMO = "digits demo"

@@ -11,15 +11,15 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..guidance_core.classifier.folders import PictureFolder, Skipped, scan_folder
-from ..guidance_core.classifier.latent_cache import encode_cached
-from ..guidance_core.classifier.pictures import EXTENSIONS, fault
+from ..guidance_core.data.folders import PictureFolder, Skipped, scan_folder
+from ..guidance_core.data.images import EXTENSIONS, fault
+from ..guidance_core.data.latent_cache import encode_cached
 from ..guidance_core.demo.pictures import FOLDER as DIGITS
 from ..guidance_core.errors import GuidanceError
-from .input_folders import input_folders
-from .labelled import LabelledLatents, joined, of_one_label
-from .messages import say, speaking_as
-from .types import LABELLED_LATENTS
+from .host.input_folders import input_folders
+from .host.labelled import LabelledLatents, joined, of_one_label
+from .host.types import LABELLED_LATENTS
+from .ui.messages import say, speaking_as
 
 TITLE = "Labelled Folder"
 DEMO = "digits demo"

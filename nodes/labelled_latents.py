@@ -3,9 +3,9 @@
 from comfy_api.latest import io
 
 from ..guidance_core.errors import GuidanceError
-from .labelled import LabelledLatents, joined, of_one_label
-from .messages import say, speaking_as
-from .types import LABELLED_LATENTS
+from .host.labelled import LabelledLatents, joined, of_one_label
+from .host.types import LABELLED_LATENTS
+from .ui.messages import say, speaking_as
 
 TITLE = "Labelled Latents"
 

@@ -7,9 +7,9 @@ from comfy_api.latest import io
 
 from ..guidance_core.classifier.noisy import NoisyClassifier
 from ..guidance_core.errors import GuidanceError
-from .classifier_files import CLASSIFIER_FOLDER, host_classifier, summary
-from .messages import say, speaking_as
-from .types import NOISY_CLASSIFIER
+from .host.classifier_files import CLASSIFIER_FOLDER, host_classifier, summary
+from .host.types import NOISY_CLASSIFIER
+from .ui.messages import say, speaking_as
 
 TITLE = "Load Noisy Classifier"
 

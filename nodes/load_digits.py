@@ -2,9 +2,9 @@
 
 from comfy_api.latest import io
 
-from .classifier_files import host_classifier
-from .digits import load_digits
-from .types import NOISY_CLASSIFIER
+from .host.classifier_files import host_classifier
+from .host.digits import load_digits
+from .host.types import NOISY_CLASSIFIER
 
 
 class LoadDigitsDemo(io.ComfyNode):

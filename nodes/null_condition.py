@@ -9,8 +9,8 @@ from comfy_api.latest import io
 from ..guidance_core.errors import GuidanceError
 from ..guidance_core.null import load_null_condition
 from .class_condition import class_labels, label_conditioning
-from .messages import say, speaking_as
-from .widgets import chosen
+from .ui.messages import say, speaking_as
+from .ui.widgets import chosen
 
 TITLE = "Null-Condition Encoder"
 NULL_FOLDER = "null_conditions"

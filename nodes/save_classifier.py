@@ -7,9 +7,9 @@ from comfy_api.latest import io
 from PIL import Image
 
 from ..guidance_core.classifier.card import MAX_PREVIEW
-from .classifier_files import file_named, numbered, relative
-from .messages import say, speaking_as
-from .types import NOISY_CLASSIFIER, HostClassifier
+from .host.classifier_files import file_named, numbered, relative
+from .host.types import NOISY_CLASSIFIER, HostClassifier
+from .ui.messages import say, speaking_as
 
 TITLE = "Save Noisy Classifier"
 PREVIEW_SIDES = (384, 256, 192, 128, 64)  # the largest whose PNG is small enough

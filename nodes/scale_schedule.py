@@ -7,10 +7,10 @@ from ..guidance_core.errors import GuidanceError
 from ..guidance_core.params import Param, params_of
 from ..guidance_core.scale import ScaleSchedule
 from ..guidance_core.shapes import SHAPES, Flat, Keyframes, Points
-from .curve import STABLE_DIFFUSION, curve_picture, example_run
-from .messages import say, speaking_as
-from .types import SCALE_SCHEDULE
-from .widgets import chosen, widgets
+from .host.types import SCALE_SCHEDULE
+from .ui.curve import STABLE_DIFFUSION, curve_picture, example_run
+from .ui.messages import say, speaking_as
+from .ui.widgets import chosen, widgets
 
 TITLE = "Scale Schedule"
 

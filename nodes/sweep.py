@@ -12,25 +12,25 @@ from comfy_api.latest import io, ui
 from torch import Tensor
 
 from ..guidance_core.cfg import Pipeline
-from ..guidance_core.classifier.targets import Target, parse_target
-from ..guidance_core.classifier.term import ClassifierTerm
-from ..guidance_core.contact_sheet import Cell, contact_sheet, in_rows
+from ..guidance_core.drawing.contact_sheet import Cell, contact_sheet, in_rows
 from ..guidance_core.errors import GuidanceError
 from ..guidance_core.paths import VE
 from ..guidance_core.sweep import MOST
-from .adapter import with_plan
+from ..guidance_core.terms.classifier_guidance import ClassifierTerm
+from ..guidance_core.terms.targets import Target, parse_target
 from .classifier_guidance import classifier_part, target_input
-from .live import sure
-from .messages import headed, say, speaking_as
-from .model_facts import check_classifier, in_sampler_scale, path_of
-from .plan import CfgPart, Journal, Plan, plan_of
-from .plot import as_image
-from .report import planned
-from .sampling import Sampling, previews, sampled, sampling_inputs
-from .sweep_axis import Axis, Guidance, axis_input, axis_of
-from .sweep_kept import Finished, finished_cells
-from .types import NOISY_CLASSIFIER, HostClassifier
-from .widgets import chosen, widgets
+from .host.adapter import with_plan
+from .host.model_facts import check_classifier, in_sampler_scale, path_of
+from .host.plan import CfgPart, Journal, Plan, plan_of
+from .host.sampling import Sampling, previews, sampled, sampling_inputs
+from .host.sweep_kept import Finished, finished_cells
+from .host.types import NOISY_CLASSIFIER, HostClassifier
+from .ui.live import sure
+from .ui.messages import headed, say, speaking_as
+from .ui.report import planned
+from .ui.sweep_axis import Axis, Guidance, axis_input, axis_of
+from .ui.trace_plot import as_image
+from .ui.widgets import chosen, widgets
 
 TITLE = "Guidance Sweep"
 UNUSED = "CFG Combine on the model sets cfg; the cfg here is not used."

@@ -12,23 +12,23 @@ import numpy as np
 from comfy_api.latest import io, ui
 from PIL import Image
 
-from ..guidance_core.classifier.augment import AUGMENTS
-from ..guidance_core.classifier.examination import Examined, examine
-from ..guidance_core.classifier.negatives import OTHER, SHARE, expect_share
+from ..guidance_core.assess.assessment import Examined, examine
+from ..guidance_core.assess.page import card_picture
 from ..guidance_core.classifier.noisy import NoisyClassifier
-from ..guidance_core.classifier.report import card_picture
-from ..guidance_core.classifier.sources import TensorSource
-from ..guidance_core.classifier.training import TrainSettings, TrainStep, train_classifier
+from ..guidance_core.data.augment import AUGMENTS
+from ..guidance_core.data.sources import TensorSource
+from ..guidance_core.drawing.plot import AMBER, BLUE, Line, Panel, picture
 from ..guidance_core.errors import GuidanceError
 from ..guidance_core.params import params_of
-from ..guidance_core.plot import AMBER, BLUE, Line, Panel, picture
-from .classifier_files import file_named, host_classifier, relative
-from .labelled import LabelledLatents
-from .messages import say, speaking_as
-from .model_facts import in_sampler_scale, latent_space, latent_statistics, path_of
-from .plot import as_image, ends
-from .types import LABELLED_LATENTS, NOISY_CLASSIFIER
-from .widgets import widgets
+from ..guidance_core.train.loop import TrainSettings, TrainStep, train_classifier
+from ..guidance_core.train.negatives import OTHER, SHARE, expect_share
+from .host.classifier_files import file_named, host_classifier, relative
+from .host.labelled import LabelledLatents
+from .host.model_facts import in_sampler_scale, latent_space, latent_statistics, path_of
+from .host.types import LABELLED_LATENTS, NOISY_CLASSIFIER
+from .ui.messages import say, speaking_as
+from .ui.trace_plot import as_image, ends
+from .ui.widgets import widgets
 
 TITLE = "Train Noisy Classifier"
 HOLD_OUT = 0.15  # in the graph every classifier is judged, so that Load and Guidance can say what it is good for

@@ -4,9 +4,9 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from ..parameterizations import VELOCITY, V
 from ..params import number
 from ..paths import FLOW
-from ..spaces import VELOCITY, V
 from ..tensors import dot, norm
 from .base import Method, Phase
 

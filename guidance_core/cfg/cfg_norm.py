@@ -24,13 +24,15 @@ class CfgNorm(Method):
     strength: float = number(1.0, 0.0, 1.0, 0.05, "How far to go; 0 is plain guidance.")
 
     def start(self, run):
+        own = run.parameterization
+
         def stage(p):
             if p.x.ndim < 4:
                 raise GuidanceError(
                     f"cfg_norm needs pictures or video [B, C, ...], got {list(p.x.shape)}: use another method."
                 )
-            cond, guided = (run.space.output(denoised, p.x, p.sigma, run.path) for denoised in (p.cond, p.guided))
+            cond, guided = (own.output(denoised, p.x, p.sigma, run.path) for denoised in (p.cond, p.guided))
             factor = 1 + self.strength * (ratio(channel_norm(cond), channel_norm(guided)) - 1)
-            return replace(p, guided=run.space.denoised(factor * guided, p.x, p.sigma, run.path))
+            return replace(p, guided=own.denoised(factor * guided, p.x, p.sigma, run.path))
 
         return {Phase.RESULT: stage}

@@ -31,17 +31,18 @@ class CfgZeroStar(Method):
     )
 
     def start(self, run):
+        own = run.parameterization
         steps = math.ceil(self.zero_init * len(run.levels)) if self.zero_init > 0 and run.begins_in_noise else 0
         last = run.levels[steps - 1] * (1 - 1e-6) if steps else math.inf  # zero from here up
 
         def fit(p):
-            cond = run.space.output(p.cond, p.x, p.sigma, run.path)
-            uncond = run.space.output(p.uncond, p.x, p.sigma, run.path)
+            cond = own.output(p.cond, p.x, p.sigma, run.path)
+            uncond = own.output(p.uncond, p.x, p.sigma, run.path)
             s = dot(cond, uncond) / (dot(uncond, uncond) + EPS)
-            return replace(p, uncond=run.space.denoised(expand(s, p.x) * uncond, p.x, p.sigma, run.path))
+            return replace(p, uncond=own.denoised(expand(s, p.x) * uncond, p.x, p.sigma, run.path))
 
         def wait(p):
-            zero = run.space.denoised(torch.zeros_like(p.x), p.x, p.sigma, run.path)
+            zero = own.denoised(torch.zeros_like(p.x), p.x, p.sigma, run.path)
             return replace(p, guided=torch.where(expand(p.sigma >= last, p.x).bool(), zero, p.guided))
 
         return {Phase.PREDICTIONS: fit, Phase.RESULT: wait} if steps else {Phase.PREDICTIONS: fit}

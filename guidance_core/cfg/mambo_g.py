@@ -18,8 +18,10 @@ class MamboG(Method):
     alpha: float = number(8.0, 0.0, 100.0, 0.5, "How soon to hold back: higher is calmer, 0 is plain guidance.")
 
     def start(self, run):
+        own = run.parameterization
+
         def stage(p):
-            cond, uncond = (run.space.output(denoised, p.x, p.sigma, run.path) for denoised in (p.cond, p.uncond))
+            cond, uncond = (own.output(denoised, p.x, p.sigma, run.path) for denoised in (p.cond, p.uncond))
             damping = (-self.alpha * ratio(norm(cond - uncond), norm(uncond))).exp()
             return replace(p, scale=1 + (p.scale - 1) * expand(damping, p.x))
 

@@ -22,10 +22,12 @@ class NormCap(Method):
     )
 
     def start(self, run):
+        own = run.parameterization
+
         def stage(p):
-            cond, guided = (run.space.output(denoised, p.x, p.sigma, run.path) for denoised in (p.cond, p.guided))
+            cond, guided = (own.output(denoised, p.x, p.sigma, run.path) for denoised in (p.cond, p.guided))
             most, size = self.cap * norm(cond), norm(guided)
             factor = torch.where(size > most, most / torch.where(size > most, size, 1), 1)
-            return replace(p, guided=run.space.denoised(expand(factor, guided) * guided, p.x, p.sigma, run.path))
+            return replace(p, guided=own.denoised(expand(factor, guided) * guided, p.x, p.sigma, run.path))
 
         return {Phase.RESULT: stage}

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, replace
 
 from ..params import number
-from ..spaces import Space
 from ..tensors import expand, std
 from .base import Method, Phase
 
@@ -26,12 +25,12 @@ class Rescale(Method):
     rescale: float = number(0.7, 0.0, 1.0, 0.01, "How much of the extra contrast to take back; 0 is plain guidance.")
 
     def start(self, run):
-        space: Space = run.space
+        own = run.parameterization
 
         def stage(p):
-            cond = space.output(p.cond, p.x, p.sigma, run.path)
-            guided = space.output(p.guided, p.x, p.sigma, run.path)
+            cond = own.output(p.cond, p.x, p.sigma, run.path)
+            guided = own.output(p.guided, p.x, p.sigma, run.path)
             guided = rescaled(guided, cond, self.rescale)
-            return replace(p, guided=space.denoised(guided, p.x, p.sigma, run.path))
+            return replace(p, guided=own.denoised(guided, p.x, p.sigma, run.path))
 
         return {Phase.RESULT: stage}

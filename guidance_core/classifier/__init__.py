@@ -1,1 +1,1 @@
-"""Noise-aware classifiers: files, networks, targets, gradients, training and evaluation."""
+"""Noise-aware classifiers: the model, its card and its file."""

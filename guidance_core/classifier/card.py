@@ -8,11 +8,11 @@ from collections.abc import Callable
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any
 
+from ..assess.metrics import MAX_CONFUSION, Bin
+from ..assess.recommend import Suggestion
 from ..errors import GuidanceError
 from ..paths import FLOW, VE, VP
-from .evaluation import MAX_CONFUSION, Bin
 from .heads import HEADS
-from .judgement import Suggestion
 from .temperature import Knots
 
 FORMAT = "guidance-kit.noisy-classifier"

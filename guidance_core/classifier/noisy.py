@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from ..errors import GuidanceError
 from ..files import Header, read_header, read_tensors, write_tensors
-from ..paths import VE, Path
+from ..paths import VE, NoisePath
 from ..tensors import per_sample
 from .adm import AdmEncoder
 from .card import FORMAT, Card, Record, from_metadata, to_metadata
 from .heads import HEADS
-from .network import LatentEncoder
+from .latent_encoder import LatentEncoder
 from .temperature import temperature_at
 
 ARCHITECTURES: dict[str, type[nn.Module]] = {"latent_encoder": LatentEncoder, "adm_encoder": AdmEncoder}
@@ -62,7 +62,7 @@ class NoisyClassifier:
         """The same classifier with these fields of its record changed."""
         return replace(self, record=replace(self.record, **changes))
 
-    def __call__(self, x: Tensor, sigma: Tensor | float, path: Path = VE) -> Tensor:
+    def __call__(self, x: Tensor, sigma: Tensor | float, path: NoisePath = VE) -> Tensor:
         """Logits [B, K] of x [B, C, ...] at noise level sigma ([B] or one number) on a path."""
         if self.channels not in (None, x.shape[1]):
             raise GuidanceError(

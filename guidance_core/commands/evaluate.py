@@ -8,15 +8,15 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from ..assess.assessment import examine
+from ..assess.metrics import even_edges
+from ..assess.page import card_picture
 from ..classifier.card import Card
-from ..classifier.evaluation import even_edges
-from ..classifier.examination import examine
 from ..classifier.noisy import NoisyClassifier
-from ..classifier.report import card_picture
-from ..classifier.shards import ShardSource
+from ..data.shards import ShardSource
+from ..drawing.plot import check_png, write_png
 from ..errors import GuidanceError
 from ..files import read_header
-from ..plot import check_png, write_png
 from . import Line
 from .inspect import table
 

@@ -5,8 +5,8 @@ import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from ..assess.recommend import knowledge
 from ..classifier.card import FORMAT, Card, from_metadata
-from ..classifier.judgement import knowledge
 from ..classifier.noisy import KIND
 from ..files import Header, read_header
 from ..paths import FLOW, VE
@@ -28,8 +28,8 @@ def run(arguments: argparse.Namespace) -> int:
     for line in described(card, header):
         print(line)
     if arguments.out:
-        from ..classifier.report import card_picture
-        from ..plot import write_png
+        from ..assess.page import card_picture
+        from ..drawing.plot import write_png
 
         write_png(card_picture(card), arguments.out)
     return 0

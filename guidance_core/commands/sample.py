@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from ..classifier.noisy import NoisyClassifier
-from ..classifier.targets import parse_target
-from ..classifier.term import ClassifierTerm
+from ..drawing.plot import check_png, write_png
 from ..errors import GuidanceError
 from ..guiders import classifier_guided
 from ..params import params_of
-from ..plot import check_png, write_png
 from ..sampling import SAMPLERS, steps
 from ..schedules import trailing
+from ..terms.classifier_guidance import ClassifierTerm
+from ..terms.targets import parse_target
 from . import Line
 
 HELP = "Sample the bundled digits model, steered by a classifier, into a contact sheet."

@@ -10,18 +10,18 @@ from typing import Any
 
 import torch
 
-from ..classifier.augment import AUGMENTS
-from ..classifier.distributed import launched, share
-from ..classifier.examination import examine
-from ..classifier.folders import MINIMUM, PictureFolder, scan_folder
+from ..assess.assessment import examine
 from ..classifier.noisy import NoisyClassifier
-from ..classifier.pictures import PictureSource
-from ..classifier.shards import ShardSource
-from ..classifier.sources import Source, TensorSource
-from ..classifier.training import TrainSettings, TrainStep, train_classifier
+from ..data.augment import AUGMENTS
+from ..data.folders import MINIMUM, PictureFolder, scan_folder
+from ..data.images import PictureSource
+from ..data.shards import ShardSource
+from ..data.sources import Source, TensorSource
 from ..demo.data import LABELS, load_digits
 from ..errors import GuidanceError
 from ..params import params_of
+from ..train.distributed import launched, share
+from ..train.loop import TrainSettings, TrainStep, train_classifier
 from . import Line, add_options
 
 HELP = "Train a noise-aware classifier on latent shards, on a folder of pictures, or on the bundled digits."

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..classifier.network import ResidualBlock, ScalarEmbedding, group_norm
+from ..classifier.latent_encoder import ResidualBlock, ScalarEmbedding, group_norm
 
 NULL = 10
 """The eleventh label: no condition."""

@@ -14,13 +14,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..classifier.batches import uniform_levels
-from ..classifier.evaluation import accuracy_by_log_snr
-from ..classifier.training import TrainStep, descend, follow, train_classifier, warm_up_and_cosine
+from ..assess.metrics import accuracy_by_log_snr
 from ..null import drop_condition
 from ..paths import VE
 from ..schedules import betas, sigmas_from_betas
 from ..tensors import expand
+from ..train.batches import uniform_levels
+from ..train.loop import TrainStep, descend, follow, train_classifier, warm_up_and_cosine
 from .data import LABELS, Digits, jitter, load_digits, to_image
 from .judge import Judge, JudgeNetwork, within_class_distance
 from .network import NULL, DigitsUNet

@@ -11,8 +11,8 @@ import guidance_core as gc
 from devtools.measure_methods import SCALE
 from guidance_core.cfg import Method, Phase, Pipeline
 from guidance_core.cfg.noisy_condition import draw_of
+from guidance_core.parameterizations import EPS, VELOCITY, Edm, V
 from guidance_core.params import params_of
-from guidance_core.spaces import EPS, VELOCITY, Edm, V
 from guidance_core.tensors import seeded_noise
 
 SHAPES = [(3, 4, 6, 5), (3, 4, 2, 6, 5)]

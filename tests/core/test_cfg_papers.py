@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 import guidance_core as gc
 from guidance_core.cfg import Pipeline
-from guidance_core.spaces import EPS, VELOCITY, Edm, Space, V
+from guidance_core.parameterizations import EPS, VELOCITY, Edm, Parameterization, V
 
 METHODS = gc.cfg_methods()
 SHAPES = [(3, 4, 6, 8), (3, 4, 2, 6, 8)]  # pictures, video
@@ -23,9 +23,9 @@ SHAPES = [(3, 4, 6, 8), (3, 4, 2, 6, 8)]  # pictures, video
 class Native:
     """What a network predicts, on a path at one noise level: denoised = a * x + b * prediction, from the papers."""
 
-    path: gc.Path
+    path: gc.NoisePath
     sigma: float
-    space: Space
+    space: Parameterization
     a: float
     b: float
 

@@ -8,7 +8,7 @@ import torch
 
 import guidance_core as gc
 from guidance_core.cfg import Pipeline
-from guidance_core.spaces import EPS, VELOCITY, V
+from guidance_core.parameterizations import EPS, VELOCITY, V
 
 if sys.version_info < (3, 11):
     pytest.skip("diffusers needs Python 3.11", allow_module_level=True)

@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 
 import guidance_core as gc
 from guidance_core import files
-from guidance_core.classifier import validation
-from guidance_core.classifier.checkpoint import FORMAT
+from guidance_core.train import validation
+from guidance_core.train.checkpoint import FORMAT
 
 NAMES = ["left", "right"]
 SETTINGS = {"steps": 9, "batch": 4, "hold_out": 0.3, "evaluate_every": 2, "patience": 50, "augment": "flip, shift"}

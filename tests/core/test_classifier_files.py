@@ -15,12 +15,12 @@ from safetensors.torch import save_file
 
 import guidance_core as gc
 from guidance_core import files
+from guidance_core.assess.metrics import Bin
+from guidance_core.assess.recommend import Suggestion
 from guidance_core.classifier import noisy
 from guidance_core.classifier.card import CREATED_WITH, Record, to_metadata
-from guidance_core.classifier.evaluation import Bin
 from guidance_core.classifier.heads import HEADS
-from guidance_core.classifier.judgement import Suggestion
-from guidance_core.classifier.network import LatentEncoder
+from guidance_core.classifier.latent_encoder import LatentEncoder
 from guidance_core.classifier.noisy import read_card
 
 PARAMETERS = {

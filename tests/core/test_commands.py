@@ -14,11 +14,11 @@ from PIL import Image
 
 import guidance_core as gc
 from guidance_core.__main__ import main
-from guidance_core.classifier.examination import examine
-from guidance_core.classifier.shard_writer import write_shards
-from guidance_core.classifier.shards import ShardSource
+from guidance_core.assess.assessment import examine
 from guidance_core.commands import Line, commands
 from guidance_core.commands.train import stopped
+from guidance_core.data.shard_writer import write_shards
+from guidance_core.data.shards import ShardSource
 from guidance_core.demo.data import LABELS
 from guidance_core.demo.train import CLASSIFIER_SETTINGS
 

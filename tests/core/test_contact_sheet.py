@@ -5,8 +5,8 @@ import string
 import numpy as np
 import pytest
 
-from guidance_core.contact_sheet import LARGEST, Cell, _letter_width, _Page, contact_sheet, in_rows, shortened
-from guidance_core.plot import BACKGROUND, Canvas
+from guidance_core.drawing.contact_sheet import LARGEST, Cell, _letter_width, _Page, contact_sheet, in_rows, shortened
+from guidance_core.drawing.plot import BACKGROUND, Canvas
 
 
 def noise(count, height, width, seed=0):
@@ -60,7 +60,7 @@ def test_many_in_one_order_take_several_rows(count, shape):
 )
 def test_sheets_are_bounded_and_small_pictures_enlarged(rows, columns, height, width, batch, monkeypatch):
     """However many and large the pictures; here for a smaller bound, which keeps the test quick."""
-    monkeypatch.setattr("guidance_core.contact_sheet.LARGEST", 1200)
+    monkeypatch.setattr("guidance_core.drawing.contact_sheet.LARGEST", 1200)
     cell = Cell(np.zeros((batch, height, width, 3), np.uint8), "classifier scale 2", ("target 83.1 %", "6 of 9 passes"))
     sheet = contact_sheet(["Sweep: cfg scale across", "20 steps"], [[cell] * columns] * rows, ["constant"] * rows)
     assert max(sheet.pixels.shape) <= 1200
@@ -78,7 +78,7 @@ def test_the_most_columns_fit():
 @pytest.mark.parametrize("words", ["0.143, " * 150, "0.143," * 150], ids=["of numbers", "without spaces"])
 def test_long_texts_are_cut_and_the_sheet_stays_bounded(words, monkeypatch):
     """The pictures keep a place beside them."""
-    monkeypatch.setattr("guidance_core.contact_sheet.LARGEST", 1400)
+    monkeypatch.setattr("guidance_core.drawing.contact_sheet.LARGEST", 1400)
     cell = Cell(np.zeros((1, 64, 64, 3), np.uint8), words, (words,))
     sheet = contact_sheet([words], [[cell] * 4] * 4, [words] * 4)
     assert max(sheet.pixels.shape) <= 1400

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 import guidance_core as gc
 from guidance_core import demo
-from guidance_core.classifier.evaluation import accuracy_by_log_snr
+from guidance_core.assess.metrics import accuracy_by_log_snr
 from guidance_core.demo.data import enlarge, jitter, load_digits, to_image
 from guidance_core.demo.evaluate import contact_sheet, evaluate
 from guidance_core.demo.judge import frechet_distance, within_class_distance

@@ -9,7 +9,8 @@ from torch import nn
 from torch.nn import functional as F
 
 import guidance_core as gc
-from guidance_core.classifier.evaluation import (
+from guidance_core.assess.assessment import examine
+from guidance_core.assess.metrics import (
     MAX_CONFUSION,
     accuracy_by_log_snr,
     calibration_error,
@@ -17,9 +18,8 @@ from guidance_core.classifier.evaluation import (
     evaluate,
     even_edges,
 )
-from guidance_core.classifier.examination import examine
 from guidance_core.classifier.heads import HEADS
-from guidance_core.classifier.network import LatentEncoder
+from guidance_core.classifier.latent_encoder import LatentEncoder
 from guidance_core.classifier.temperature import HIGHEST, LOWEST, fit_temperature, temperature_at
 
 EDGES = [-6.0, -3.0, 0.0, 3.0, 6.0]

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 import guidance_core as gc
-from guidance_core.classifier.folders import read_folder, scan_folder
-from guidance_core.classifier.pictures import PictureSource, aspect_sizes, read_picture
+from guidance_core.data.folders import read_folder, scan_folder
+from guidance_core.data.images import PictureSource, aspect_sizes, read_picture
 
 RED, BLUE = (220, 30, 40), (20, 60, 200)
 
@@ -375,7 +375,7 @@ def test_a_source_refuses_what_does_not_fit(classes):
 
 @pytest.mark.parametrize("kept", [0, 2**31])
 def test_pixels_are_kept_only_where_they_are_few(classes, monkeypatch, kept):
-    monkeypatch.setattr("guidance_core.classifier.pictures.KEPT_BYTES", kept)
+    monkeypatch.setattr("guidance_core.data.images.KEPT_BYTES", kept)
     pictures = read_folder(classes, minimum=3)
     source = PictureSource(pictures.files, pictures.targets, (4, 4))
     before = source.load(torch.tensor([0]))

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 import guidance_core as gc
-from guidance_core.classifier.gradient import leave_inference_mode, target_gradient
-from guidance_core.classifier.targets import LabelTarget
+from guidance_core.terms.gradient import leave_inference_mode, target_gradient
+from guidance_core.terms.targets import LabelTarget
 
 LABELS = ["zero", "one", "two"]
 

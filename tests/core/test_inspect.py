@@ -12,7 +12,7 @@ import guidance_core as gc
 from guidance_core import demo
 from guidance_core.classifier import noisy
 from guidance_core.classifier.card import CREATED_WITH
-from guidance_core.classifier.network import LatentEncoder
+from guidance_core.classifier.latent_encoder import LatentEncoder
 from guidance_core.classifier.noisy import read_card
 from guidance_core.commands import convert, evaluate, inspect
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 import guidance_core as gc
 from guidance_core import demo
-from guidance_core.classifier.evaluation import Bin, Evaluation, evaluate, even_edges
-from guidance_core.classifier.judgement import LEAST, MOST_SCALE, SATURATED, Suggestion, knowledge, suggest
+from guidance_core.assess.metrics import Bin, Evaluation, evaluate, even_edges
+from guidance_core.assess.recommend import LEAST, MOST_SCALE, SATURATED, Suggestion, knowledge, suggest
 from guidance_core.demo.data import load_digits
 
 CHANCE_LOSS = math.log(4)

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import guidance_core as gc
-from guidance_core.classifier.latent_cache import encode_cached, latents_of, stacked
+from guidance_core.data.latent_cache import encode_cached, latents_of, stacked
 
 SIZE = ((8, 8),)
 
@@ -160,7 +160,7 @@ def test_a_batch_is_on_disk_before_the_caller_hears_of_it(files, encoder, tmp_pa
 WORKER = """
 import sys, torch
 from pathlib import Path
-from guidance_core.classifier.latent_cache import encode_cached
+from guidance_core.data.latent_cache import encode_cached
 
 folder = Path(sys.argv[1])
 files = sorted(folder.glob("*.png"))

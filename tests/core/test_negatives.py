@@ -8,7 +8,9 @@ import torch
 
 import guidance_core as gc
 from guidance_core import demo
-from guidance_core.classifier.negatives import (
+from guidance_core.classifier.latent_encoder import LatentEncoder
+from guidance_core.demo.data import LABELS, load_digits
+from guidance_core.train.negatives import (
     SHARE,
     against,
     draw_from,
@@ -16,8 +18,6 @@ from guidance_core.classifier.negatives import (
     expect_share,
     train_against_negatives,
 )
-from guidance_core.classifier.network import LatentEncoder
-from guidance_core.demo.data import LABELS, load_digits
 
 TINY = {"width": 8, "multipliers": [1, 2], "depth": 1, "embedding": 8}
 

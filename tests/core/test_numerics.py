@@ -9,7 +9,7 @@ from method_examples import switched_on
 
 import guidance_core as gc
 from guidance_core.cfg import Pipeline
-from guidance_core.spaces import EPS, X0, Edm, V
+from guidance_core.parameterizations import EPS, X0, Edm, V
 
 METHODS = gc.cfg_methods()
 SHAPES = [(2, 4, 7, 3), (1, 4, 1, 1), (2, 4, 1, 9), (2, 4, 2, 5, 3)]

@@ -5,7 +5,7 @@ import torch
 from mixture import Mixture
 
 import guidance_core as gc
-from guidance_core.spaces import EPS, VELOCITY, X0, V
+from guidance_core.parameterizations import EPS, VELOCITY, X0, V
 
 MIXTURE = Mixture()
 LABELS = torch.tensor([0, 1, 2, 0, 1])

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import guidance_core as gc
-from guidance_core.spaces import EPS, VELOCITY, X0, Edm, V
+from guidance_core.parameterizations import EPS, VELOCITY, X0, Edm, V
 
 LOG_SNR = torch.tensor([-9.0, -3.0, -0.5, 0.0, 1.0, 4.0, 9.0], dtype=torch.float64)
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 import guidance_core as gc
+from guidance_core.assess.metrics import Bin
+from guidance_core.assess.page import WIDTH, card_picture
+from guidance_core.assess.recommend import Suggestion
 from guidance_core.classifier.card import Card, Record
-from guidance_core.classifier.evaluation import Bin
-from guidance_core.classifier.judgement import Suggestion
-from guidance_core.classifier.report import WIDTH, card_picture
-from guidance_core.plot import AMBER, BACKGROUND, BLUE, GREEN, SHADE, Canvas, Line, Panel, picture
+from guidance_core.drawing.plot import AMBER, BACKGROUND, BLUE, GREEN, SHADE, Canvas, Line, Panel, picture
 
 pytest.importorskip("PIL")
 

@@ -38,10 +38,10 @@ TAKEN = {
 }
 TAKEN_IN = {
     ("guidance_core/classifier/adm_import.py", "pickle"): {"UnpicklingError"},  # to name what torch.load refuses
-    ("guidance_core/classifier/distributed.py", "torch"): {"distributed"},  # for torchrun
+    ("guidance_core/train/distributed.py", "torch"): {"distributed"},  # for torchrun
     ("guidance_core/demo/data.py", "sklearn"): {"datasets", "model_selection"},  # the digits, when run by hand
-    ("nodes/curve_route.py", "aiohttp"): {"web"},  # to answer a request to ComfyUI's own server
-    ("nodes/curve_route.py", "asyncio"): {"to_thread"},
+    ("nodes/ui/curve_route.py", "aiohttp"): {"web"},  # to answer a request to ComfyUI's own server
+    ("nodes/ui/curve_route.py", "asyncio"): {"to_thread"},
 }
 NEVER = re.compile(
     r"torch\.(hub|jit|package|multiprocessing|distributed|serialization|classes|ops|utils\.(cpp_extension|model_zoo))\b"
@@ -230,14 +230,14 @@ def test_the_search_finds_what_it_looks_for(source):
 @pytest.mark.parametrize(
     ("file", "source"),
     [
-        ("nodes/curve_route.py", "from aiohttp import ClientSession"),
-        ("nodes/curve_route.py", "import aiohttp\naiohttp.request('GET', address)"),
-        ("nodes/curve_route.py", "from aiohttp import web\nweb.run_app(app)"),
-        ("nodes/curve_route.py", "from asyncio import create_subprocess_exec"),
-        ("nodes/curve_route.py", "import asyncio\nasyncio.open_connection('a', 1)"),
+        ("nodes/ui/curve_route.py", "from aiohttp import ClientSession"),
+        ("nodes/ui/curve_route.py", "import aiohttp\naiohttp.request('GET', address)"),
+        ("nodes/ui/curve_route.py", "from aiohttp import web\nweb.run_app(app)"),
+        ("nodes/ui/curve_route.py", "from asyncio import create_subprocess_exec"),
+        ("nodes/ui/curve_route.py", "import asyncio\nasyncio.open_connection('a', 1)"),
         ("guidance_core/classifier/adm_import.py", "from pickle import loads"),
         ("guidance_core/classifier/adm_import.py", "import pickle as p\np.load(file)"),
-        ("guidance_core/classifier/distributed.py", "import torch\ntorch.hub.load('a/b', 'c')"),
+        ("guidance_core/train/distributed.py", "import torch\ntorch.hub.load('a/b', 'c')"),
     ],
 )
 def test_a_file_that_may_take_one_thing_may_take_no_other(file, source):
@@ -352,7 +352,7 @@ def test_the_search_of_scripts_passes_what_does_no_harm(text):
 
 def test_what_ships_is_looked_at_and_of_known_kinds():
     assert len(SCRIPTS) > 3
-    assert {"__init__.py", "guidance_core/files.py", "nodes/adapter.py"} <= set(map(name_of, MODULES))
+    assert {"__init__.py", "guidance_core/files.py", "nodes/host/adapter.py"} <= set(map(name_of, MODULES))
     assert {file.suffix for file in shipped("*") if file.is_file()} <= KINDS
 
 

@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import guidance_core as gc
-from guidance_core.classifier.shard_writer import write_shards
-from guidance_core.classifier.shards import ShardSource
-from guidance_core.classifier.sources import TensorSource
+from guidance_core.data.shard_writer import write_shards
+from guidance_core.data.shards import ShardSource
+from guidance_core.data.sources import TensorSource
 
 NAMES = ["cat", "dog", "ox"]
 LABELS = {
@@ -194,7 +194,7 @@ def test_an_index_that_is_no_index(folder, text):
 
 
 def test_an_index_that_is_too_large_is_not_read(folder, monkeypatch):
-    monkeypatch.setattr("guidance_core.classifier.shards.MAX_INDEX", 2**20)
+    monkeypatch.setattr("guidance_core.data.shards.MAX_INDEX", 2**20)
     (folder / "index.json").write_bytes((folder / "index.json").read_bytes() + b" " * 2**20)
     with pytest.raises(gc.GuidanceError, match="larger than 1 MiB"):
         ShardSource.open(folder)
@@ -263,7 +263,7 @@ import sys
 import torch
 torch.set_num_threads(1)
 import guidance_core as gc
-from guidance_core.classifier.shards import ShardSource
+from guidance_core.data.shards import ShardSource
 
 def peak():
     with open("/proc/self/status") as status:

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import guidance_core as gc
-from guidance_core.classifier.augment import AUGMENTS, augmentation
-from guidance_core.classifier.batches import Batches, drawn, first_of_each, split
-from guidance_core.classifier.distributed import Share
-from guidance_core.classifier.sources import joined
+from guidance_core.data.augment import AUGMENTS, augmentation
+from guidance_core.data.sources import joined
+from guidance_core.train.batches import Batches, drawn, first_of_each, split
+from guidance_core.train.distributed import Share
 
 
 def source(count=6, dtype=torch.float32, **more):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import guidance_core as gc
 from guidance_core.classifier.heads import HEADS
-from guidance_core.classifier.targets import LabelTarget, Part, Target, as_target, parse_target, written
+from guidance_core.terms.targets import LabelTarget, Part, Target, as_target, parse_target, written
 
 DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 ODD = ["x-ray", "-1", "(other)", "crane (bird)", "score: 9", "Ünïcode", "two words", "a(b"]

@@ -9,12 +9,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import guidance_core as gc
-from guidance_core.classifier import validation
-from guidance_core.classifier.batches import uniform_levels
-from guidance_core.classifier.evaluation import accuracy_by_log_snr, calibration_error
+from guidance_core.assess.metrics import accuracy_by_log_snr, calibration_error
 from guidance_core.classifier.heads import Regression
-from guidance_core.classifier.network import SIZES, LatentEncoder, ResidualBlock
-from guidance_core.classifier.training import descend, follow, warm_up_and_cosine
+from guidance_core.classifier.latent_encoder import SIZES, LatentEncoder, ResidualBlock
+from guidance_core.train import validation
+from guidance_core.train.batches import uniform_levels
+from guidance_core.train.loop import descend, follow, warm_up_and_cosine
 
 NAMES = ["left", "right", "both"]
 LOG_SNR = torch.tensor([-3.0, 0.0, 4.0])

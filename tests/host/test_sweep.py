@@ -8,7 +8,7 @@ from graph import Graph, cfg_combine, classifier_guidance, fresh, read, schedule
 import guidance_core as gc
 from devtools.server import PromptFailed, PromptInterrupted
 from guidance_core import demo
-from guidance_core.contact_sheet import Cell, contact_sheet, in_rows
+from guidance_core.drawing.contact_sheet import Cell, contact_sheet, in_rows
 from guidance_core.params import params_of
 
 STEPS = 6

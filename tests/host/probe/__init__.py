@@ -289,7 +289,7 @@ class ProbeClassifier(io.ComfyNode):
 
     @classmethod
     def execute(cls, channels, latent_space, nan_below_log_snr, nonce, most=0, interrupt_at=0, gain=20.0):
-        network_module = kit("guidance_core.classifier.network")
+        network_module = kit("guidance_core.classifier.latent_encoder")
         torch.manual_seed(1)
         parameters = {"channels": channels, "classes": 3, **network_module.SIZES["small"]}
         network = network_module.LatentEncoder(**parameters).eval().requires_grad_(False)
@@ -308,7 +308,7 @@ class ProbeClassifier(io.ComfyNode):
         classifier = kit("guidance_core.classifier.noisy").NoisyClassifier(
             network, ["cat", "dog", "bird"], latent_space, parameters=parameters
         )
-        return io.NodeOutput(kit("nodes.classifier_files").host_classifier(classifier))
+        return io.NodeOutput(kit("nodes.host.classifier_files").host_classifier(classifier))
 
 
 class ProbeRead(io.ComfyNode):
@@ -370,7 +370,7 @@ class ProbeKept(io.ComfyNode):
 
     @classmethod
     def execute(cls, nonce):
-        return io.NodeOutput(ui={"text": [str(len(kit("nodes.sweep_kept")._kept))]})
+        return io.NodeOutput(ui={"text": [str(len(kit("nodes.host.sweep_kept")._kept))]})
 
 
 class ProbeControlNet(io.ComfyNode):

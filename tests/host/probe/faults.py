@@ -99,7 +99,7 @@ class ProbeListings(io.ComfyNode):
 
     @classmethod
     def execute(cls, nonce):
-        folders, counted = kit("nodes.input_folders"), len(LISTINGS)
+        folders, counted = kit("nodes.host.input_folders"), len(LISTINGS)
         LISTINGS.clear()
         if folders._listed.__name__ == "_listed":
             listed = folders._listed

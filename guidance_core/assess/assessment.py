@@ -1,0 +1,112 @@
+"""Examine a classifier on held-out latents: calibrate it, measure it, suggest how to use it, and write that down."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..classifier.heads import Regression
+from ..classifier.noisy import NoisyClassifier
+from ..errors import GuidanceError
+from .metrics import Evaluation, evaluate, even_edges
+from .recommend import Suggestion, suggest
+
+
+@dataclass(frozen=True)
+class Examined:
+    """The classifier, its record filled with temperatures, measurements and suggestion; and these by themselves."""
+
+    classifier: NoisyClassifier
+    evaluation: Evaluation
+    suggestion: Suggestion
+
+
+@dataclass(frozen=True)
+class ExamineStep:
+    """One finished batch; the last brings the result."""
+
+    step: int
+    steps: int
+    examined: Examined | None = None
+
+
+def examine(
+    classifier: NoisyClassifier,
+    latents: Tensor,
+    labels: Tensor,
+    *,
+    bins: Sequence[float] | None = None,
+    temperature: bool = True,
+    repeats: int = 1,
+    batch: int = 256,
+    seed: int = 0,
+) -> Iterator[ExamineStep]:
+    """Evaluate a classifier on latents [N, C, ...] that it was not trained on; yields after every batch.
+
+    labels: as for training (Source.labels). bins: rising log-SNR edges; by default ten over the classifier's range.
+    temperature: fit temperatures anew and apply them; otherwise it keeps those that it has. repeats: draws of noise for
+    each latent. Raises GuidanceError, before any work, for latents or labels that do not fit the classifier.
+    """
+    y = _prepared(classifier, labels)
+    bins = list(bins) if bins is not None else even_edges(classifier.log_snr_range)
+    examined = classifier.recording(temperatures=()) if temperature else classifier
+    generator = torch.Generator(latents.device).manual_seed(seed)
+    steps = evaluate(
+        examined,
+        latents,
+        y,
+        bins,
+        head=classifier.head,
+        temperature=temperature,
+        generator=generator,
+        repeats=repeats,
+        batch=batch,
+    )
+
+    def run() -> Iterator[ExamineStep]:
+        for done in steps:
+            result = None if done.evaluation is None else _written_down(examined, done.evaluation)
+            yield ExamineStep(done.step, done.steps, result)
+
+    return run()
+
+
+def _written_down(classifier: NoisyClassifier, evaluation: Evaluation) -> Examined:
+    suggestion = suggest(evaluation)
+    classifier = classifier.recording(
+        bins=evaluation.bins,
+        chance=evaluation.chance,
+        chance_loss=evaluation.chance_loss,
+        confusion=_confusion(evaluation, suggestion),
+        temperatures=evaluation.knots or classifier.record.temperatures,
+        suggestion=suggestion,
+    )
+    return Examined(classifier, evaluation, suggestion)
+
+
+def _confusion(evaluation: Evaluation, suggestion: Suggestion) -> tuple[tuple[int, ...], ...] | None:
+    """Counted where one would guide; where nowhere, at every noise level."""
+    if evaluation.confusion is None:
+        return None
+    low, high = suggestion.log_snr_range or (-torch.inf, torch.inf)
+    inside = [low <= (b.log_snr_low + b.log_snr_high) / 2 <= high for b in evaluation.bins]
+    return tuple(map(tuple, evaluation.confusion[torch.tensor(inside)].sum(0).tolist()))
+
+
+def _prepared(classifier: NoisyClassifier, labels: Tensor) -> Tensor:
+    """Labels as users have them, as what the head's loss takes."""
+    classes = len(classifier.labels)
+    if classifier.head == "single":
+        if labels.ndim != 1 or labels.is_floating_point() or not bool(((labels >= 0) & (labels < classes)).all()):
+            raise GuidanceError(f"This classifier needs one label a latent, a whole number from 0 to {classes - 1}.")
+        return labels.long()
+    labels = labels.reshape(len(labels), -1)
+    if labels.shape[1] != classes:
+        raise GuidanceError(
+            f"This classifier needs {classes} columns of labels, one for each of {', '.join(classifier.labels[:20])}; "
+            f"got {labels.shape[1]}."
+        )
+    if classifier.head == "regression" and "score_mean" in classifier.info:
+        labels = Regression.standardised(labels, classifier.info)
+    return labels.float()

@@ -1,0 +1,137 @@
+"""Latents of picture files, encoded once and kept on disk: what is there already is not encoded again.
+
+A latent is found by the bytes of its picture, the sizes it is cropped to and the name of the encoder, so that pictures
+may be renamed, moved and edited. Each latent is a file of its own, written whole as soon as it is made: a run that
+broke off goes on where it was, and several processes may share a cache.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..errors import GuidanceError
+from ..files import read_tensors, write_tensors
+from .images import Size, digest, read_picture
+
+FORMAT = "guidance-kit.latent"
+
+
+@dataclass(frozen=True)
+class EncodeStep:
+    """`done` of `count` pictures have a latent, `reused` of them from the cache.
+
+    The last step brings all latents [C, ...] in the order of the files.
+    """
+
+    done: int
+    count: int
+    reused: int
+    latents: tuple[Tensor, ...] | None = None
+
+
+def encode_cached(
+    files: Sequence[Path],
+    encode: Callable[[Tensor], Tensor],
+    key: str,
+    folder: str | os.PathLike,
+    *,
+    sizes: Sequence[Size] = ((512, 512),),
+    batch: int = 4,
+) -> Iterator[EncodeStep]:
+    """As `latents_of`, with all latents in memory at the end; yields after each of them."""
+    latents: dict[int, Tensor] = {}
+    reused = 0
+    for number, latent, cached in latents_of(files, encode, key, folder, sizes=sizes, batch=batch):
+        latents[number] = latent
+        reused += cached
+        last = len(latents) == len(files)
+        whole = tuple(latents[i] for i in range(len(files))) if last else None
+        yield EncodeStep(len(latents), len(files), reused, whole)
+
+
+def latents_of(
+    files: Sequence[Path],
+    encode: Callable[[Tensor], Tensor],
+    key: str,
+    folder: str | os.PathLike,
+    *,
+    sizes: Sequence[Size] = ((512, 512),),
+    batch: int = 4,
+) -> Iterator[tuple[int, Tensor, bool]]:
+    """(index of the file, its latent [C, ...] on the CPU, whether it was in the cache); not in the order of the files.
+
+    encode: pictures [B, H, W, 3] in [0, 1] -> latents [B, C, ...], in the sampler's scale; called with `batch` pictures
+    of one size. key: names the encoder and all its settings; another key, another cache. folder: of the cache, made if
+    need be. sizes: see read_picture. A damaged cache file is encoded anew.
+    Raises GuidanceError for a picture that cannot be read, or latents that are not finite or not one for each picture.
+    """
+    waiting: dict[tuple[int, ...], list[tuple[int, Path, Tensor]]] = {}
+    for number, file in enumerate(files):
+        name = digest(file, FORMAT, key, tuple(map(tuple, sizes)))
+        place = Path(folder) / name[:2] / f"{name}.safetensors"
+        latent = _kept(place)
+        if latent is not None:
+            yield number, latent, True
+            continue
+        picture = read_picture(file, *sizes)
+        alike = waiting.setdefault(tuple(picture.shape), [])
+        alike.append((number, place, picture))
+        if len(alike) >= batch:
+            yield from _encoded(waiting.pop(tuple(picture.shape)), encode, files)
+    for alike in waiting.values():
+        yield from _encoded(alike, encode, files)
+
+
+def stacked(latents: Sequence[Tensor]) -> Tensor:
+    """Latents [C, ...] of one shape as [N, C, ...]. Raises GuidanceError where the shapes differ."""
+    shapes = sorted({tuple(latent.shape) for latent in latents})
+    if len(shapes) != 1:
+        raise GuidanceError(
+            f"Latents must have one shape to be learned from together, got {', '.join(map(str, shapes)) or 'none'}: "
+            f"encode the pictures at one size."
+        )
+    return torch.stack(list(latents))
+
+
+def _encoded(
+    alike: list[tuple[int, Path, Tensor]], encode: Callable[[Tensor], Tensor], files: Sequence[Path]
+) -> Iterator[tuple[int, Tensor, bool]]:
+    """Encode pictures of one size, and keep each latent before the first is handed on."""
+    latents = encode(torch.stack([picture for _, _, picture in alike])).detach().cpu()
+    if latents.ndim not in (4, 5) or len(latents) != len(alike):
+        raise GuidanceError(
+            f"The encoder must give latents [B, C, H, W] or [B, C, T, H, W], one for each of {len(alike)} pictures; it "
+            f"gave {list(latents.shape)}."
+        )
+    for (number, place, _), latent in zip(alike, latents, strict=True):
+        if not bool(latent.isfinite().all()):
+            raise GuidanceError(
+                f"The latent of '{files[number].name}' is not finite: encode in float32 or bfloat16, which some VAEs "
+                f"need."
+            )
+        place.parent.mkdir(parents=True, exist_ok=True)
+        write_tensors(place, {"latent": latent.clone()}, {"format": FORMAT, "hash": _hash(latent)})
+    for (number, _, _), latent in zip(alike, latents, strict=True):
+        yield number, latent.clone(), False
+
+
+def _kept(place: Path) -> Tensor | None:
+    """A latent from the cache; None when it is not there, or not as it was written."""
+    try:
+        metadata, tensors = read_tensors(place, "latent", FORMAT)
+    except GuidanceError:
+        return None
+    latent = tensors.get("latent")
+    if latent is None or metadata.get("hash") != _hash(latent):
+        return None
+    return latent
+
+
+def _hash(latent: Tensor) -> str:
+    plain = latent.contiguous().reshape(-1).view(torch.uint8).numpy()
+    return hashlib.sha256(repr((latent.dtype, tuple(latent.shape))).encode() + plain.tobytes()).hexdigest()

@@ -1,0 +1,130 @@
+"""Writing labelled latents as a folder of shards, one shard in memory at a time."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..classifier.heads import HEADS
+from ..errors import GuidanceError
+from ..files import write_tensors
+from .images import digest
+from .shards import DTYPES, FORMAT, INDEX, VERSION
+
+
+@dataclass(frozen=True)
+class WriteStep:
+    """So many examples are on disk, in so many shards; the last step, `done`, wrote the index."""
+
+    examples: int
+    shards: int
+    done: bool = False
+
+
+def write_shards(
+    examples: Iterable[tuple[Tensor, int | Sequence[float]]],
+    folder: str | os.PathLike,
+    label_names: Sequence[str],
+    *,
+    head: str = "single",
+    latent_space: str = "",
+    dtype: torch.dtype = torch.float16,
+    shard_bytes: int = 64 * 2**20,
+) -> Iterator[WriteStep]:
+    """Write examples (latent [C, ...], its label as in Source.labels) to a new folder of shards, one shard in memory.
+
+    Yields after every shard and after the index, without which the folder is not yet a set of shards: a run that broke
+    off is begun again. Latents are kept in dtype, in shards of about shard_bytes. Identical latents become one group.
+    Raises GuidanceError for a folder that has an index, and for latents or labels that do not fit.
+    """
+    folder = Path(folder)
+    if head not in HEADS:
+        raise GuidanceError(f"There is no classifier head '{head}'; choose one of {', '.join(HEADS)}.")
+    if dtype not in DTYPES.values():
+        raise GuidanceError(f"Shards hold {', '.join(map(str, DTYPES.values()))}, not {dtype}.")
+    if (folder / INDEX).exists():
+        raise GuidanceError(f"'{folder}' already holds latent shards: choose another folder, or delete them.")
+    return _write(examples, folder, list(label_names), head, latent_space, dtype, shard_bytes)
+
+
+def _write(
+    examples: Iterable[tuple[Tensor, int | Sequence[float]]],
+    folder: Path,
+    names: list[str],
+    head: str,
+    latent_space: str,
+    dtype: torch.dtype,
+    shard_bytes: int,
+) -> Iterator[WriteStep]:
+    folder.mkdir(parents=True, exist_ok=True)
+    entries: list[dict] = []
+    latents: list[Tensor] = []
+    labels: list[Tensor] = []
+    groups: list[int] = []
+    first_with: dict[bytes, int] = {}
+    shape: tuple[int, ...] = ()
+    count = 0
+
+    def flush() -> WriteStep:
+        file = folder / f"shard-{len(entries):05d}.safetensors"
+        tensors = {"latents": torch.stack(latents), "labels": torch.stack(labels), "groups": torch.tensor(groups)}
+        write_tensors(file, tensors, {"format": FORMAT})
+        entries.append({"file": file.name, "count": len(latents), "hash": digest(file)})
+        for filled in (latents, labels, groups):
+            filled.clear()
+        return WriteStep(count, len(entries))
+
+    for latent, label in examples:
+        shape = shape or tuple(latent.shape)
+        latents.append(_checked(latent, shape, count).to("cpu", dtype).clone())
+        labels.append(_label(label, head, names, count))
+        if not bool(latents[-1].isfinite().all()):
+            raise GuidanceError(f"Latent {count} is not finite in {dtype}: choose another precision, or check it.")
+        content = hashlib.blake2b(latents[-1].reshape(-1).view(torch.uint8).numpy().tobytes(), digest_size=16).digest()
+        groups.append(first_with.setdefault(content, count))
+        count += 1
+        if len(latents) * latents[-1].nbytes >= shard_bytes:
+            yield flush()
+    if latents:
+        yield flush()
+    if not entries:
+        raise GuidanceError("There are no examples to write.")
+    index = {
+        "format": FORMAT,
+        "version": VERSION,
+        "labels": names,
+        "head": head,
+        "latent_space": latent_space,
+        "shape": list(shape),
+        "count": count,
+        "shards": entries,
+    }
+    part = folder / f"{INDEX}.{os.getpid()}.part"
+    part.write_text(json.dumps(index, indent=1), encoding="utf-8")
+    os.replace(part, folder / INDEX)
+    yield WriteStep(count, len(entries), done=True)
+
+
+def _checked(latent: Tensor, shape: tuple[int, ...], number: int) -> Tensor:
+    if latent.ndim not in (3, 4) or tuple(latent.shape) != shape:
+        raise GuidanceError(
+            f"All latents must be [C, H, W] or [C, T, H, W] of one shape: latent {number} is {list(latent.shape)}, the "
+            f"first is {list(shape)}."
+        )
+    return latent.detach()
+
+
+def _label(label: int | Sequence[float], head: str, names: Sequence[str], number: int) -> Tensor:
+    single = head == "single"
+    value = torch.as_tensor(label)
+    if value.is_floating_point() if single else value.shape != (len(names),):
+        kind = "one whole number" if single else f"{len(names)} numbers"
+        raise GuidanceError(f"The head '{head}' needs {kind} for each latent; latent {number} has {label!r}.")
+    if single and (value.ndim or not 0 <= int(value) < len(names)):
+        raise GuidanceError(f"Labels must be indices from 0 to {len(names) - 1}; latent {number} has {label!r}.")
+    return value.long() if single else value.float()

@@ -1,0 +1,191 @@
+"""Folders of labelled latents too large for memory: safetensors shards and an index, read row by row when needed.
+
+index.json               names of the labels, head, latent space, shape, and the shards; written last
+shard-00000.safetensors  latents [n, C, ...] in half or single precision; labels, long [n] or float [n, K];
+                         groups, long [n], the same number for copies of one latent (may be missing)
+"""
+
+import hashlib
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from ..classifier.heads import HEADS
+from ..errors import GuidanceError
+from ..files import read_header
+from .images import digest
+
+FORMAT = "guidance-kit.latent-shards"
+VERSION = 1
+INDEX = "index.json"
+MAX_INDEX = 64 * 2**20
+DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32}
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A file of a folder: its examples are `first` to `first + count - 1`, their latents begin at byte `offset`."""
+
+    file: Path
+    first: int
+    count: int
+    offset: int
+    hash: str
+
+
+@dataclass(frozen=True, eq=False)
+class ShardSource:
+    """The examples of a folder of shards (a Source), which `open` makes: labels and groups in memory, latents on disk.
+
+    Latents are read into a buffer of a batch's size, not through a memory map, whose pages would count as the
+    process's own memory.
+    """
+
+    shards: tuple[Shard, ...]
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    labels: Tensor
+    groups: Tensor
+    label_names: tuple[str, ...]
+    head: str = "single"
+    latent_space: str = ""
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike) -> "ShardSource":
+        """Read the index, and the head of every shard. Raises GuidanceError with what is wrong with them."""
+        folder = Path(folder)
+        index = _index(folder)
+        shape, names = tuple(index["shape"]), tuple(index["labels"])
+        shards, labels, groups, dtypes = [], [], [], set()
+        first = 0
+        for entry in index["shards"]:
+            file = folder / entry["file"]
+            header = read_header(file, "latent shard", FORMAT)
+            dtypes.add(_check_shard(file.name, header.tensors, (entry["count"], *shape), index["head"], len(names)))
+            small = _labels_and_groups(file)
+            labels.append(small["labels"])
+            groups.append(small.get("groups", first + torch.arange(entry["count"])))
+            shards.append(Shard(file, first, entry["count"], _offset(file), entry.get("hash") or digest(file)))
+            first += entry["count"]
+        if len(dtypes) > 1:
+            raise GuidanceError(f"The shards in '{folder}' differ in precision ({', '.join(sorted(dtypes))}).")
+        labels = torch.cat(labels)
+        if index["head"] == "single" and not 0 <= int(labels.min()) <= int(labels.max()) < len(names):
+            raise GuidanceError(
+                f"The shards in '{folder}' have labels from {int(labels.min())} to {int(labels.max())}, and the index "
+                f"has names for 0 to {len(names) - 1}."
+            )
+        return cls(
+            tuple(shards),
+            shape,
+            DTYPES[dtypes.pop()],
+            labels,
+            torch.cat(groups),
+            names,
+            index["head"],
+            index["latent_space"],
+        )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def load(self, indices: Tensor) -> Tensor:
+        """Rows are read in the order they lie in on disk. Raises GuidanceError for a shard that is gone or cut."""
+        latents = torch.empty((len(indices), *self.shape), dtype=self.dtype)
+        rows = latents.view(torch.uint8).reshape(len(indices), -1).numpy()
+        order = indices.argsort()
+        which = torch.searchsorted(torch.tensor([shard.first for shard in self.shards]), indices[order], right=True) - 1
+        for number in which.unique_consecutive().tolist():
+            shard = self.shards[number]
+            try:
+                with open(shard.file, "rb", buffering=0) as stream:
+                    for place in order[which == number].tolist():
+                        stream.seek(shard.offset + (int(indices[place]) - shard.first) * rows.shape[1])
+                        if stream.readinto(rows[place]) != rows.shape[1]:
+                            raise OSError("it ends too early")
+            except OSError as error:
+                raise GuidanceError(f"The shard '{shard.file.name}' can no longer be read ({error}).") from error
+        return latents.float()
+
+    def fingerprint(self) -> str:
+        what = (self.label_names, self.head, self.shape, [shard.hash for shard in self.shards])
+        return hashlib.sha256(repr(what).encode()).hexdigest()
+
+
+def _index(folder: Path) -> dict:
+    """The index of a folder, with everything that `open` reads from it checked."""
+    file = folder / INDEX
+    if not file.is_file():
+        raise GuidanceError(f"There are no latent shards in '{folder}' (no {INDEX}).")
+    try:
+        if file.stat().st_size > MAX_INDEX:
+            raise ValueError(f"it is larger than {MAX_INDEX // 2**20} MiB")
+        index = json.loads(file.read_text(encoding="utf-8"))
+        _check_index(index)
+    except (OSError, ValueError, RecursionError) as error:
+        raise GuidanceError(f"The index of the latent shards in '{folder}' is damaged: {error}.") from error
+    return index
+
+
+def _check_index(index: object) -> None:
+    """Raise ValueError with what is wrong."""
+    if not isinstance(index, dict) or index.get("format") != FORMAT:
+        raise ValueError(f"it does not say 'format': '{FORMAT}'")
+    if index.get("version") != VERSION:
+        raise ValueError(f"its version is {index.get('version')!r}, this Guidance Kit reads version {VERSION}")
+    names, shape, shards = index.get("labels"), index.get("shape"), index.get("shards")
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise ValueError("'labels' must be a list of names")
+    if index.get("head") not in list(HEADS) or not isinstance(index.get("latent_space"), str):
+        raise ValueError(f"'head' must be one of {', '.join(HEADS)}, and 'latent_space' text")
+    if not isinstance(shape, list) or len(shape) not in (3, 4) or not all(type(n) is int and n > 0 for n in shape):
+        raise ValueError("'shape' must be [C, H, W] or [C, T, H, W]")
+    if not isinstance(shards, list) or not shards or not all(isinstance(entry, dict) for entry in shards):
+        raise ValueError("'shards' must be a list of entries")
+    for entry in shards:
+        file = entry.get("file")
+        if not isinstance(file, str) or not re.fullmatch(r"\w[\w.-]*\.safetensors", file):
+            raise ValueError(f"{file!r} is not the plain name of a safetensors file")
+        if type(entry.get("count")) is not int or entry["count"] < 1 or not isinstance(entry.get("hash", ""), str):
+            raise ValueError(f"'count' of '{file}' must be a whole number from 1 on, and 'hash' text")
+
+
+def _check_shard(
+    name: str, tensors: dict[str, tuple[str, tuple[int, ...]]], shape: tuple[int, ...], head: str, classes: int
+) -> str:
+    """The dtype of its latents, once the shard holds what the index says."""
+    count = shape[0]
+    labels = {("I64", (count,))} if head == "single" else {("F32", (count, classes))}
+    allowed = {
+        "latents": {(dtype, shape) for dtype in DTYPES},
+        "labels": labels,
+        "groups": {("I64", (count,)), None},
+    }
+    for tensor, expected in allowed.items():
+        found = tensors.get(tensor)
+        if found not in expected:
+            wanted = " or ".join(f"{dtype} {list(size)}" for dtype, size in sorted(filter(None, expected)))
+            has = f"{found[0]} {list(found[1])}" if found else "none"
+            raise GuidanceError(f"The shard '{name}' should have '{tensor}' {wanted}, and has {has}.")
+    return tensors["latents"][0]
+
+
+def _labels_and_groups(file: Path) -> dict[str, Tensor]:
+    try:
+        with safe_open(file, framework="pt") as handle:
+            return {name: handle.get_tensor(name).clone() for name in handle.keys() if name != "latents"}  # noqa: SIM118
+    except SafetensorError as error:
+        raise GuidanceError(f"The shard '{file.name}' is damaged ({error}).") from error
+
+
+def _offset(file: Path) -> int:
+    """The byte at which the latents begin, in a file that read_header has found whole."""
+    with open(file, "rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        return 8 + length + json.loads(stream.read(length))["latents"]["data_offsets"][0]

@@ -1,0 +1,1 @@
+"""Pictures: line plots and contact sheets."""

@@ -1,0 +1,163 @@
+"""The gradient of a classifier's log-probability in the noisy sample; autograd modes are handled here alone."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..classifier.heads import HEADS
+from ..classifier.noisy import NoisyClassifier
+from ..errors import GuidanceError
+from ..paths import VE, NoisePath
+from ..tensors import expand, per_sample
+from .targets import LabelTarget, Target, as_target
+
+Classifier = Callable[[Tensor, Tensor, NoisePath], Tensor]
+
+_ACCELERATOR_ERROR = getattr(torch, "AcceleratorError", ())  # of no class before torch had it
+_OUT_OF_MEMORY_CODE = 2  # of CUDA and HIP alike
+
+
+@dataclass(frozen=True)
+class TargetGradient:
+    """grad like x (float32 at least) of log_prob [B] of the target, entropy [B] of p(y | x) and its largest value.
+
+    unweighted: [B], log_prob with every weight 1. passes: how many it took, more than one where memory did not hold
+    the whole batch.
+    """
+
+    grad: Tensor
+    log_prob: Tensor
+    unweighted: Tensor
+    entropy: Tensor
+    max_entropy: float
+    passes: int = 1
+
+
+def leave_inference_mode(module: nn.Module) -> None:
+    """Replace weights that were made under torch.inference_mode, which autograd refuses, by ordinary copies."""
+    for part in module.modules():
+        for name, parameter in part.named_parameters(recurse=False):
+            if parameter.is_inference():
+                setattr(part, name, nn.Parameter(parameter.clone(), requires_grad=False))
+        for name, buffer in part.named_buffers(recurse=False):
+            if buffer.is_inference():
+                setattr(part, name, buffer.clone())
+
+
+def target_gradient(
+    classifier: Classifier, x: Tensor, sigma: Tensor | float, target: Target | LabelTarget, path: NoisePath
+) -> TargetGradient:
+    """One forward and backward pass of the classifier at x. Works under no_grad and inference_mode; x is not touched.
+
+    Logits mean what a NoisyClassifier's head says; those of a plain callable are of labels that exclude each other.
+    Raises GuidanceError when the logits do not depend on x.
+    """
+    network, head = classifier, "single"
+    if isinstance(classifier, NoisyClassifier):
+        network, head = classifier.network, classifier.head
+    with torch.inference_mode(False), torch.enable_grad():
+        if isinstance(network, nn.Module):
+            leave_inference_mode(network)
+        leaf = x.detach().clone().to(torch.promote_types(x.dtype, torch.float32)).requires_grad_()
+        logits = classifier(leaf, per_sample(sigma, leaf).to(leaf.dtype).clone(), path)
+        if not logits.requires_grad:
+            raise GuidanceError(
+                "The classifier's logits do not depend on x: it must not detach them or run under no_grad."
+            )
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        log_prob = target.log_prob(logits, head)
+        # the sum over the batch, never the mean: a mean would divide each sample's gradient by the batch size
+        (grad,) = torch.autograd.grad(log_prob.sum(), leaf)
+        logits = logits.detach()
+        unweighted, entropy = target.unweighted().log_prob(logits, head), HEADS[head].entropy(logits)
+    return TargetGradient(grad, log_prob.detach(), unweighted, entropy, HEADS[head].max_entropy(logits.shape[1]))
+
+
+def gradient_of_run(
+    classifier: Classifier, target: Target | LabelTarget, path: NoisePath
+) -> Callable[[Tensor, Tensor | float], TargetGradient]:
+    """(x, sigma) -> target_gradient, for one run: where memory runs out the batch is halved, and stays so for the run.
+
+    Raises GuidanceError when memory does not suffice for one sample at a time.
+    """
+    most = None  # samples that fit at once; None: all of them, as far as is known
+
+    def gradient(x: Tensor, sigma: Tensor | float) -> TargetGradient:
+        nonlocal most
+        sigma, at_once = per_sample(sigma, x), min(most or len(x), len(x))
+        while (result := _in_parts(classifier, x, sigma, target, path, at_once)) is None:
+            if at_once == 1:
+                raise GuidanceError(
+                    f"memory ran out in the classifier's gradient, even for one sample of {list(x.shape[1:])} at a "
+                    f"time: sample smaller pictures, use a smaller classifier, or free memory that others hold."
+                )
+            most = at_once = (at_once + 1) // 2
+        return result
+
+    return gradient
+
+
+def _in_parts(
+    classifier: Classifier, x: Tensor, sigma: Tensor, target: Target | LabelTarget, path: NoisePath, at_once: int
+) -> TargetGradient | None:
+    """target_gradient of so many samples at a time; None when memory ran out."""
+    if at_once == len(x):
+        spans = [(x, sigma, target)]
+    else:
+        spans = [
+            (x[i : i + at_once], sigma[i : i + at_once], target.of(range(i, min(i + at_once, len(x)))))
+            for i in range(0, len(x), at_once)
+        ]
+    try:
+        parts = [target_gradient(classifier, *span, path) for span in spans]
+    except RuntimeError as error:
+        if not _out_of_memory(error):
+            raise
+        return None  # and only now is what the failed pass held let go of: the error's traceback keeps it
+    names = ("grad", "log_prob", "unweighted", "entropy")
+    joined = (torch.cat([getattr(part, name) for part in parts]) for name in names)
+    return TargetGradient(*joined, parts[0].max_entropy, len(parts))
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    """Whether memory ran out, as an allocator says it, a device (by its code or in words), or MPS."""
+    said = str(error).lower()
+    if isinstance(error, _ACCELERATOR_ERROR):
+        return getattr(error, "error_code", None) == _OUT_OF_MEMORY_CODE or "out of memory" in said
+    return isinstance(error, torch.cuda.OutOfMemoryError) or "mps backend out of memory" in said
+
+
+def log_prob_grad(
+    classifier: Classifier, x: Tensor, sigma: Tensor | float, target: Target | Tensor, path: NoisePath = VE
+) -> tuple[Tensor, Tensor]:
+    """grad_x log p(target | x) like x, and log p(target | x) [B], at noise level sigma.
+
+    classifier: callable (x, sigma [B], path) -> logits [B, K], or a NoisyClassifier. target: int labels [B], or a
+    Target. A batch for which memory does not suffice is taken in smaller ones.
+    Raises GuidanceError for a target that is neither, or that has labels the classifier lacks.
+    """
+    result = gradient_of_run(classifier, as_target(target), path)(x, sigma)
+    return result.grad.to(x.dtype), result.log_prob
+
+
+def shift_denoised(
+    denoised: Tensor, grad: Tensor, sigma: Tensor | float, path: NoisePath = VE, scale: float | Tensor = 1.0
+) -> Tensor:
+    """denoised + scale * sigma^2 / alpha * grad: classifier guidance in denoised space (arXiv:2105.05233).
+
+    scale: one number, or one a sample [B]. At pure noise (alpha = 0: flow at sigma 1) x says nothing of the class, and
+    nothing is added.
+    """
+    return denoised + shift(grad, sigma, path, scale).to(denoised.dtype)
+
+
+def shift(grad: Tensor, sigma: Tensor | float, path: NoisePath, scale: float | Tensor) -> Tensor:
+    """scale * sigma^2 / alpha * grad in float32 at least, and 0 where alpha is 0."""
+    grad = grad.to(torch.promote_types(grad.dtype, torch.float32))  # sigma^2 is beyond half precision
+    sigma = per_sample(sigma, grad)
+    sigma = sigma.to(torch.promote_types(sigma.dtype, torch.float32))
+    alpha = path.alpha(sigma)
+    factor = torch.where(alpha > 0, sigma**2 / alpha, torch.zeros_like(alpha))
+    return expand(scale, grad) * expand(factor, grad) * grad

@@ -1,0 +1,1 @@
+"""Training a noise-aware classifier: settings, data, state, and one flat loop."""

@@ -1,0 +1,166 @@
+"""Self-made negatives: a few pictures of a style against samples of the model itself, so that no other class is needed.
+
+for step in draw_negatives(draw_from(d.uncond, d.shape, trailing(d.sigmas, 25)), 400): ...
+for trained in train_against_negatives({"my style": pictures}, step.latents): ...
+trained.classifier.save("my-style.safetensors")    # labels: "my style", "other"
+
+Why it steers well. Between pictures p(x | style) and samples p(x) a balanced classifier learns the odds p(x | style) /
+p(x), whose gradient is exactly that of log p(style | x), even though p(x) has some of the style in it. The gradient of
+the classifier's own log-probability, however, is (1 - probability) times that: it fades as soon as x is more like the
+style than the average sample. So the trained classifier is told how rare the style is (`expect_share`): the smaller the
+share, the closer its gradient is to that of the odds. So few pictures make a weak classifier all the same: it suggests
+a scale of 4 in its file, where one trained on hundreds needs 2.
+"""
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..assess.recommend import Suggestion
+from ..classifier.latent_encoder import LatentEncoder
+from ..classifier.noisy import NoisyClassifier
+from ..data.sources import TensorSource
+from ..denoisers import Denoiser
+from ..errors import GuidanceError
+from ..paths import VE, NoisePath
+from ..sampling import sample
+from .loop import TrainStep, train_classifier
+
+OTHER = "other"
+SHARE = 0.01
+SCALE = 4.0
+Draw = Callable[[int, torch.Generator], Tensor]
+"""(count, generator) -> clean samples [count, C, ...] of a model, in the sampler's scale."""
+
+
+@dataclass(frozen=True)
+class DrawStep:
+    """`done` of `count` samples are drawn; the last step brings all of them, [count, C, ...] on the CPU."""
+
+    done: int
+    count: int
+    latents: Tensor | None = None
+
+
+def draw_from(
+    denoiser: Denoiser, shape: tuple[int, ...], sigmas: Tensor, sampler: str = "ddim", path: NoisePath = VE
+) -> Draw:
+    """Draws samples [count, *shape] from a denoiser. sigmas: the noise levels of the steps, as for `sample`."""
+
+    def draw(count: int, generator: torch.Generator) -> Tensor:
+        noise = torch.randn((count, *shape), generator=generator, device=generator.device)
+        return sample(denoiser, noise, sigmas, sampler, generator, path=path)
+
+    return draw
+
+
+def draw_negatives(draw: Draw, count: int, *, batch: int = 20, seed: int = 0) -> Iterator[DrawStep]:
+    """Draw `count` samples, `batch` at a time, from one generator seeded by `seed`.
+
+    Raises GuidanceError for a count below 1, and for samples that are not finite or not as many as asked for.
+    """
+    if count < 1 or batch < 1:
+        raise GuidanceError(f"The number of negatives and their batch must be at least 1, got {count} and {batch}.")
+    return _draw(draw, count, batch, torch.Generator().manual_seed(seed))
+
+
+def _draw(draw: Draw, count: int, batch: int, generator: torch.Generator) -> Iterator[DrawStep]:
+    parts: list[Tensor] = []
+    for start in range(0, count, batch):
+        wanted = min(batch, count - start)
+        part = draw(wanted, generator).detach().cpu()
+        if part.ndim not in (4, 5) or len(part) != wanted or not bool(part.isfinite().all()):
+            raise GuidanceError(
+                f"The model must draw {wanted} finite samples [{wanted}, C, ...]; it drew {list(part.shape)}"
+                f"{'' if bool(part.isfinite().all()) else ', not all finite'}."
+            )
+        parts.append(part)
+        done = start + wanted
+        yield DrawStep(done, count, torch.cat(parts) if done == count else None)
+
+
+def against(examples: Mapping[str, Tensor], negatives: Tensor, other: str = OTHER) -> tuple[TensorSource, list[str]]:
+    """(source, label names): latents [n, C, ...] by label, and negatives [N, C, ...] under the label `other`, the last.
+
+    Raises GuidanceError without examples, where a label is `other`, or where shapes differ.
+    """
+    if not examples or other in examples:
+        raise GuidanceError(f"Give latents by label, and no label '{other}': that is the negatives'.")
+    classes = [*examples.items(), (other, negatives)]
+    for name, latents in classes:
+        if latents.shape[1:] != negatives.shape[1:]:
+            raise GuidanceError(
+                f"Examples and negatives must have one shape: '{name}' has {list(latents.shape[1:])}, the negatives "
+                f"have {list(negatives.shape[1:])}. Draw the samples at the size of the pictures."
+            )
+    labels = torch.cat([torch.full((len(latents),), i) for i, (_, latents) in enumerate(classes)])
+    latents = torch.cat([latents.detach().to(negatives) for _, latents in classes])
+    return TensorSource(latents, labels), [name for name, _ in classes]
+
+
+def train_against_negatives(
+    examples: Mapping[str, Tensor], negatives: Tensor, *, other: str = OTHER, share: float = SHARE, **options: Any
+) -> Iterator[TrainStep]:
+    """As train_classifier on `against`; the classifiers of its steps expect the share of `expect_share`.
+
+    options: those of train_classifier. The classes must stay balanced, or the few examples drown among the negatives.
+    Hold nothing out of few examples: the weights that do best on a handful of them steer badly.
+    """
+    _check_share(share, len(examples))
+    source, names = against(examples, negatives, other)
+    if options.get("head", "single") != "single" or not options.get("balance", True):
+        raise GuidanceError(
+            "Negatives need the head 'single' and balanced classes: leave head and balance as they are."
+        )
+    return _expecting(train_classifier(source, label_names=names, **options), share, other)
+
+
+def _expecting(steps: Iterator[TrainStep], share: float, other: str) -> Iterator[TrainStep]:
+    with closing(steps):  # a checkpoint is written when they are closed
+        for step in steps:
+            classifier = step.classifier and expect_share(step.classifier, share, other)
+            yield replace(step, classifier=classifier, best=lambda s=step: expect_share(s.best(), share, other))
+
+
+def expect_share(classifier: NoisyClassifier, share: float = SHARE, other: str = OTHER) -> NoisyClassifier:
+    """A classifier trained on balanced classes, as it answers where each label but `other` has this share of samples.
+
+    That is Bayes' rule under another prior, a change of its last bias. share: about how often the model makes the style
+    by itself; a smaller one steers harder once the style shows. Its record suggests the scale SCALE.
+    Raises GuidanceError for a share out of range, for a classifier without the label `other` or one that has a share
+    already, and for one whose classes were not balanced.
+    """
+    labels = list(classifier.labels)
+    if other not in labels or classifier.head != "single" or not isinstance(classifier.network, LatentEncoder):
+        raise GuidanceError(
+            f"Only a classifier trained here, of the head 'single' with a label '{other}', has a share."
+        )
+    _check_share(share, len(labels) - 1)
+    training = classifier.record.training
+    if "expected_share" in training:
+        raise GuidanceError(f"This classifier already expects a share of {training['expected_share']}.")
+    if not training.get("balance", True):
+        raise GuidanceError("This classifier was trained without balance: its classes have another share already.")
+    rest = 1 - share * (len(labels) - 1)
+    with torch.inference_mode(False), torch.no_grad():
+        network = copy.deepcopy(classifier.network)
+        for i, name in enumerate(labels):
+            network.head.bias[i] += math.log(len(labels) * (rest if name == other else share))
+    network.eval().requires_grad_(False)
+    changed = replace(classifier, network=network)
+    reason = f"Trained on the model's own samples as '{other}': begin with a scale of {SCALE:g}."
+    suggestion = Suggestion(SCALE, classifier.log_snr_range, reason)
+    return changed.recording(training=training | {"expected_share": share}, suggestion=suggestion)
+
+
+def _check_share(share: float, classes: int) -> None:
+    if not 0 < share * classes < 1:
+        raise GuidanceError(
+            f"The share of each label must be above 0, and all {classes} below 1 together; got {share}."
+        )

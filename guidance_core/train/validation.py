@@ -1,0 +1,80 @@
+"""Validation during training: loss and accuracy on the held-out part, by noise level, at noise that never changes."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..classifier.heads import Head
+from .batches import Batches
+
+BINS = 5
+"""Parts of the log-SNR range for which there are figures."""
+DRAWS = (512, 4096)
+"""The fewest and the most noisy samples of a validation; a small held-out part is used several times over."""
+
+
+@dataclass(frozen=True)
+class ValidationBin:
+    """Loss and accuracy between two log-SNRs."""
+
+    log_snr_low: float
+    log_snr_high: float
+    loss: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What the averaged weights make of the held-out part.
+
+    loss: -log p without penalty or smoothing, in nats. accuracy: see heads (R^2 for scores). best: whether the loss is
+    the lowest of the run so far.
+    """
+
+    loss: float
+    accuracy: float
+    bins: tuple[ValidationBin, ...]
+    best: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Validator:
+    """Measures a network on the examples `held`, in batches. weights: of each held example, [len(held)]."""
+
+    batches: Batches
+    head: Head
+    held: Tensor
+    weights: Tensor
+    batch: int
+    seed: int
+
+    @torch.no_grad()
+    def __call__(self, network: nn.Module, least: float, precision: torch.autocast) -> Validation:
+        """The figures, the same in every process; least: the lowest loss before."""
+        device, share = self.batches.device, self.batches.share
+        low, high = self.batches.log_snr_range
+        generator = torch.Generator(device).manual_seed(self.seed)
+        count = min(max(DRAWS[0], len(self.held)), DRAWS[1])
+        order = torch.randperm(len(self.held), generator=torch.Generator().manual_seed(self.seed))
+        order = order.repeat(math.ceil(count / len(order)))[:count]
+        levels = self.batches.levels(count, generator)
+        totals = torch.zeros(BINS, 3, device=device)  # of the weights, and of loss and accuracy times them
+        for start in range(0, count, self.batch):
+            part = order[start : start + self.batch]
+            x, log_snr, y = self.batches.noised(self.held[part], levels[start : start + self.batch], generator)
+            if not len(x):
+                continue  # fewer samples than processes
+            with precision:
+                logits = network(x, log_snr)
+            figures = [torch.ones_like(log_snr), self.head.loss(logits, y), self.head.accuracy(logits, y)]
+            weight = self.weights[part[share.of(len(part))]].to(logits)
+            which = ((log_snr - low) / (high - low) * BINS).long().clamp(0, BINS - 1)
+            totals.index_add_(0, which, weight[:, None] * torch.stack(figures, 1))
+        totals = share.add_up(totals).cpu().double()
+        means = totals[:, 1:] / totals[:, :1]
+        edges = torch.linspace(low, high, BINS + 1).tolist()
+        bins = (ValidationBin(*edges[i : i + 2], *means[i].tolist()) for i in range(BINS))
+        loss, accuracy = (totals[:, 1:].sum(0) / totals[:, 0].sum()).tolist()
+        return Validation(loss, accuracy, tuple(bins), loss < least)

@@ -1,0 +1,1 @@
+"""What speaks to ComfyUI's sampling, models and folders."""

@@ -1,0 +1,150 @@
+"""What is connected to a CFG method (a model, a condition, a classifier), as the method and the run take it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import comfy.sampler_helpers
+import comfy.samplers
+import node_helpers
+import torch
+from comfy.model_patcher import ModelPatcher, create_model_options_clone
+from torch import Tensor
+
+from ...guidance_core.cfg import Method
+from ...guidance_core.errors import GuidanceError
+from ...guidance_core.params import params_of
+from .model_facts import check_classifier, latent_space, path_of
+from .types import HostClassifier
+
+
+@dataclass(frozen=True, eq=False)
+class Condition:
+    """A CONDITIONING that a method predicts under, beside those of the guider."""
+
+    conditioning: list
+
+    @property
+    def key(self) -> str:
+        """Its name among the guider's conditions."""
+        return f"guidance_kit_{id(self)}"
+
+
+def connected(model: ModelPatcher, kind: type[Method], given: dict) -> tuple[dict, tuple[ModelPatcher, ...]]:
+    """(a method's parameters with what its sockets carry made ready, the patchers to load with the model).
+
+    given: the node's values by name; a socket that is not connected may be missing. Raises GuidanceError for a
+    classifier of other latents, and for a weak model that shares the model's weights.
+    """
+    values, patchers = {}, []
+    for name, param in params_of(kind).items():
+        value = given.get(name)
+        if isinstance(value, HostClassifier):
+            check_classifier(model, value.classifier)
+            patchers.append(value.patcher)
+            value = value.classifier
+        elif isinstance(value, ModelPatcher):
+            check_second_model(model, value)
+            patchers.append(value)
+        elif param.socket == "conditioning" and value is not None:
+            value = Condition(value)
+        if value is None and param.needed:
+            raise GuidanceError(f"the method '{kind.name}' needs a {param.socket} at {name}: connect one.")
+        values[name] = value
+    return values, tuple(patchers)
+
+
+def check_second_model(model: ModelPatcher, second: ModelPatcher) -> None:
+    """Raise GuidanceError unless the second model can predict beside the first one, on the same latents."""
+    if second.is_clone(model) and (
+        second.patches_uuid != model.patches_uuid or second.object_patches != model.object_patches
+    ):
+        raise GuidanceError(
+            "the second model is this model itself with other patches (a LoRA, say), and one set of weights cannot be "
+            "both at once: load the second model from a checkpoint of its own."
+        )
+    if path_of(second) is not path_of(model) or latent_space(second) != latent_space(model):
+        raise GuidanceError(
+            f"the second model samples {latent_space(second)} latents and this one {latent_space(model)}, or they mix "
+            f"noise in other ways: connect a model of the same family."
+        )
+
+
+def check_connected(model: ModelPatcher, methods: tuple[Method, ...]) -> None:
+    """As `connected` does, for the MODEL that is sampled in the end: patches may have been added to it."""
+    for method in methods:
+        for name in params_of(type(method)):
+            if isinstance(value := getattr(method, name), ModelPatcher):
+                check_second_model(model, value)
+
+
+def active_parts(parts: list[dict] | None, sigma: Tensor) -> list[dict]:
+    """The parts of a condition that act at this noise level (ConditioningSetTimestepRange and its kin)."""
+    level = sigma[0]
+    return [
+        part
+        for part in parts or ()
+        if not ("timestep_start" in part and level > part["timestep_start"])
+        and not ("timestep_end" in part and level < part["timestep_end"])
+    ]
+
+
+def conditions_of(methods: tuple[Method, ...]) -> dict[str, list[dict]]:
+    """The conditions that methods predict under, by key, for the guider to prepare with its own."""
+    found = [
+        getattr(method, name) for method in methods for name, p in params_of(type(method)).items() if p.kind is object
+    ]
+    return {
+        each.key: comfy.sampler_helpers.convert_cond(
+            node_helpers.conditioning_set_values(each.conditioning, {"prompt_type": "negative"})
+        )
+        for each in found
+        if isinstance(each, Condition)
+    }
+
+
+def denoiser_of(guider, options: Callable[[], dict], ran: Callable[[int], None]) -> Callable[[object], Callable]:
+    """What a method was given to predict with -> denoiser, under a guider's run.
+
+    options gives the model_options of the call under way; ran is told of each pass.
+    """
+
+    def from_model(patcher: ModelPatcher):
+        own = None
+
+        def predict(x: Tensor, sigma: Tensor) -> Tensor:
+            nonlocal own
+            active = active_parts(guider.conds["positive"], sigma)
+            if not active:
+                return None
+            if own is None:
+                if not patcher.is_clone(guider.model_patcher):
+                    patcher.pre_run()
+                own = create_model_options_clone(patcher.model_options)
+                sigmas = options()["transformer_options"]["sample_sigmas"]
+                own.setdefault("transformer_options", {})["sample_sigmas"] = sigmas
+            ran(len(active))
+            return _predicted(patcher.model, active, x, sigma, own)
+
+        return predict
+
+    def from_condition(condition: Condition):
+        def predict(x: Tensor, sigma: Tensor) -> Tensor:
+            active = active_parts(guider.conds[condition.key], sigma)
+            if not active:
+                return None
+            ran(len(active))
+            return _predicted(guider.inner_model, active, x, sigma, options())
+
+        return predict
+
+    def of(source: object):
+        if isinstance(source, ModelPatcher):
+            return from_model(source)
+        return from_condition(source) if isinstance(source, Condition) else source
+
+    return of
+
+
+def _predicted(model, parts: list[dict], x: Tensor, sigma: Tensor, options: dict) -> Tensor:
+    with torch.no_grad():
+        return comfy.samplers.calc_cond_batch(model, [parts], x, sigma, options)[0]

@@ -1,0 +1,109 @@
+"""A guidance plan: what our nodes put on a MODEL, and the journal of the runs that were sampled under it."""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from comfy.model_patcher import ModelPatcher
+from torch import Tensor
+
+from ...guidance_core.cfg import Pipeline
+from ...guidance_core.terms.classifier_guidance import ClassifierTerm, TermEvent
+
+KEY = "guidance_kit"
+KEPT_RUNS = 8
+
+
+@dataclass(frozen=True)
+class CfgPart:
+    """The CFG pipeline on a MODEL, the node that speaks for it, and the models that its methods connect."""
+
+    pipeline: Pipeline
+    title: str
+    node_id: str | None
+    patchers: tuple[ModelPatcher, ...] = ()
+
+
+@dataclass(frozen=True)
+class TermPart:
+    """A classifier term on a MODEL, the patcher that keeps its network in memory, and the node that speaks for it."""
+
+    term: ClassifierTerm
+    patcher: ModelPatcher
+    title: str
+    node_id: str | None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class CfgEvent:
+    """One call of the model: noise level, CFG's scale, passes run, and the scale that methods made of it (or None).
+
+    Tensors stay where they are until they are asked for: to read one is to wait for the device.
+    """
+
+    level: float | Tensor
+    scale: float
+    passes: int = 0
+    adjusted: float | Tensor | None = None
+
+    @property
+    def sigma(self) -> float:
+        """The noise level as a number."""
+        return float(self.level)
+
+    @property
+    def by_methods(self) -> float | None:
+        """The scale that methods made, its mean over the batch and the picture; None where none acted."""
+        return float(self.adjusted.mean()) if isinstance(self.adjusted, Tensor) else self.adjusted
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartEvent(TermEvent):
+    """One evaluation of a classifier term on a MODEL, with the part that it is of."""
+
+    part: TermPart
+
+
+@dataclass
+class RunReport:
+    """What a run did: its guider and noise levels, every call with the terms after it, and what the nodes said."""
+
+    guider: str
+    sigmas: tuple[float, ...]
+    events: list[CfgEvent | PartEvent] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+    passes: int = 0  # that CFG ran
+    expected: int = 0  # that it would have run without leaving any out
+    finished: bool = False
+
+
+class Journal:
+    """The last runs that were sampled under a plan, oldest first. Written by runs, read by Guidance Report."""
+
+    def __init__(self):
+        self.runs: deque[RunReport] = deque(maxlen=KEPT_RUNS)
+
+    @property
+    def last(self) -> RunReport | None:
+        """The newest run; None before the first."""
+        return self.runs[-1] if self.runs else None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All guidance on a MODEL."""
+
+    cfg: CfgPart | None = None
+    terms: tuple[TermPart, ...] = ()
+    journal: Journal = field(default_factory=Journal)
+
+    @property
+    def patchers(self) -> list[ModelPatcher]:
+        """The models that must be loaded beside the MODEL itself."""
+        parts = [*(self.cfg.patchers if self.cfg else ()), *(part.patcher for part in self.terms)]
+        return list(dict.fromkeys(parts))
+
+
+def plan_of(model: ModelPatcher) -> Plan:
+    """The plan a MODEL carries; an empty one when it carries none."""
+    return model.model_options.get(KEY) or Plan()

@@ -1,0 +1,97 @@
+"""Sampling as KSampler does it, for nodes that bring their own guidance."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import comfy.sample
+import comfy.samplers
+import comfy.utils
+import latent_preview
+from comfy.model_patcher import ModelPatcher
+from comfy_api.latest import io
+
+from ...guidance_core.cfg import Pipeline
+from ..ui.widgets import widgets
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What a KSampler's widgets say."""
+
+    seed: int
+    steps: int
+    cfg: float
+    sampler_name: str
+    scheduler: str
+    denoise: float
+
+
+def sampling_inputs(cfg_default: float, cfg_tooltip: str) -> list[io.Input]:
+    """The widgets of Sampling."""
+    (cfg,) = widgets(Pipeline)
+    cfg.id, cfg.default, cfg.tooltip = "cfg", cfg_default, f"{cfg_tooltip} {cfg.tooltip}"
+    return [
+        io.Int.Input(
+            "seed",
+            default=0,
+            min=0,
+            max=0xFFFFFFFFFFFFFFFF,
+            control_after_generate=True,
+            tooltip="The number that the noise is made from: the same one gives the same picture.",
+        ),
+        io.Int.Input("steps", default=20, min=1, max=10000, tooltip="Steps from noise to picture; 20 to 30 is usual."),
+        cfg,
+        io.Combo.Input("sampler_name", options=comfy.samplers.KSampler.SAMPLERS, tooltip="How each step is taken."),
+        io.Combo.Input(
+            "scheduler", options=comfy.samplers.KSampler.SCHEDULERS, tooltip="How the noise levels are spaced."
+        ),
+        io.Float.Input(
+            "denoise",
+            default=1.0,
+            min=0.0,
+            max=1.0,
+            step=0.01,
+            tooltip="1 begins from noise; the lower, the more of the latent image is kept.",
+        ),
+    ]
+
+
+def sampled(
+    model: ModelPatcher, latent: dict, positive, negative, how: Sampling, callback: Callable | None = None
+) -> dict:
+    """A LATENT as KSampler gives it: preview, progress, interrupt, noise mask and batch index included.
+
+    callback: in place of the preview and progress of this one run.
+    """
+    image = comfy.sample.fix_empty_latent_channels(
+        model, latent["samples"], latent.get("downscale_ratio_spacial"), latent.get("downscale_ratio_temporal")
+    )
+    samples = comfy.sample.sample(
+        model,
+        comfy.sample.prepare_noise(image, how.seed, latent.get("batch_index")),
+        how.steps,
+        how.cfg,
+        how.sampler_name,
+        how.scheduler,
+        positive,
+        negative,
+        image,
+        denoise=how.denoise,
+        noise_mask=latent.get("noise_mask"),
+        callback=callback or latent_preview.prepare_callback(model, how.steps),
+        disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
+        seed=how.seed,
+    )
+    kept = {key: value for key, value in latent.items() if not key.startswith("downscale_ratio_")}
+    return kept | {"samples": samples}
+
+
+def previews(model: ModelPatcher, bar: comfy.utils.ProgressBar, done: int) -> Callable:
+    """A callback that shows one run of several on a common progress bar, of which `done` steps are over."""
+    previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
+
+    def callback(step, x0, x, total_steps):
+        preview = previewer.decode_latent_to_preview_image("JPEG", x0) if previewer else None
+        bar.update_absolute(done + step + 1, preview=preview)
+
+    return callback
