@@ -1,10 +1,9 @@
 """Evaluate Noisy Classifier: how good it is at each noise level, and where and how strongly to guide with it."""
 
 import comfy.model_management
-import comfy.utils
 from comfy_api.latest import io, ui
 
-from ..guidance_core.assess.assessment import examine
+from ..guidance_core.assess.assessment import assess
 from ..guidance_core.assess.page import card_picture
 from ..guidance_core.errors import GuidanceError
 from .host.classifier_files import host_classifier
@@ -12,6 +11,7 @@ from .host.labelled import LabelledLatents
 from .host.model_facts import check_classifier, in_sampler_scale
 from .host.types import LABELLED_LATENTS, NOISY_CLASSIFIER, SCALE_SCHEDULE, HostClassifier
 from .ui.messages import say, speaking_as
+from .ui.progress import with_bar
 from .ui.trace_plot import as_image
 
 TITLE = "Evaluate Noisy Classifier"
@@ -67,12 +67,7 @@ class EvaluateNoisyClassifier(io.ComfyNode):
             targets = _targets(classifier.classifier.labels, classifier.classifier.head, examples)
             comfy.model_management.load_models_gpu([classifier.patcher])
             latents = in_sampler_scale(model, examples.latents).to(classifier.patcher.load_device)
-            bar = None
-            for step in examine(classifier.classifier, latents, targets, repeats=repeats, batch=JUDGED_AT_ONCE):
-                bar = bar or comfy.utils.ProgressBar(step.steps)
-                bar.update_absolute(step.step, step.steps)
-                comfy.model_management.throw_exception_if_processing_interrupted()
-        found = step.examined
+            found = with_bar(assess(classifier.classifier, latents, targets, repeats=repeats, batch=JUDGED_AT_ONCE))
         say(cls.hidden.unique_id, f"{found.suggestion.summary} The report says why.")
         page = as_image(card_picture(found.classifier.card, found.evaluation.reliability))
         return io.NodeOutput(

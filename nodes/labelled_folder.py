@@ -4,22 +4,22 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-import comfy.model_management
-import comfy.utils
 import folder_paths
 import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..guidance_core.data.folders import PictureFolder, Skipped, scan_folder
+from ..guidance_core.data.folders import Skipped, scan_folder
 from ..guidance_core.data.images import EXTENSIONS, fault
 from ..guidance_core.data.latent_cache import encode_cached
 from ..guidance_core.demo.pictures import FOLDER as DIGITS
 from ..guidance_core.errors import GuidanceError
+from ..guidance_core.progress import Progress, Work
 from .host.input_folders import input_folders
 from .host.labelled import LabelledLatents, joined, of_one_label
 from .host.types import LABELLED_LATENTS
 from .ui.messages import say, speaking_as
+from .ui.progress import with_bar
 
 TITLE = "Labelled Folder"
 DEMO = "digits demo"
@@ -123,7 +123,7 @@ class LabelledFolder(io.ComfyNode):
                 files, skipped = _readable(place)
                 found = of_one_label(_encoded(files, vae, (height, width)), label)
             else:
-                pictures = _scanned(place)
+                pictures = with_bar(scan_folder(place, minimum=1))
                 skipped = pictures.skipped
                 latents = _encoded(pictures.files, vae, (height, width))
                 found = LabelledLatents(latents, pictures.labels, pictures.targets, pictures.head)
@@ -132,25 +132,11 @@ class LabelledFolder(io.ComfyNode):
         return io.NodeOutput(examples)
 
 
-def _scanned(place: Path) -> PictureFolder:
-    """The labelled pictures of a folder, under ComfyUI's progress bar and interrupt."""
-    bar = None
-    for step in scan_folder(place, minimum=1):
-        comfy.model_management.throw_exception_if_processing_interrupted()
-        bar = bar or comfy.utils.ProgressBar(step.count)
-        bar.update_absolute(step.done, step.count)
-    return step.pictures
-
-
 def _readable(place: Path) -> tuple[list[Path], list[Skipped]]:
     """The pictures of a folder, to its depth, and those that cannot be read."""
     files = sorted(file for file in place.rglob("*") if file.suffix.lower() in EXTENSIONS)
     files = [file for file in files if not any(part.startswith(".") for part in file.relative_to(place).parts)]
-    faults, bar = {}, comfy.utils.ProgressBar(max(1, len(files)))
-    for done, file in enumerate(files, 1):
-        comfy.model_management.throw_exception_if_processing_interrupted()
-        faults[file] = fault(file)
-        bar.update_absolute(done, len(files))
+    faults = with_bar(_faults(files))
     good = [file for file in files if not faults[file]]
     if not good:
         raise GuidanceError(
@@ -159,15 +145,20 @@ def _readable(place: Path) -> tuple[list[Path], list[Skipped]]:
     return good, [Skipped(file.name, why) for file, why in faults.items() if why]
 
 
+def _faults(files: Sequence[Path]) -> Work[dict[Path, str]]:
+    """Why each file cannot be read; empty where it can be."""
+    faults = {}
+    for done, file in enumerate(files, 1):
+        faults[file] = fault(file)
+        yield Progress(done, len(files))
+    return faults
+
+
 def _encoded(files: Sequence[Path], vae, size: tuple[int, int]) -> Tensor:
     """The latents [N, C, ...] of pictures, from disk where they are known already."""
     cache = Path(folder_paths.get_user_directory()) / "guidance_kit" / "latents"
-    bar = comfy.utils.ProgressBar(len(files))
-    steps = encode_cached(files, lambda images: _latents(vae, images), _vae_key(vae), cache, sizes=[size], batch=BATCH)
-    for step in steps:
-        comfy.model_management.throw_exception_if_processing_interrupted()
-        bar.update_absolute(step.done, step.count)
-    return torch.stack(step.latents)
+    work = encode_cached(files, lambda images: _latents(vae, images), _vae_key(vae), cache, sizes=[size], batch=BATCH)
+    return torch.stack(with_bar(work))
 
 
 def _latents(vae, images: Tensor) -> Tensor:

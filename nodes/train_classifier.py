@@ -12,7 +12,7 @@ import numpy as np
 from comfy_api.latest import io, ui
 from PIL import Image
 
-from ..guidance_core.assess.assessment import Examined, examine
+from ..guidance_core.assess.assessment import Assessment, assess
 from ..guidance_core.assess.page import card_picture
 from ..guidance_core.classifier.noisy import NoisyClassifier
 from ..guidance_core.data.augment import AUGMENTS
@@ -27,6 +27,7 @@ from .host.labelled import LabelledLatents
 from .host.model_facts import in_sampler_scale, latent_space, latent_statistics, path_of
 from .host.types import LABELLED_LATENTS, NOISY_CLASSIFIER
 from .ui.messages import say, speaking_as
+from .ui.progress import with_bar
 from .ui.trace_plot import as_image, ends
 from .ui.widgets import widgets
 
@@ -161,9 +162,9 @@ class TrainNoisyClassifier(io.ComfyNode):
                 raise
             classifier, page = last.classifier, None
             if len(last.held_out):
-                examined = _judged(classifier, source, last)
-                classifier = examined.classifier
-                page = as_image(card_picture(classifier.card, examined.evaluation.reliability))
+                assessed = _judged(classifier, source, last)
+                classifier = assessed.classifier
+                page = as_image(card_picture(classifier.card, assessed.evaluation.reliability))
             if shared:
                 classifier = expect_share(classifier, share)
             classifier = _described(model, classifier)
@@ -224,16 +225,11 @@ class _Progress:
         return picture(panels)
 
 
-def _judged(classifier: NoisyClassifier, source: TensorSource, last: TrainStep) -> Examined:
-    held, examined, bar = last.held_out[:DRAWS], None, None
+def _judged(classifier: NoisyClassifier, source: TensorSource, last: TrainStep) -> Assessment:
+    held = last.held_out[:DRAWS]
     device = next(classifier.network.parameters()).device
     latents, repeats = source.load(held).to(device), max(1, DRAWS // len(held))
-    for step in examine(classifier, latents, source.labels[held], repeats=repeats, batch=JUDGED_AT_ONCE):
-        comfy.model_management.throw_exception_if_processing_interrupted()
-        bar = bar or comfy.utils.ProgressBar(step.steps)
-        bar.update_absolute(step.step, step.steps)
-        examined = step.examined
-    return examined
+    return with_bar(assess(classifier, latents, source.labels[held], repeats=repeats, batch=JUDGED_AT_ONCE))
 
 
 def _described(model, classifier: NoisyClassifier) -> NoisyClassifier:

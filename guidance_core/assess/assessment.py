@@ -1,6 +1,6 @@
-"""Examine a classifier on held-out latents: calibrate it, measure it, suggest how to use it, and write that down."""
+"""Assess a classifier on held-out latents: calibrate it, measure it, suggest how to use it, and write that down."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,12 +9,13 @@ from torch import Tensor
 from ..classifier.heads import Regression
 from ..classifier.noisy import NoisyClassifier
 from ..errors import GuidanceError
+from ..progress import Work
 from .metrics import Evaluation, evaluate, even_edges
 from .recommend import Suggestion, suggest
 
 
 @dataclass(frozen=True)
-class Examined:
+class Assessment:
     """The classifier, its record filled with temperatures, measurements and suggestion; and these by themselves."""
 
     classifier: NoisyClassifier
@@ -22,16 +23,7 @@ class Examined:
     suggestion: Suggestion
 
 
-@dataclass(frozen=True)
-class ExamineStep:
-    """One finished batch; the last brings the result."""
-
-    step: int
-    steps: int
-    examined: Examined | None = None
-
-
-def examine(
+def assess(
     classifier: NoisyClassifier,
     latents: Tensor,
     labels: Tensor,
@@ -41,7 +33,7 @@ def examine(
     repeats: int = 1,
     batch: int = 256,
     seed: int = 0,
-) -> Iterator[ExamineStep]:
+) -> Work[Assessment]:
     """Evaluate a classifier on latents [N, C, ...] that it was not trained on; yields after every batch.
 
     labels: as for training (Source.labels). bins: rising log-SNR edges; by default ten over the classifier's range.
@@ -50,10 +42,10 @@ def examine(
     """
     y = _prepared(classifier, labels)
     bins = list(bins) if bins is not None else even_edges(classifier.log_snr_range)
-    examined = classifier.recording(temperatures=()) if temperature else classifier
+    measured = classifier.recording(temperatures=()) if temperature else classifier
     generator = torch.Generator(latents.device).manual_seed(seed)
-    steps = evaluate(
-        examined,
+    work = evaluate(
+        measured,
         latents,
         y,
         bins,
@@ -64,15 +56,13 @@ def examine(
         batch=batch,
     )
 
-    def run() -> Iterator[ExamineStep]:
-        for done in steps:
-            result = None if done.evaluation is None else _written_down(examined, done.evaluation)
-            yield ExamineStep(done.step, done.steps, result)
+    def run() -> Work[Assessment]:
+        return _written_down(measured, (yield from work))
 
     return run()
 
 
-def _written_down(classifier: NoisyClassifier, evaluation: Evaluation) -> Examined:
+def _written_down(classifier: NoisyClassifier, evaluation: Evaluation) -> Assessment:
     suggestion = suggest(evaluation)
     classifier = classifier.recording(
         bins=evaluation.bins,
@@ -82,7 +72,7 @@ def _written_down(classifier: NoisyClassifier, evaluation: Evaluation) -> Examin
         temperatures=evaluation.knots or classifier.record.temperatures,
         suggestion=suggestion,
     )
-    return Examined(classifier, evaluation, suggestion)
+    return Assessment(classifier, evaluation, suggestion)
 
 
 def _confusion(evaluation: Evaluation, suggestion: Suggestion) -> tuple[tuple[int, ...], ...] | None:

@@ -1,7 +1,7 @@
 """Accuracy, calibration and temperature of a noise-aware classifier as the noise grows."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,6 +12,7 @@ from ..classifier.heads import HEADS
 from ..classifier.temperature import Knots, fit_temperature, temperature_at
 from ..errors import GuidanceError
 from ..paths import VE, NoisePath
+from ..progress import Progress, Work, run_to_end
 from ..tensors import expand
 
 PARTS = 15  # of [0, 1], over which calibration is measured
@@ -57,15 +58,6 @@ class Evaluation:
     knots: Knots = ()
 
 
-@dataclass(frozen=True)
-class EvaluationStep:
-    """One finished batch; the last brings the evaluation."""
-
-    step: int
-    steps: int
-    evaluation: Evaluation | None = None
-
-
 @dataclass(frozen=True, eq=False)
 class _Answers:
     """What was answered between two log-SNRs: logits [N, K], what the head's loss takes, log-SNR [N]."""
@@ -94,7 +86,7 @@ def evaluate(
     generator: torch.Generator | None = None,
     repeats: int = 1,
     batch: int = 256,
-) -> Iterator[EvaluationStep]:
+) -> Work[Evaluation]:
     """Measure a classifier on clean latents [N, C, ...], noised uniformly in log-SNR inside each bin.
 
     labels: what the head's loss takes: indices [N], or for "multi" and "regression" [N, K]. bins: rising edges, one bin
@@ -123,20 +115,19 @@ def evaluate(
         logits = classifier(x0 + expand(sigma, x0) * noise.to(x0), sigma, VE)
         return logits.float(), y.to(x0.device), log_snr.to(x0).float()
 
-    def run() -> Iterator[EvaluationStep]:
+    def run() -> Work[Evaluation]:
         collected, step = [], 0
         for low, high in zip(bins, bins[1:], strict=False):
             parts = []
             for start in starts:
                 parts.append(answers(start, low, high))
                 step += 1
-                if step < steps:
-                    yield EvaluationStep(step, steps)
+                yield Progress(step, steps)
             collected.append(_Answers(low, high, *(torch.cat(part) for part in zip(*parts, strict=True))))
         knots = ()
         if temperature and head != "regression":
             knots = tuple(((a.low + a.high) / 2, fit_temperature(a.logits, a.y, head)) for a in collected)
-        yield EvaluationStep(step, steps, _evaluation(head, collected, knots))
+        return _evaluation(head, collected, knots)
 
     return run()
 
@@ -151,8 +142,8 @@ def accuracy_by_log_snr(
     batch: int = 256,
 ) -> list[Bin]:
     """The bins of `evaluate` for labels that exclude each other, measured in one go."""
-    *_, last = evaluate(classifier, latents, labels, bins, generator=generator, repeats=repeats, batch=batch)
-    return list(last.evaluation.bins)
+    work = evaluate(classifier, latents, labels, bins, generator=generator, repeats=repeats, batch=batch)
+    return list(run_to_end(work).bins)
 
 
 def calibration_error(confidence: Tensor, right: Tensor, parts: int = PARTS) -> float:

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from types import ModuleType
 
 from ..params import params_of
+from ..progress import Progress, Result, Work, run_to_end
 
 
 def commands() -> dict[str, ModuleType]:
@@ -56,6 +57,14 @@ class Line:
         else:
             sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
+
+    def run(self, work: Work[Result], text: str) -> Result:
+        """The result of work; text tells `{done}` and `{count}` as it goes."""
+
+        def show(progress: Progress) -> None:
+            self.show(text.format_map(vars(progress)), progress.done, progress.count)
+
+        return run_to_end(work, show)
 
     def say(self, text: str) -> None:
         """A line of its own."""

@@ -8,7 +8,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ..assess.assessment import examine
+from ..assess.assessment import assess
 from ..assess.metrics import even_edges
 from ..assess.page import card_picture
 from ..classifier.card import Card
@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     latents, labels = _examples(arguments, classifier)
     if not bool(latents.isfinite().all()):
         raise GuidanceError("Some of the latents are not finite numbers.")
-    steps = examine(
+    work = assess(
         classifier,
         latents.to(device),
         labels,
@@ -72,16 +72,13 @@ def run(arguments: argparse.Namespace) -> int:
         batch=arguments.batch,
         seed=arguments.seed,
     )
-    line = Line()
-    for step in steps:
-        line.show(f"batch {step.step} of {step.steps}", step.step, step.steps)
-    examined = step.examined
+    assessed = Line().run(work, "batch {done} of {count}")
     if arguments.out:
-        write_png(card_picture(examined.classifier.card, examined.evaluation.reliability), arguments.out)
-    examined.classifier.save(out)
-    for text in table(examined.classifier.card):
+        write_png(card_picture(assessed.classifier.card, assessed.evaluation.reliability), arguments.out)
+    assessed.classifier.save(out)
+    for text in table(assessed.classifier.card):
         print(text)
-    print(f"\n{examined.suggestion.reason}")
+    print(f"\n{assessed.suggestion.reason}")
     return 0
 
 

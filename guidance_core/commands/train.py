@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ..assess.assessment import examine
+from ..assess.assessment import assess
 from ..classifier.noisy import NoisyClassifier
 from ..data.augment import AUGMENTS
 from ..data.folders import MINIMUM, PictureFolder, scan_folder
@@ -94,9 +94,7 @@ def _data(arguments: argparse.Namespace, line: Line) -> dict[str, Any]:
         space = source.latent_space
         return {"latents": source, "label_names": source.label_names, "head": source.head, "latent_space": space}
     if arguments.folder:
-        for step in scan_folder(arguments.folder, arguments.minimum):
-            line.show(f"checked {step.done} of {step.count} pictures", step.done, step.count)
-        pictures = step.pictures
+        pictures = line.run(scan_folder(arguments.folder, arguments.minimum), "checked {done} of {count} pictures")
         _say_what_is_left_out(pictures, line)
         source = PictureSource(pictures.files, pictures.targets, (arguments.size_px, arguments.size_px))
         line.say(f"{len(source)} pictures of {', '.join(pictures.labels)}.")
@@ -129,15 +127,15 @@ def _judged(classifier: NoisyClassifier, held_out: Examples | None, line: Line) 
         return classifier
     latents, labels = held_out
     device = next(classifier.network.parameters()).device
-    for done in examine(classifier, latents.to(device), labels, repeats=max(1, DRAWS // len(latents))):
-        line.show(f"judged {done.step} of {done.steps}", done.step, done.steps)
-    for b in done.examined.evaluation.bins:
+    work = assess(classifier, latents.to(device), labels, repeats=max(1, DRAWS // len(latents)))
+    assessed = line.run(work, "judged {done} of {count}")
+    for b in assessed.evaluation.bins:
         line.say(
             f"log-SNR {b.log_snr_low:5.1f} to {b.log_snr_high:5.1f}: accuracy {b.accuracy:.3f}, "
             f"calibration error {b.calibration_error:.3f}"
         )
-    line.say(done.examined.suggestion.reason)
-    return done.examined.classifier
+    line.say(assessed.suggestion.reason)
+    return assessed.classifier
 
 
 def _say_what_is_left_out(pictures: PictureFolder, line: Line) -> None:

@@ -1,6 +1,6 @@
 """Labelled pictures from disk: one folder a class, tags beside each picture, or a CSV table; read when asked for.
 
-pictures = read_folder("my_pictures")              # or draw the progress of scan_folder
+pictures = read_folder("my_pictures")              # or scan_folder, which tells its progress
 source = PictureSource(pictures.files, pictures.targets, size=(64, 64))
 """
 
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..errors import GuidanceError
+from ..progress import Progress, Work, run_to_end
 from .images import EXTENSIONS, fault
 
 MINIMUM = 5
@@ -68,15 +69,6 @@ class PictureFolder:
 
 
 @dataclass(frozen=True)
-class ScanStep:
-    """`done` of `count` files are checked; the last step brings the pictures."""
-
-    done: int
-    count: int
-    pictures: PictureFolder | None = None
-
-
-@dataclass(frozen=True)
 class _Found:
     """What a folder holds before any picture is opened; classes must have pictures; scores are names of columns."""
 
@@ -88,10 +80,10 @@ class _Found:
 
 def read_folder(folder: str | os.PathLike, minimum: int = MINIMUM) -> PictureFolder:
     """As scan_folder, without the progress."""
-    return list(scan_folder(folder, minimum))[-1].pictures
+    return run_to_end(scan_folder(folder, minimum))
 
 
-def scan_folder(folder: str | os.PathLike, minimum: int = MINIMUM) -> Iterator[ScanStep]:
+def scan_folder(folder: str | os.PathLike, minimum: int = MINIMUM) -> Work[PictureFolder]:
     """Find the labelled pictures of a folder and open each one, so that damaged pictures are left out by name.
 
     A CSV table in the folder, or given in its place, says what is what: its header names a `file` column and either a
@@ -119,7 +111,7 @@ def scan_folder(folder: str | os.PathLike, minimum: int = MINIMUM) -> Iterator[S
     return _scan(found, root, minimum)
 
 
-def _scan(found: _Found, root: Path, minimum: int) -> Iterator[ScanStep]:
+def _scan(found: _Found, root: Path, minimum: int) -> Work[PictureFolder]:
     items, skipped = [], list(found.skipped)
     for done, item in enumerate(found.items, 1):
         reason = _why_not(item.path, root)
@@ -127,10 +119,8 @@ def _scan(found: _Found, root: Path, minimum: int) -> Iterator[ScanStep]:
             skipped.append(Skipped(_name(item.path, root), reason))
         else:
             items.append(item)
-        if done < len(found.items):  # the last step is the one below
-            yield ScanStep(done, len(found.items))
-    pictures = _sorted_out(replace(found, items=items, skipped=skipped), minimum)
-    yield ScanStep(len(found.items), len(found.items), pictures)
+        yield Progress(done, len(found.items))
+    return _sorted_out(replace(found, items=items, skipped=skipped), minimum)
 
 
 def _sorted_out(found: _Found, minimum: int) -> PictureFolder:

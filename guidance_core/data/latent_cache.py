@@ -7,7 +7,7 @@ broke off goes on where it was, and several processes may share a cache.
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,22 +16,17 @@ from torch import Tensor
 
 from ..errors import GuidanceError
 from ..files import read_tensors, write_tensors
+from ..progress import Progress
 from .images import Size, digest, read_picture
 
 FORMAT = "guidance-kit.latent"
 
 
 @dataclass(frozen=True)
-class EncodeStep:
-    """`done` of `count` pictures have a latent, `reused` of them from the cache.
+class EncodeProgress(Progress):
+    """`done` of `count` pictures have a latent, `reused` of them from the cache."""
 
-    The last step brings all latents [C, ...] in the order of the files.
-    """
-
-    done: int
-    count: int
     reused: int
-    latents: tuple[Tensor, ...] | None = None
 
 
 def encode_cached(
@@ -42,16 +37,15 @@ def encode_cached(
     *,
     sizes: Sequence[Size] = ((512, 512),),
     batch: int = 4,
-) -> Iterator[EncodeStep]:
-    """As `latents_of`, with all latents in memory at the end; yields after each of them."""
+) -> Generator[EncodeProgress, None, tuple[Tensor, ...]]:
+    """As `latents_of`, yielding progress after each latent; returns them all [C, ...], in the order of the files."""
     latents: dict[int, Tensor] = {}
     reused = 0
     for number, latent, cached in latents_of(files, encode, key, folder, sizes=sizes, batch=batch):
         latents[number] = latent
         reused += cached
-        last = len(latents) == len(files)
-        whole = tuple(latents[i] for i in range(len(files))) if last else None
-        yield EncodeStep(len(latents), len(files), reused, whole)
+        yield EncodeProgress(len(latents), len(files), reused)
+    return tuple(latents[i] for i in range(len(files)))
 
 
 def latents_of(

@@ -3,8 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -13,17 +12,9 @@ from torch import Tensor
 from ..classifier.heads import HEADS
 from ..errors import GuidanceError
 from ..files import write_tensors
+from ..progress import Progress, Work
 from .images import digest
 from .shards import DTYPES, FORMAT, INDEX, VERSION
-
-
-@dataclass(frozen=True)
-class WriteStep:
-    """So many examples are on disk, in so many shards; the last step, `done`, wrote the index."""
-
-    examples: int
-    shards: int
-    done: bool = False
 
 
 def write_shards(
@@ -35,11 +26,12 @@ def write_shards(
     latent_space: str = "",
     dtype: torch.dtype = torch.float16,
     shard_bytes: int = 64 * 2**20,
-) -> Iterator[WriteStep]:
+) -> Work[int]:
     """Write examples (latent [C, ...], its label as in Source.labels) to a new folder of shards, one shard in memory.
 
-    Yields after every shard and after the index, without which the folder is not yet a set of shards: a run that broke
-    off is begun again. Latents are kept in dtype, in shards of about shard_bytes. Identical latents become one group.
+    Yields how many examples are on disk after every shard, and returns how many shards there are once the index is
+    written, without which the folder is not yet a set of shards: a run that broke off is begun again.
+    Latents are kept in dtype, in shards of about shard_bytes. Identical latents become one group.
     Raises GuidanceError for a folder that has an index, and for latents or labels that do not fit.
     """
     folder = Path(folder)
@@ -60,7 +52,7 @@ def _write(
     latent_space: str,
     dtype: torch.dtype,
     shard_bytes: int,
-) -> Iterator[WriteStep]:
+) -> Work[int]:
     folder.mkdir(parents=True, exist_ok=True)
     entries: list[dict] = []
     latents: list[Tensor] = []
@@ -70,14 +62,14 @@ def _write(
     shape: tuple[int, ...] = ()
     count = 0
 
-    def flush() -> WriteStep:
+    def flush() -> Progress:
         file = folder / f"shard-{len(entries):05d}.safetensors"
         tensors = {"latents": torch.stack(latents), "labels": torch.stack(labels), "groups": torch.tensor(groups)}
         write_tensors(file, tensors, {"format": FORMAT})
         entries.append({"file": file.name, "count": len(latents), "hash": digest(file)})
         for filled in (latents, labels, groups):
             filled.clear()
-        return WriteStep(count, len(entries))
+        return Progress(count, None)
 
     for latent, label in examples:
         shape = shape or tuple(latent.shape)
@@ -107,7 +99,7 @@ def _write(
     part = folder / f"{INDEX}.{os.getpid()}.part"
     part.write_text(json.dumps(index, indent=1), encoding="utf-8")
     os.replace(part, folder / INDEX)
-    yield WriteStep(count, len(entries), done=True)
+    return len(entries)
 
 
 def _checked(latent: Tensor, shape: tuple[int, ...], number: int) -> Tensor:

@@ -4,7 +4,7 @@ import argparse
 import copy
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from ..assess.metrics import accuracy_by_log_snr
 from ..null import drop_condition
 from ..paths import VE
+from ..progress import Progress, run_to_end
 from ..schedules import betas, sigmas_from_betas
 from ..tensors import expand
 from ..train.batches import uniform_levels
@@ -46,13 +47,13 @@ The noise levels are those where the class is neither plain nor lost: spread ove
 
 
 @dataclass(frozen=True)
-class Progress:
-    """One finished step; the last brings the running average of the network."""
+class LossProgress(Progress):
+    """`done` of `count` steps are trained, the last at this loss."""
 
-    step: int
-    steps: int
     loss: float
-    network: nn.Module | None = None
+
+
+Training = Generator[LossProgress, None, nn.Module]
 
 
 def train(
@@ -62,8 +63,8 @@ def train(
     learning_rate: float,
     weight_decay: float = 0.01,
     ema: float = 0.999,
-) -> Iterator[Progress]:
-    """Descend loss_of(network) with AdamW, warm-up and cosine, averaging the weights as it goes."""
+) -> Training:
+    """Minimise loss_of(network) with AdamW, warm-up and cosine; returns the running average of the network."""
     average = copy.deepcopy(network).requires_grad_(False)
     averaged, weights = list(average.parameters()), list(network.parameters())
     optimizer = torch.optim.AdamW(weights, learning_rate, weight_decay=weight_decay)
@@ -71,10 +72,11 @@ def train(
         loss = loss_of(network)
         descend(optimizer, loss, learning_rate * warm_up_and_cosine(step, steps))
         follow(averaged, weights, ema, step)
-        yield Progress(step, steps, loss.item(), average.eval() if step == steps else None)
+        yield LossProgress(step, steps, loss.item())
+    return average.eval()
 
 
-def train_denoiser(digits: Digits, steps: int = 4000, batch: int = 64, seed: int = 0) -> Iterator[Progress]:
+def train_denoiser(digits: Digits, steps: int = 4000, batch: int = 64, seed: int = 0) -> Training:
     """v-prediction at uniform t on the linear schedule; 15 % of the labels become the null label."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
@@ -98,7 +100,7 @@ def train_demo_classifier(digits: Digits) -> Iterator[TrainStep]:
     return train_classifier(digits.x0, digits.labels, LABELS, **CLASSIFIER_SETTINGS)
 
 
-def train_judge(digits: Digits, steps: int = 1000, batch: int = 64, seed: int = 1) -> Iterator[Progress]:
+def train_judge(digits: Digits, steps: int = 1000, batch: int = 64, seed: int = 1) -> Training:
     """Cross-entropy on moved, turned, zoomed and slightly noisy digits."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
@@ -130,22 +132,25 @@ def main() -> None:
     digits, held_out = load_digits()
     began = time.monotonic()
 
-    def report(name, progress):
-        for done in progress:
-            if done.step % 250 == 0 or done.step == done.steps:
-                seconds = time.monotonic() - began
-                print(f"{name}: step {done.step} of {done.steps}, loss {done.loss:.4f}, {seconds:.0f} s", flush=True)
-        return done
+    def report(name: str, step: int, steps: int, loss: float) -> None:
+        if step % 250 == 0 or step == steps:
+            seconds = time.monotonic() - began
+            print(f"{name}: step {step} of {steps}, loss {loss:.4f}, {seconds:.0f} s", flush=True)
+
+    def trained(name: str, training: Training) -> nn.Module:
+        return run_to_end(training, lambda progress: report(name, progress.done, progress.count, progress.loss))
 
     if "judge" in arguments.only:
-        network = report("judge", train_judge(digits)).network
+        network = trained("judge", train_judge(digits))
         accuracy = Judge(network, 0.0, 1.0).accuracy(held_out.images, held_out.labels)
         spread = within_class_distance(held_out.images, held_out.labels)
         print(f"judge: accuracy {accuracy:.4f} on held-out digits")
         metadata = {"held_out_accuracy": str(accuracy), "spread": str(spread)}
         save(network, arguments.out / "judge.safetensors", torch.float32, metadata)
     if "classifier" in arguments.only:
-        classifier = report("classifier", train_demo_classifier(digits)).classifier
+        for step in train_demo_classifier(digits):
+            report("classifier", step.step, step.steps, step.loss)
+        classifier = step.classifier
         generator = torch.Generator().manual_seed(0)
         for b in accuracy_by_log_snr(classifier, held_out.x0, held_out.labels, LOG_SNR_EDGES, generator, repeats=10):
             print(
@@ -154,7 +159,7 @@ def main() -> None:
             )
         classifier.save(arguments.out / "classifier.safetensors")
     if "denoiser" in arguments.only:
-        network = report("denoiser", train_denoiser(digits)).network
+        network = trained("denoiser", train_denoiser(digits))
         save(network, arguments.out / "denoiser.safetensors", torch.float16, {"predicts": "v", "betas": "linear"})
 
 

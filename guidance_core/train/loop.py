@@ -80,7 +80,7 @@ class TrainStep:
 
     A run that stops early ends before `steps`. validation: in the steps that had one. best(): the best classifier at
     the moment of the call, as a copy: by validation loss, or the newest where nothing is held out or validated yet.
-    held_out: the numbers of the examples it never learns from, long [M], to examine it on.
+    held_out: the numbers of the examples it never learns from, long [M], to assess it on.
     """
 
     step: int

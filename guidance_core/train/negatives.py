@@ -1,7 +1,7 @@
 """Self-made negatives: a few pictures of a style against samples of the model itself, so that no other class is needed.
 
-for step in draw_negatives(draw_from(d.uncond, d.shape, trailing(d.sigmas, 25)), 400): ...
-for trained in train_against_negatives({"my style": pictures}, step.latents): ...
+negatives = run_to_end(draw_negatives(draw_from(d.uncond, d.shape, trailing(d.sigmas, 25)), 400))
+for trained in train_against_negatives({"my style": pictures}, negatives): ...
 trained.classifier.save("my-style.safetensors")    # labels: "my style", "other"
 
 Why it steers well. Between pictures p(x | style) and samples p(x) a balanced classifier learns the odds p(x | style) /
@@ -16,7 +16,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -29,6 +29,7 @@ from ..data.sources import TensorSource
 from ..denoisers import Denoiser
 from ..errors import GuidanceError
 from ..paths import VE, NoisePath
+from ..progress import Progress, Work
 from ..sampling import sample
 from .loop import TrainStep, train_classifier
 
@@ -37,15 +38,6 @@ SHARE = 0.01
 SCALE = 4.0
 Draw = Callable[[int, torch.Generator], Tensor]
 """(count, generator) -> clean samples [count, C, ...] of a model, in the sampler's scale."""
-
-
-@dataclass(frozen=True)
-class DrawStep:
-    """`done` of `count` samples are drawn; the last step brings all of them, [count, C, ...] on the CPU."""
-
-    done: int
-    count: int
-    latents: Tensor | None = None
 
 
 def draw_from(
@@ -60,8 +52,8 @@ def draw_from(
     return draw
 
 
-def draw_negatives(draw: Draw, count: int, *, batch: int = 20, seed: int = 0) -> Iterator[DrawStep]:
-    """Draw `count` samples, `batch` at a time, from one generator seeded by `seed`.
+def draw_negatives(draw: Draw, count: int, *, batch: int = 20, seed: int = 0) -> Work[Tensor]:
+    """Draw `count` samples, `batch` at a time, from one generator seeded by `seed`; returns [count, C, ...] on the CPU.
 
     Raises GuidanceError for a count below 1, and for samples that are not finite or not as many as asked for.
     """
@@ -70,7 +62,7 @@ def draw_negatives(draw: Draw, count: int, *, batch: int = 20, seed: int = 0) ->
     return _draw(draw, count, batch, torch.Generator().manual_seed(seed))
 
 
-def _draw(draw: Draw, count: int, batch: int, generator: torch.Generator) -> Iterator[DrawStep]:
+def _draw(draw: Draw, count: int, batch: int, generator: torch.Generator) -> Work[Tensor]:
     parts: list[Tensor] = []
     for start in range(0, count, batch):
         wanted = min(batch, count - start)
@@ -81,8 +73,8 @@ def _draw(draw: Draw, count: int, batch: int, generator: torch.Generator) -> Ite
                 f"{'' if bool(part.isfinite().all()) else ', not all finite'}."
             )
         parts.append(part)
-        done = start + wanted
-        yield DrawStep(done, count, torch.cat(parts) if done == count else None)
+        yield Progress(start + wanted, count)
+    return torch.cat(parts)
 
 
 def against(examples: Mapping[str, Tensor], negatives: Tensor, other: str = OTHER) -> tuple[TensorSource, list[str]]:

@@ -14,7 +14,7 @@ from PIL import Image
 
 import guidance_core as gc
 from guidance_core.__main__ import main
-from guidance_core.assess.assessment import examine
+from guidance_core.assess.assessment import assess
 from guidance_core.commands import Line, commands
 from guidance_core.commands.train import stopped
 from guidance_core.data.shard_writer import write_shards
@@ -208,9 +208,9 @@ def test_no_more_is_judged_than_memory_holds(ran, shards, tmp_path, monkeypatch)
 
     def counting(classifier, latents, labels, **options):
         judged.append((len(latents), len(labels)))
-        return examine(classifier, latents, labels, **options)
+        return assess(classifier, latents, labels, **options)
 
-    monkeypatch.setattr("guidance_core.commands.train.examine", counting)
+    monkeypatch.setattr("guidance_core.commands.train.assess", counting)
     ran("train", "--shards", shards, "--out", tmp_path / "a.safetensors", "--steps", 2, "--hold-out", 0.5, *TINY)
     assert judged == [(3, 3)]
 
@@ -268,7 +268,7 @@ def test_the_classifier_is_saved_before_it_is_judged(shards, tmp_path, monkeypat
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("guidance_core.commands.train.examine", interrupted)
+    monkeypatch.setattr("guidance_core.commands.train.assess", interrupted)
     out = tmp_path / "a.safetensors"
     words = ["train", "--shards", shards, "--out", out, "--steps", 2, "--hold-out", 0.5, *TINY]
     assert main([str(word) for word in words]) == 130

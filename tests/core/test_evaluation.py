@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import guidance_core as gc
-from guidance_core.assess.assessment import examine
+from guidance_core.assess.assessment import assess
 from guidance_core.assess.metrics import (
     MAX_CONFUSION,
     accuracy_by_log_snr,
@@ -21,15 +21,14 @@ from guidance_core.assess.metrics import (
 from guidance_core.classifier.heads import HEADS
 from guidance_core.classifier.latent_encoder import LatentEncoder
 from guidance_core.classifier.temperature import HIGHEST, LOWEST, fit_temperature, temperature_at
+from guidance_core.progress import Progress, run_to_end
 
 EDGES = [-6.0, -3.0, 0.0, 3.0, 6.0]
 
 
 def measured(classifier, latents, labels, bins=EDGES, seed=0, **settings):
-    *_, last = evaluate(
-        classifier, latents, labels, bins, generator=torch.Generator().manual_seed(seed), batch=512, **settings
-    )
-    return last.evaluation
+    generator = torch.Generator().manual_seed(seed)
+    return run_to_end(evaluate(classifier, latents, labels, bins, generator=generator, batch=512, **settings))
 
 
 @pytest.fixture(scope="module")
@@ -192,10 +191,10 @@ def test_accuracy_by_log_snr_is_the_evaluation(sharp, data):
 
 
 def test_progress_counts_batches(sharp, data):
-    steps = list(evaluate(sharp(1.0), data[0][:10], data[1][:10], EDGES, repeats=3, batch=7))
-    assert [s.step for s in steps] == list(range(1, 4 * 5 + 1)) and {s.steps for s in steps} == {20}
-    assert [s.evaluation is None for s in steps] == [True] * 19 + [False]
-    assert steps[-1].evaluation.draws == 30
+    seen = []
+    work = evaluate(sharp(1.0), data[0][:10], data[1][:10], EDGES, repeats=3, batch=7)
+    assert run_to_end(work, seen.append).draws == 30
+    assert seen == [Progress(done, 20) for done in range(1, 21)]
 
 
 def test_noise_levels_lie_in_their_bin(data):
@@ -247,14 +246,13 @@ def bright():
     return gc.NoisyClassifier(Brightness(), ["bright", "dark"], log_snr_range=(-8.0, 4.0)), latents, labels
 
 
-def examined(*arguments, **settings):
-    *_, last = examine(*arguments, **settings)
-    return last.examined
+def assessed(*arguments, **settings):
+    return run_to_end(assess(*arguments, **settings))
 
 
 def test_an_examination_is_written_into_the_record(bright):
     classifier, latents, labels = bright
-    result = examined(classifier, latents, labels, repeats=2)
+    result = assessed(classifier, latents, labels, repeats=2)
     record = result.classifier.record
     assert record.bins == result.evaluation.bins and len(record.bins) == 10
     assert (record.chance, record.chance_loss) == (0.5, pytest.approx(math.log(2)))
@@ -268,8 +266,8 @@ def test_an_examination_is_written_into_the_record(bright):
 
 
 def test_the_classifier_applies_what_was_fitted(bright):
-    result = examined(*bright, repeats=2)
-    again = examined(result.classifier, *bright[1:], repeats=2, temperature=False)
+    result = assessed(*bright, repeats=2)
+    again = assessed(result.classifier, *bright[1:], repeats=2, temperature=False)
     for b, a in zip(result.evaluation.bins, again.evaluation.bins, strict=True):
         assert dataclasses.replace(a, temperature=b.temperature) == b or a.loss == pytest.approx(b.loss, rel=1e-4)
         assert a.accuracy == b.accuracy
@@ -277,11 +275,11 @@ def test_the_classifier_applies_what_was_fitted(bright):
 
 
 def test_fitting_again_starts_anew(bright):
-    once = examined(*bright)
-    assert examined(once.classifier, *bright[1:]).classifier.record == once.classifier.record
+    once = assessed(*bright)
+    assert assessed(once.classifier, *bright[1:]).classifier.record == once.classifier.record
 
 
-def test_other_heads_are_examined(randn):
+def test_other_heads_are_assessed(randn):
     y = randn(64, 2, dtype=torch.float32)
     latents = y[:, :, None, None].expand(64, 2, 4, 4).clone()
 
@@ -291,17 +289,17 @@ def test_other_heads_are_examined(randn):
 
     info = {"score_mean": "[1.0, 1.0]", "score_std": "[2.0, 2.0]"}
     scores = gc.NoisyClassifier(Mean(), ["a", "b"], info=info, head="regression")
-    result = examined(scores, latents, y)
+    result = assessed(scores, latents, y)
     assert result.evaluation.bins[-1].accuracy > 0.99  # the labels were put into the units of the logits
     assert result.classifier.record.temperatures == () and result.classifier.record.confusion is None
     multi = gc.NoisyClassifier(Mean(), ["a", "b"], head="multi")
-    assert examined(multi, latents, y > 0).evaluation.bins[-1].accuracy > 0.6
+    assert assessed(multi, latents, y > 0).evaluation.bins[-1].accuracy > 0.6
 
 
-def test_video_is_examined(randn):
+def test_video_is_assessed(randn):
     with torch.random.fork_rng(devices=[]):
         network = LatentEncoder(channels=16, classes=2, width=8, multipliers=[1], depth=1, embedding=16)
-    result = examined(
+    result = assessed(
         gc.NoisyClassifier(network, ["a", "b"]), randn(4, 16, 3, 5, 7).float(), torch.tensor([0, 1, 0, 1])
     )
     assert len(result.evaluation.bins) == 10
@@ -320,4 +318,4 @@ def test_video_is_examined(randn):
 def test_labels_that_do_not_fit_the_classifier(head, labels, sentence):
     classifier = gc.NoisyClassifier(Brightness(), ["bright", "dark"], head=head)
     with pytest.raises(gc.GuidanceError, match=sentence):
-        examine(classifier, torch.zeros(2, 1, 4, 4), labels)
+        assess(classifier, torch.zeros(2, 1, 4, 4), labels)

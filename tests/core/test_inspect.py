@@ -162,7 +162,7 @@ def test_other_latents_are_refused(tensors, sentence, file, tmp_path):
     ],
 )
 def test_evaluate_refuses_options_before_any_work(words, sentence, file, latents, monkeypatch):
-    monkeypatch.setattr(evaluate, "examine", lambda *_, **__: pytest.fail("ran"))
+    monkeypatch.setattr(evaluate, "assess", lambda *_, **__: pytest.fail("ran"))
     with pytest.raises(gc.GuidanceError, match=sentence):
         command(evaluate, file, "--latents", latents, "--device", "cpu", *words)
 

@@ -13,6 +13,7 @@ from guidance_core import demo
 from guidance_core.assess.metrics import Bin, Evaluation, evaluate, even_edges
 from guidance_core.assess.recommend import LEAST, MOST_SCALE, SATURATED, Suggestion, knowledge, suggest
 from guidance_core.demo.data import load_digits
+from guidance_core.progress import run_to_end
 
 CHANCE_LOSS = math.log(4)
 
@@ -122,8 +123,7 @@ def test_guiding_the_digits_where_suggested_is_about_as_good_as_everywhere():
     d, held_out = demo.load(), load_digits()[1]
     edges = even_edges(d.classifier.log_snr_range)
     generator = torch.Generator().manual_seed(0)
-    *_, last = evaluate(d.classifier, held_out.x0, held_out.labels, edges, generator=generator)
-    s = suggest(last.evaluation)
+    s = suggest(run_to_end(evaluate(d.classifier, held_out.x0, held_out.labels, edges, generator=generator)))
     assert 1.5 < s.scale < 4
     sigmas, labels = gc.trailing(d.sigmas, 25), torch.arange(30) % 10
     noise = torch.randn(30, *d.shape, generator=torch.Generator().manual_seed(0))

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ import torch
 from PIL import Image
 
 import guidance_core as gc
-from guidance_core.data.latent_cache import encode_cached, latents_of, stacked
+from guidance_core.data.latent_cache import EncodeProgress, encode_cached, latents_of, stacked
+from guidance_core.progress import run_to_end
 
 SIZE = ((8, 8),)
 
@@ -41,8 +43,21 @@ def encoder():
     return Encoder()
 
 
-def last(files, encode, folder, key="vae", sizes=SIZE, **options):
-    return list(encode_cached(files, encode, key, folder, sizes=sizes, **options))[-1]
+class Encoded(NamedTuple):
+    """What encode_cached returned, and its last progress."""
+
+    latents: tuple[torch.Tensor, ...]
+    progress: EncodeProgress
+
+    @property
+    def reused(self):
+        return self.progress.reused
+
+
+def encoded(files, encode, folder, key="vae", sizes=SIZE, **options):
+    seen = []
+    latents = run_to_end(encode_cached(files, encode, key, folder, sizes=sizes, **options), seen.append)
+    return Encoded(latents, seen[-1])
 
 
 def cache_files(folder):
@@ -50,22 +65,21 @@ def cache_files(folder):
 
 
 def test_the_second_time_nothing_is_encoded(files, encoder, tmp_path):
-    first = last(files, encoder, tmp_path / "cache", batch=2)
+    first = encoded(files, encoder, tmp_path / "cache", batch=2)
     assert encoder.batches == [2, 2, 1]
-    again = last(files, encoder, tmp_path / "cache", batch=2)
+    again = encoded(files, encoder, tmp_path / "cache", batch=2)
     assert encoder.batches == [2, 2, 1]
-    assert (first.done, first.count, first.reused, again.reused) == (5, 5, 0, 5)
+    assert (first.progress, again.reused) == (EncodeProgress(5, 5, reused=0), 5)
     assert len(again.latents) == 5 and all(map(torch.equal, first.latents, again.latents))
     assert len({latent.sum().item() for latent in first.latents}) == 5  # in the order of the files, not one for all
     for file, latent in zip(files, first.latents, strict=True):
-        assert torch.equal(latent, last([file], Encoder(), tmp_path / "other").latents[0])
+        assert torch.equal(latent, encoded([file], Encoder(), tmp_path / "other").latents[0])
 
 
 def test_progress_counts_what_is_done(files, encoder, tmp_path):
-    last(files[:2], encoder, tmp_path / "cache")
+    encoded(files[:2], encoder, tmp_path / "cache")
     steps = list(encode_cached(files, encoder, "vae", tmp_path / "cache", sizes=SIZE, batch=2))
     assert [(step.done, step.reused) for step in steps] == [(1, 1), (2, 2), (3, 2), (4, 2), (5, 2)]
-    assert [step.latents is None for step in steps] == [True] * 4 + [False]
 
 
 def test_an_interrupted_run_goes_on_where_it_was(files, encoder, tmp_path):
@@ -73,24 +87,24 @@ def test_an_interrupted_run_goes_on_where_it_was(files, encoder, tmp_path):
         if step.done == 3:
             break
     assert encoder.batches == [2, 2]
-    assert last(files, encoder, tmp_path / "cache", batch=2).reused == 4
+    assert encoded(files, encoder, tmp_path / "cache", batch=2).reused == 4
     assert encoder.batches == [2, 2, 1]
 
 
 def test_another_key_size_or_content_is_another_latent(files, encoder, tmp_path):
-    last(files, encoder, tmp_path / "cache")
-    assert last(files, encoder, tmp_path / "cache", key="other vae").reused == 0
-    assert last(files, encoder, tmp_path / "cache", sizes=((8, 8), (8, 16))).reused == 0
+    encoded(files, encoder, tmp_path / "cache")
+    assert encoded(files, encoder, tmp_path / "cache", key="other vae").reused == 0
+    assert encoded(files, encoder, tmp_path / "cache", sizes=((8, 8), (8, 16))).reused == 0
     changed = Image.open(files[0])
     changed.putpixel((6, 5), (0, 0, 0))
     changed.save(files[0])
-    assert last(files, encoder, tmp_path / "cache").reused == 4
+    assert encoded(files, encoder, tmp_path / "cache").reused == 4
 
 
 def test_a_picture_is_known_by_its_content_not_its_name(files, encoder, tmp_path):
-    last(files, encoder, tmp_path / "cache")
+    encoded(files, encoder, tmp_path / "cache")
     moved = files[0].rename(tmp_path / "moved.png")
-    assert last([moved, *files[1:]], encoder, tmp_path / "cache").reused == 5
+    assert encoded([moved, *files[1:]], encoder, tmp_path / "cache").reused == 5
 
 
 def emptied(file):
@@ -113,17 +127,17 @@ def another(file):
 
 @pytest.mark.parametrize("damage", [emptied, cut, flipped, another, Path.unlink])
 def test_a_damaged_cache_file_is_encoded_anew(files, encoder, tmp_path, damage):
-    first = last(files, encoder, tmp_path / "cache")
+    first = encoded(files, encoder, tmp_path / "cache")
     damage(cache_files(tmp_path / "cache")[2])
-    healed = last(files, encoder, tmp_path / "cache")
+    healed = encoded(files, encoder, tmp_path / "cache")
     assert healed.reused == 4 and all(map(torch.equal, first.latents, healed.latents))
-    assert last(files, encoder, tmp_path / "cache").reused == 5
+    assert encoded(files, encoder, tmp_path / "cache").reused == 5
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_the_dtype_is_kept(files, encoder, tmp_path, dtype):
-    first = last(files, lambda pictures: encoder(pictures).to(dtype), tmp_path / "cache")
-    again = last(files, encoder, tmp_path / "cache")
+    first = encoded(files, lambda pictures: encoder(pictures).to(dtype), tmp_path / "cache")
+    again = encoded(files, encoder, tmp_path / "cache")
     assert again.reused == 5 and again.latents[0].dtype == dtype
     assert all(map(torch.equal, first.latents, again.latents))
 
@@ -131,7 +145,7 @@ def test_the_dtype_is_kept(files, encoder, tmp_path, dtype):
 def test_pictures_of_several_sizes_are_encoded_apart(files, encoder, tmp_path):
     Image.new("RGB", (40, 20)).save(files[1])
     Image.new("RGB", (60, 30)).save(files[3])
-    done = last(files, encoder, tmp_path / "cache", sizes=((8, 8), (8, 16)), batch=4)
+    done = encoded(files, encoder, tmp_path / "cache", sizes=((8, 8), (8, 16)), batch=4)
     assert [tuple(latent.shape) for latent in done.latents] == [(3, 4, 4), (3, 4, 8), (3, 4, 4), (3, 4, 8), (3, 4, 4)]
     assert sorted(encoder.batches) == [2, 3]
     with pytest.raises(gc.GuidanceError, match=r"one shape.*\(3, 4, 4\), \(3, 4, 8\): encode the pictures at one size"):
@@ -146,7 +160,7 @@ def test_wrong_latents_are_refused_and_not_kept(files, encoder, tmp_path):
         (lambda pictures: encoder(pictures) / 0, "latent of '0.png' is not finite"),
     ]:
         with pytest.raises(gc.GuidanceError, match=sentence):
-            last(files, encode, tmp_path / "cache", batch=5)
+            encoded(files, encode, tmp_path / "cache", batch=5)
     assert not cache_files(tmp_path / "cache")
 
 
@@ -161,13 +175,13 @@ WORKER = """
 import sys, torch
 from pathlib import Path
 from guidance_core.data.latent_cache import encode_cached
+from guidance_core.progress import run_to_end
 
 folder = Path(sys.argv[1])
 files = sorted(folder.glob("*.png"))
 for turn in range(20):
-    for step in encode_cached(files, lambda p: p.permute(0, 3, 1, 2), f"{turn}", folder / "cache", sizes=((8, 8),)):
-        pass
-    assert len(step.latents) == len(files)
+    work = encode_cached(files, lambda p: p.permute(0, 3, 1, 2), f"{turn}", folder / "cache", sizes=((8, 8),))
+    assert len(run_to_end(work)) == len(files)
 """
 
 

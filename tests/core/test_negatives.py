@@ -10,6 +10,7 @@ import guidance_core as gc
 from guidance_core import demo
 from guidance_core.classifier.latent_encoder import LatentEncoder
 from guidance_core.demo.data import LABELS, load_digits
+from guidance_core.progress import Progress, run_to_end
 from guidance_core.train.negatives import (
     SHARE,
     against,
@@ -50,20 +51,19 @@ def drawing(count, generator):
 
 
 def test_progress_and_the_same_samples_again():
-    steps = list(draw_negatives(drawing, 7, batch=3))
-    assert [(step.done, step.count) for step in steps] == [(3, 7), (6, 7), (7, 7)]
-    assert [step.latents is None for step in steps] == [True, True, False]
-    latents = steps[-1].latents
+    seen = []
+    latents = run_to_end(draw_negatives(drawing, 7, batch=3), seen.append)
+    assert seen == [Progress(3, 7), Progress(6, 7), Progress(7, 7)]
     assert latents.shape == (7, 2, 4, 4) and len({latent.sum().item() for latent in latents}) == 7
-    assert torch.equal(latents, list(draw_negatives(drawing, 7, batch=3))[-1].latents)
-    assert not torch.equal(latents, list(draw_negatives(drawing, 7, batch=3, seed=1))[-1].latents)
+    assert torch.equal(latents, run_to_end(draw_negatives(drawing, 7, batch=3)))
+    assert not torch.equal(latents, run_to_end(draw_negatives(drawing, 7, batch=3, seed=1)))
 
 
 def test_samples_of_a_denoiser():
     """Of a model that knows one sample only."""
     target = torch.full((1, 1, 4, 4), 0.7)
     draw = draw_from(lambda x, sigma: target.expand_as(x), (1, 4, 4), torch.tensor([10.0, 1.0, 0.0]))
-    torch.testing.assert_close(list(draw_negatives(draw, 3))[-1].latents, target.expand(3, -1, -1, -1))
+    torch.testing.assert_close(run_to_end(draw_negatives(draw, 3)), target.expand(3, -1, -1, -1))
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_samples_of_a_denoiser():
 )
 def test_a_model_that_draws_something_else(draw, sentence):
     with pytest.raises(gc.GuidanceError, match=sentence):
-        list(draw_negatives(draw, 2))
+        run_to_end(draw_negatives(draw, 2))
 
 
 def test_counts_are_checked_before_anything_is_drawn():
@@ -223,8 +223,9 @@ def reached(digit, negatives=400, pictures=20, **options):
     began = time.monotonic()
     real = train.x0[train.labels == digit]
     real = real[torch.randperm(len(real), generator=torch.Generator().manual_seed(1))[:pictures]]
-    made = list(draw_negatives(draw_from(d.uncond, d.shape, gc.trailing(d.sigmas, 25)), negatives, batch=100))[-1]
-    *_, last = train_against_negatives({LABELS[digit]: real}, made.latents, latent_space="digits", **options)
+    draw = draw_from(d.uncond, d.shape, gc.trailing(d.sigmas, 25))
+    made = run_to_end(draw_negatives(draw, negatives, batch=100))
+    *_, last = train_against_negatives({LABELS[digit]: real}, made, latent_space="digits", **options)
     noise = torch.randn(200, *d.shape, generator=torch.Generator().manual_seed(7))
     suggested = last.classifier.record.suggestion.scale
     shares = {}
