@@ -68,7 +68,7 @@ def reads_by_plan() -> Iterator[tuple[str, float, int]]:
     A schedule must know the noise level; a classifier's gradient is looked at for numbers that are not finite.
     """
     model, positive, negative = host.digits()
-    host.pack("nodes.adapter").INTERVAL = float("inf")
+    host.pack("nodes.host.host_run").INTERVAL = float("inf")
     noise = torch.randn(2, 1, 16, 16)
     for name, guided, most in (
         ("ComfyUI's CFGGuider", model, 0),

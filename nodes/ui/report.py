@@ -11,8 +11,9 @@ from ...guidance_core.params import params_of
 from ...guidance_core.scale import ScaleSchedule
 from ...guidance_core.shapes import Constant
 from ...guidance_core.terms.classifier_guidance import TermEvent
-from ..host.adapter import run_of
-from ..host.hooks import HOOKS, RUN_BY, hook_names
+from ..host.guiders import not_running
+from ..host.hooks import HOOKS, hook_names
+from ..host.host_run import run_of
 from ..host.plan import CfgEvent, Plan, RunReport
 from .messages import speaking_as
 from .trace_plot import along, as_image
@@ -105,7 +106,7 @@ def _hook_lines(model: ModelPatcher) -> list[str]:
     lines = []
     for hook, words in HOOKS.items():
         if names := hook_names(model.model_options, hook):
-            deaf = sorted(kind.partition(".")[0] for kind, runs in RUN_BY.items() if hook not in runs)
+            deaf = not_running(hook)
             but = f"not run by {', '.join(deaf)}" if deaf else "run by every guider"
             lines.append(f"{words} of {' and '.join(names)}: {but}.")
     return lines

@@ -1,0 +1,74 @@
+"""What the nodes of a plan say of a run: meanwhile, and when it is over."""
+
+from collections.abc import Callable
+
+from ..host.guiders import Guider, kind_of
+from ..host.hooks import HOOKS, hook_names
+from ..host.host_run import HostRun, TermRun
+from ..host.plan import CfgEvent
+from .live import call_now, sure, term_now
+from .messages import say
+
+
+def speak(run: HostRun) -> None:
+    """Show on each node of the plan what it did in a run."""
+    for node_id, said in _by_node(run, lambda: _cfg_lines(run), _term_lines).items():
+        run.report.lines.extend(said)
+        say(node_id, "\n".join(said))
+
+
+def speak_meanwhile(run: HostRun) -> None:
+    """Show on each node of the plan what its last call did, while the run goes on."""
+    last = next(event for event in reversed(run.report.events) if isinstance(event, CfgEvent))
+    step = f"Step {int(run.about.step(last.sigma)) + 1} of {len(run.about.levels)}"
+    said = _by_node(run, lambda: [call_now(last, run.passes, run.expected)], lambda term: [term_now(term.now)])
+    for node_id, lines in said.items():
+        say(node_id, "\n".join([step, *lines]))
+
+
+def _by_node(
+    run: HostRun, of_cfg: Callable[[], list[str]], of_term: Callable[[TermRun], list[str]]
+) -> dict[str | None, list[str]]:
+    """What CFG and each term say, by the node that speaks for them."""
+    lines: dict[str | None, list[str]] = {}
+    if run.plan.cfg is not None:
+        lines.setdefault(run.plan.cfg.node_id, []).extend(of_cfg())
+    for term in run.terms:
+        lines.setdefault(term.part.node_id, []).extend(of_term(term))
+    return lines
+
+
+def _term_lines(term: TermRun) -> list[str]:
+    """What a classifier term did, in a few lines for the node."""
+    if term.last is None:
+        return ["Classifier not run: its strength was 0 at every step."]
+    last = sure(term.last.log_prob, term.part.term.classifier.head)
+    lines = [f"{term.gradients} gradients, {last} at the last."]
+    if term.last.passes > 1:
+        lines.append(f"Memory did not hold the whole batch: each gradient took {term.last.passes} passes.")
+    return [*lines, *filter(None, [term.part.note])]
+
+
+def _cfg_lines(run: HostRun) -> list[str]:
+    """What CFG did in a run, in a few lines for the node."""
+    lines = [f"CFG: {run.passes} of {run.expected} passes run."]
+    if note := kind_of(run.guider).note(run.guider, run.plan.cfg.pipeline):
+        lines.append(note)
+    if run.forced:
+        lines.append("The sampler or another node needs both passes at every step, so none are skipped.")
+    replaced = hook_names(run.guider.model_options, "sampler_cfg_function")
+    if not run.pipeline.plain and replaced:
+        lines.append(
+            f"The CFG function of {' and '.join(replaced)} is replaced by the method here; remove one of them."
+        )
+    return [*lines, *_unread_hooks(run.guider)]
+
+
+def _unread_hooks(guider: Guider) -> list[str]:
+    """A sentence for each hook on the guider's model that this guider does not run."""
+    kind = type(guider).__name__
+    return [
+        f"The {words} of {' and '.join(names)} is not run by this guider ({kind}); ComfyUI's CFG Guider runs it."
+        for hook, words in HOOKS.items()
+        if hook not in kind_of(guider).hooks and (names := hook_names(guider.model_options, hook))
+    ]
