@@ -5,6 +5,7 @@ from comfy_api.latest import io, ui
 
 from ..guidance_core.assess.assessment import assess
 from ..guidance_core.assess.page import card_picture
+from ..guidance_core.classifier.heads import Head
 from ..guidance_core.errors import GuidanceError
 from .host.classifier_files import host_classifier
 from .host.labelled import LabelledLatents
@@ -80,9 +81,9 @@ class EvaluateNoisyClassifier(io.ComfyNode):
         )
 
 
-def _targets(labels, head: str, examples: LabelledLatents):
+def _targets(labels, head: Head, examples: LabelledLatents):
     """The examples' targets in the order of the classifier's labels."""
-    if head != examples.head:
+    if not head.takes(examples.head):
         raise GuidanceError(
             f"the classifier has {head} labels and the examples {examples.head} ones: use examples like it."
         )
@@ -92,8 +93,4 @@ def _targets(labels, head: str, examples: LabelledLatents):
             f"the classifier does not know {', '.join(unknown)}: its labels are {', '.join(labels[:20])}."
         )
     order = [list(labels).index(label) for label in examples.labels]
-    if head == "single":
-        return examples.targets.new_tensor(order)[examples.targets]
-    targets = examples.targets.new_zeros(len(examples.targets), len(labels))
-    targets[:, order] = examples.targets
-    return targets
+    return head.label_format.renamed(examples.targets, order, len(labels))

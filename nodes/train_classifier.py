@@ -130,7 +130,7 @@ class TrainNoisyClassifier(io.ComfyNode):
                     "this model mixes data and noise in a way of its own, which classifiers do not know."
                 )
             unfinished = file_named(f"{name.strip()} (unfinished)")
-            shared = share > 0 and OTHER in examples.labels and examples.head == "single" and values["balance"]
+            shared = share > 0 and OTHER in examples.labels and examples.head.has_prior and values["balance"]
             if shared and share * (len(examples.labels) - 1) >= 1:
                 raise GuidanceError(
                     f"share must be below 1 / {len(examples.labels) - 1} with these labels, got {share}."
@@ -138,7 +138,7 @@ class TrainNoisyClassifier(io.ComfyNode):
             device = comfy.model_management.get_torch_device()
             comfy.model_management.free_memory(MAKE_ROOM, device)
             source = TensorSource(in_sampler_scale(model, examples.latents), examples.targets)
-            settings = {key: values[key] for key in SETTINGS} | {"head": examples.head}
+            settings = {key: values[key] for key in SETTINGS} | {"head": examples.head.name}
             settings |= {"log_snr_range": (log_snr_low, log_snr_high), "latent_space": latent_space(model)}
             settings |= {"augment": [each for each in AUGMENTS if values[each]]}
             state = _state_file(name, source, examples.labels, settings)

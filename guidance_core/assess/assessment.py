@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..classifier.heads import Regression
 from ..classifier.noisy import NoisyClassifier
 from ..errors import GuidanceError
 from ..progress import Work
@@ -86,17 +85,7 @@ def _confusion(evaluation: Evaluation, suggestion: Suggestion) -> tuple[tuple[in
 
 def _prepared(classifier: NoisyClassifier, labels: Tensor) -> Tensor:
     """Labels as users have them, as what the head's loss takes."""
-    classes = len(classifier.labels)
-    if classifier.head == "single":
-        if labels.ndim != 1 or labels.is_floating_point() or not bool(((labels >= 0) & (labels < classes)).all()):
-            raise GuidanceError(f"This classifier needs one label a latent, a whole number from 0 to {classes - 1}.")
-        return labels.long()
-    labels = labels.reshape(len(labels), -1)
-    if labels.shape[1] != classes:
-        raise GuidanceError(
-            f"This classifier needs {classes} columns of labels, one for each of {', '.join(classifier.labels[:20])}; "
-            f"got {labels.shape[1]}."
-        )
-    if classifier.head == "regression" and "score_mean" in classifier.info:
-        labels = Regression.standardised(labels, classifier.info)
-    return labels.float()
+    head, names = classifier.head, classifier.labels
+    if not head.label_format.fits(labels, len(names)):
+        raise GuidanceError(f"This classifier needs {head.label_format.needs(names)}; got {list(labels.shape)}.")
+    return head.targets(labels, classifier.info)

@@ -6,9 +6,8 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from ..classifier.heads import HEADS
+from ..classifier.heads import Head, as_head
 from ..classifier.temperature import Knots, fit_temperature, temperature_at
 from ..errors import GuidanceError
 from ..paths import VE, NoisePath
@@ -44,11 +43,11 @@ class Evaluation:
     chance, chance_loss: the accuracy of always giving the most frequent answer, and the loss of always giving the
     labels' frequencies (of scores: their mean). draws: in each bin. reliability [bins, PARTS, 3]: of the answers whose
     confidence lies in each part of [0, 1] the count, the sum of the confidences, and the count of right ones; all 0 for
-    scores. confusion [bins, K, K]: how often truth (row) was answered by label (column); None for heads other than
-    "single" and for more than MAX_CONFUSION labels. knots: the fitted temperatures; () where none were fitted.
+    scores. confusion [bins, K, K]: how often truth (row) was answered by label (column); None where an answer is
+    not one label, and for more than MAX_CONFUSION labels. knots: the fitted temperatures; () where none were fitted.
     """
 
-    head: str
+    head: Head
     bins: tuple[Bin, ...]
     chance: float
     chance_loss: float
@@ -81,7 +80,7 @@ def evaluate(
     labels: Tensor,
     bins: Sequence[float],
     *,
-    head: str = "single",
+    head: str | Head = "single",
     temperature: bool = False,
     generator: torch.Generator | None = None,
     repeats: int = 1,
@@ -90,14 +89,14 @@ def evaluate(
     """Measure a classifier on clean latents [N, C, ...], noised uniformly in log-SNR inside each bin.
 
     labels: what the head's loss takes: indices [N], or for "multi" and "regression" [N, K]. bins: rising edges, one bin
-    between each two. temperature: fit one a bin, and measure with them applied; the classifier must then apply none
-    itself, and scores have none. repeats: draws of noise for each latent. The classifier must already be on the
-    latents' device. Yields after every batch. Raises GuidanceError, before any work, for arguments that do not fit.
+    between each two. head: a Head or its name. temperature: fit one a bin, and measure with them applied; the
+    classifier must then apply none itself, and scores have none. repeats: draws of noise for each latent. The
+    classifier must already be on the latents' device. Yields after every batch. Raises GuidanceError, before any work,
+    for arguments that do not fit.
     """
     if len(bins) < 2 or any(a >= b for a, b in zip(bins, bins[1:], strict=False)):
         raise GuidanceError(f"Bins must be two or more rising log-SNR edges, got {list(bins)}.")
-    if head not in HEADS:
-        raise GuidanceError(f"There is no classifier head '{head}'; choose one of {', '.join(HEADS)}.")
+    head = as_head(head)
     if len(latents) == 0 or len(labels) != len(latents):
         raise GuidanceError(f"Every latent needs its labels: got {len(latents)} latents and {len(labels)} labels.")
     draws = len(latents) * repeats
@@ -125,7 +124,7 @@ def evaluate(
                 yield Progress(step, steps)
             collected.append(_Answers(low, high, *(torch.cat(part) for part in zip(*parts, strict=True))))
         knots = ()
-        if temperature and head != "regression":
+        if temperature and head.has_probabilities:
             knots = tuple(((a.low + a.high) / 2, fit_temperature(a.logits, a.y, head)) for a in collected)
         return _evaluation(head, collected, knots)
 
@@ -172,60 +171,17 @@ def _error(reliability: Tensor) -> float:
     return float((right - confidence).abs().sum() / count.sum().clamp(min=1))
 
 
-def _evaluation(head: str, collected: list[_Answers], knots: Knots) -> Evaluation:
-    measure, chance = _MEASURES[head]
+def _evaluation(head: Head, collected: list[_Answers], knots: Knots) -> Evaluation:
     if knots:
         collected = [replace(a, logits=a.logits / temperature_at(a.log_snr, knots)[:, None]) for a in collected]
     bins, reliabilities, confusions = [], [], []
     for i, a in enumerate(collected):
-        accuracy, reliability, confusion = measure(a.logits, a.y)
-        loss = float(HEADS[head].loss(a.logits, a.y).mean())
-        bins.append(Bin(a.low, a.high, accuracy, _error(reliability), loss, knots[i][1] if knots else 1.0))
+        measured = head.measure(a.logits, a.y)
+        reliability = _reliability(measured.confidence, measured.right)
+        loss = float(head.loss(a.logits, a.y).mean())
+        bins.append(Bin(a.low, a.high, measured.accuracy, _error(reliability), loss, knots[i][1] if knots else 1.0))
         reliabilities.append(reliability)
-        confusions.append(confusion)
+        confusions.append(head.confusion(a.logits, a.y) if a.logits.shape[1] <= MAX_CONFUSION else None)
     confusion = None if confusions[0] is None else torch.stack(confusions).cpu()
     y = collected[0].y
-    return Evaluation(head, tuple(bins), *chance(y), len(y), torch.stack(reliabilities).cpu(), confusion, knots)
-
-
-def _measure_single(logits: Tensor, y: Tensor) -> tuple[float, Tensor, Tensor | None]:
-    confidence, guess = logits.softmax(1).max(1)
-    right = (guess == y).float()
-    confusion, classes = None, logits.shape[1]
-    if classes <= MAX_CONFUSION:
-        confusion = (y * classes + guess).bincount(minlength=classes**2).reshape(classes, classes)
-    return float(right.mean()), _reliability(confidence, right), confusion
-
-
-def _chance_single(y: Tensor) -> tuple[float, float]:
-    share = y.bincount().float() / len(y)
-    return float(share.max()), float(torch.special.entr(share).sum())
-
-
-def _measure_multi(logits: Tensor, y: Tensor) -> tuple[float, Tensor, None]:
-    p = logits.sigmoid()
-    right = ((logits > 0) == (y > 0.5)).float()
-    return float(right.mean()), _reliability(torch.maximum(p, 1 - p).flatten(), right.flatten()), None
-
-
-def _chance_multi(y: Tensor) -> tuple[float, float]:
-    accuracy = (y > 0.5).float().mean(0)
-    share = y.float().mean(0)
-    loss = F.binary_cross_entropy(share.expand_as(y), y.float())
-    return float(torch.maximum(accuracy, 1 - accuracy).mean()), float(loss)
-
-
-def _measure_regression(logits: Tensor, y: Tensor) -> tuple[float, Tensor, None]:
-    unexplained = (logits - y).square().sum() / (y - y.mean(0)).square().sum().clamp(min=1e-12)
-    return 1 - float(unexplained), torch.zeros(PARTS, 3), None
-
-
-def _chance_regression(y: Tensor) -> tuple[float, float]:
-    return 0.0, float(0.5 * (y - y.mean(0)).square().mean())
-
-
-_MEASURES = {
-    "single": (_measure_single, _chance_single),
-    "multi": (_measure_multi, _chance_multi),
-    "regression": (_measure_regression, _chance_regression),
-}
+    return Evaluation(head, tuple(bins), *head.chance(y), len(y), torch.stack(reliabilities).cpu(), confusion, knots)

@@ -48,14 +48,8 @@ def card_picture(card: Card, reliability: Tensor | None = None) -> np.ndarray:
 
 
 def _title(card: Card) -> str:
-    many = "" if len(card.labels) == 1 else "s"
-    kind = {
-        "single": f"label{many}, one a picture",
-        "multi": f"label{many} that go together",
-        "regression": f"score{many}",
-    }
     space = f" on {card.latent_space} latents" if card.latent_space else ""
-    return f"Noisy classifier{space}: {len(card.labels)} {kind[card.head]}"
+    return f"Noisy classifier{space}: {card.head.titled(len(card.labels))}"
 
 
 def _panels(card: Card) -> list[Panel]:
@@ -75,14 +69,14 @@ def _panels(card: Card) -> list[Panel]:
     shade = None
     if record.suggestion is not None and record.suggestion.log_snr_range is not None:
         shade = tuple(place(end) for end in record.suggestion.log_snr_range)
-    regression = card.head == "regression"
-    accuracy = [line([b.accuracy for b in bins], BLUE, "R^2" if regression else "accuracy")]
-    if record.chance_loss is not None and not regression:
+    certain = card.head.has_probabilities
+    accuracy = [line([b.accuracy for b in bins], BLUE, card.head.accuracy_name)]
+    if record.chance_loss is not None and certain:
         accuracy.append(line([max(0.0, knowledge(b, record.chance_loss)) for b in bins], GREEN, "known of the label"))
     if record.chance is not None:
-        accuracy.append(level(record.chance, "" if regression else "chance"))
+        accuracy.append(level(record.chance, "chance" if certain else ""))
     first_panel = Panel("by noise level", accuracy, 0.0, 1.0, ticks, shade)
-    if regression:
+    if not certain:
         return [first_panel]
     errors = [b.calibration_error for b in bins]
     temperatures = [line([b.temperature for b in bins], GREEN, ""), level(1.0, "")]

@@ -90,12 +90,11 @@ def _why(e: Evaluation, run: Sequence[Bin], kept: Sequence[Bin], mean: float, s:
     low, high = s.log_snr_range
     ranges = " and ".join("{:.3g} to {:.3g} on {}".format(*s.sigmas(path), path.name) for path in (VE, FLOW))
     worst = max(b.calibration_error for b in kept)
-    measure = _MEASURE.get(e.head, "accuracy")
     said = [
         f"Guide between log-SNR {low:g} and {high:g} (sigma {ranges}).",
-        f"There the classifier knows more of the label than a guess does ({measure} {kept[0].accuracy:.0%} rising to "
-        f"{kept[-1].accuracy:.0%}, chance {e.chance:.0%}), and is about as sure as it is right (calibration error at "
-        f"most {worst:.2f}).",
+        f"There the classifier knows more of the label than a guess does ({e.head.accuracy_name} "
+        f"{kept[0].accuracy:.0%} rising to {kept[-1].accuracy:.0%}, chance {e.chance:.0%}), and is about as sure as it "
+        f"is right (calibration error at most {worst:.2f}).",
     ]
     if kept[0] is not e.bins[0]:
         said.append(f"In more noise, {_fault(e.bins[e.bins.index(kept[0]) - 1], e)}.")
@@ -106,12 +105,8 @@ def _why(e: Evaluation, run: Sequence[Bin], kept: Sequence[Bin], mean: float, s:
     capped = f"the most that is suggested, where one over that is {1 / mean:.0f}"
     so = "one over that" if 1 / mean <= MOST_SCALE else capped
     said.append(f"On average it knows {mean:.0%} of the label; begin with scale {s.scale:g}, {so}.")
-    said.append(_SCALE.get(e.head, "1 is exact Bayes, more is clearer and less varied."))
+    said.append(e.head.scale_meaning)
     return " ".join(said)
-
-
-_MEASURE = {"regression": "R^2"}
-_SCALE = {"regression": "It says how many standard deviations the score is moved, where nothing holds against it."}
 
 
 def _why_not(e: Evaluation) -> str:
@@ -125,9 +120,8 @@ def _why_not(e: Evaluation) -> str:
 
 def _fault(b: Bin, e: Evaluation) -> str:
     """What keeps a bin from being guided in, in words; "" for nothing."""
-    measure = _MEASURE.get(e.head, "accuracy")
     if knowledge(b, e.chance_loss) < LEAST:
-        return f"it knows no more than a guess ({measure} {b.accuracy:.0%}, chance {e.chance:.0%})"
+        return f"it knows no more than a guess ({e.head.accuracy_name} {b.accuracy:.0%}, chance {e.chance:.0%})"
     if b.calibration_error - calibration_noise(e.reliability[e.bins.index(b)]) > WORST_CALIBRATION:
         return f"its probabilities are off (calibration error {b.calibration_error:.2f})"
     return ""

@@ -12,7 +12,7 @@ from ..assess.metrics import MAX_CONFUSION, Bin
 from ..assess.recommend import Suggestion
 from ..errors import GuidanceError
 from ..paths import FLOW, VE, VP
-from .heads import HEADS
+from .heads import Head, as_head, heads
 from .temperature import Knots
 
 FORMAT = "guidance-kit.noisy-classifier"
@@ -72,7 +72,7 @@ class Card:
     architecture: str
     parameters: dict[str, Any]
     info: dict[str, str]
-    head: str
+    head: Head
     record: Record
 
 
@@ -94,6 +94,8 @@ def _written(value: Any) -> str:
         return value
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
+    if isinstance(value, Head):
+        return value.name
     if isinstance(value, Suggestion):
         value = asdict(value)
     elif isinstance(value, list | tuple):
@@ -281,7 +283,7 @@ _CARD: dict[str, Callable[[str], Any]] = {
     "architecture": _name,
     "parameters": _parameters,
     "info": lambda text: _table(_parsed(text), _text),
-    "head": _one_of(*HEADS),
+    "head": lambda text: as_head(_one_of(*heads())(text)),
 }
 _RECORD: dict[str, Callable[[str], Any]] = {
     "path": _one_of("", VE.name, VP.name, FLOW.name),

@@ -13,7 +13,7 @@ from ..paths import VE, NoisePath
 from ..tensors import per_sample
 from .adm import AdmEncoder
 from .card import FORMAT, Card, Record, from_metadata, to_metadata
-from .heads import HEADS
+from .heads import Head, as_head
 from .latent_encoder import LatentEncoder
 from .temperature import temperature_at
 
@@ -30,8 +30,8 @@ class NoisyClassifier:
     network: (x [B, C, ...] of unit variance, log_snr [B]) -> logits [B, K]. labels: K names. latent_space: the name of
     the latents it was trained on ("" when unknown). log_snr_range: the noise levels it was trained on; beyond them it
     is asked at the nearest end. parameters: the keyword arguments that rebuild the network; a network of another
-    architecture works without them, but cannot be saved. info: free text for the file. head: what the logits mean, one
-    of HEADS. record: how it was made and measured; its temperatures divide the logits.
+    architecture works without them, but cannot be saved. info: free text for the file. head: what the logits mean, a
+    Head or its name. record: how it was made and measured; its temperatures divide the logits.
     """
 
     network: nn.Module
@@ -41,12 +41,11 @@ class NoisyClassifier:
     architecture: str = "latent_encoder"
     parameters: dict = field(default_factory=dict)
     info: dict[str, str] = field(default_factory=dict)
-    head: str = "single"
+    head: str | Head = "single"
     record: Record = field(default_factory=Record)
 
     def __post_init__(self) -> None:
-        if self.head not in HEADS:
-            raise GuidanceError(f"There is no classifier head '{self.head}'; choose one of {', '.join(HEADS)}.")
+        object.__setattr__(self, "head", as_head(self.head))
 
     @property
     def channels(self) -> int | None:

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from .heads import HEADS
+from .heads import Head
 
 Knots = tuple[tuple[float, float], ...]
 """(log-SNR, temperature), rising in log-SNR."""
@@ -16,14 +16,14 @@ SPREAD = 0.5
 right would ask for a temperature of 0, and a bin in which nothing can be known for any."""
 
 
-def fit_temperature(logits: Tensor, y: Tensor, head: str) -> float:
+def fit_temperature(logits: Tensor, y: Tensor, head: Head) -> float:
     """The likeliest temperature in [LOWEST, HIGHEST], given held-out logits [N, K] (arXiv:1706.04599) and SPREAD.
 
     y: what the head's loss takes. Found by golden-section search.
     """
 
     def loss(log_temperature: float) -> float:
-        answers = float(HEADS[head].loss(logits / math.exp(log_temperature), y).cpu().double().sum())
+        answers = float(head.loss(logits / math.exp(log_temperature), y).cpu().double().sum())
         return answers + 0.5 * (log_temperature / SPREAD) ** 2
 
     share = (math.sqrt(5) - 1) / 2

@@ -109,7 +109,7 @@ def _examples(arguments: argparse.Namespace, classifier: NoisyClassifier) -> tup
 
 def _in_order(labels: Tensor, source: ShardSource, card: Card) -> Tensor:
     """The labels of a folder in the order of the classifier's. Raises GuidanceError unless they are the same."""
-    if source.head != card.head:
+    if not card.head.takes(source.head):
         raise GuidanceError(f"The latents have labels of the head '{source.head}', the classifier '{card.head}'.")
     if source.latent_space and card.latent_space and source.latent_space != card.latent_space:
         raise GuidanceError(
@@ -118,9 +118,7 @@ def _in_order(labels: Tensor, source: ShardSource, card: Card) -> Tensor:
     theirs, ours = list(source.label_names), list(card.labels)
     if sorted(theirs) != sorted(ours) or len(set(ours)) < len(ours):
         raise GuidanceError(f"The latents have the labels {_some(theirs)}, and the classifier {_some(ours)}.")
-    if card.head == "single":
-        return torch.tensor([ours.index(name) for name in theirs])[labels]
-    return labels[:, [theirs.index(name) for name in ours]]
+    return card.head.label_format.renamed(labels, [ours.index(name) for name in theirs], len(ours))
 
 
 def _some(names: Sequence[str]) -> str:

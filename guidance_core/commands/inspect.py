@@ -14,7 +14,6 @@ from ..paths import FLOW, VE
 HELP = "Print what a classifier's file says about it: labels, network, measurements, suggestion."
 MOST_LABELS = 30
 CONFUSIONS = 5
-HEADS = {"single": "labels that exclude each other", "multi": "labels that go together", "regression": "scores"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +42,7 @@ def described(card: Card, header: Header) -> Iterator[str]:
     names = ", ".join(card.labels[:MOST_LABELS]) + (", ..." if len(card.labels) > MOST_LABELS else "")
     told = [
         ("format", f"version {header.metadata['version']}{_by(record.created_with)}, {size(header.size)}"),
-        ("labels", f"{len(card.labels)} ({HEADS[card.head]}): {names}"),
+        ("labels", f"{len(card.labels)} ({card.head.title}): {names}"),
         ("latents", card.latent_space or "not said"),
         ("latent scale", "" if record.latent_scale is None else f"{record.latent_scale:g}"),
         ("latent shift", "" if record.latent_shift is None else f"{record.latent_shift:g}"),
@@ -72,7 +71,7 @@ def described(card: Card, header: Header) -> Iterator[str]:
 def table(card: Card) -> Iterator[str]:
     """The measurements of each bin of noise levels."""
     record = card.record
-    accuracy = "R^2" if card.head == "regression" else "accuracy"
+    accuracy = card.head.accuracy_name
     yield f"{'log-SNR':>15}  {'sigma (VE)':>17}  {accuracy:>8}  {'known':>6}  {'calibration':>11}  {'temperature':>11}"
     for b in record.bins:
         sigmas = "{1:.3g} to {0:.3g}".format(*(float(VE.sigma_at(end)) for end in (b.log_snr_low, b.log_snr_high)))
@@ -81,7 +80,7 @@ def table(card: Card) -> Iterator[str]:
             f"{f'{b.log_snr_low:.3g} to {b.log_snr_high:.3g}':>15}  {sigmas:>17}  {b.accuracy:>8.1%}  {known:>6}  "
             f"{b.calibration_error:>11.3f}  {b.temperature:>11.3f}"
         )
-    if record.chance is not None and card.head != "regression":
+    if record.chance is not None and card.head.has_probabilities:
         yield f"Always giving the most frequent answer would be right in {record.chance:.1%}."
 
 

@@ -13,9 +13,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PureWindowsPath
 
-import torch
 from torch import Tensor
 
+from ..classifier.heads import Head
+from ..classifier.heads.multi import MultiLabel
+from ..classifier.heads.regression import Regression
+from ..classifier.heads.single import SingleLabel
 from ..errors import GuidanceError
 from ..progress import Progress, Work, run_to_end
 from .images import EXTENSIONS, fault
@@ -44,13 +47,13 @@ class Skipped:
 class PictureFolder:
     """Labelled pictures in a fixed order, the names of their labels (or scores), and the head that fits them.
 
-    head: "single" where each picture has one label, "multi" where some have several, "regression" for scores.
+    head: SingleLabel where each picture has one label, MultiLabel where some have several, Regression for scores.
     left_out: tags that too few pictures have, or lack.
     """
 
     items: tuple[Picture, ...]
     labels: tuple[str, ...]
-    head: str
+    head: Head
     skipped: tuple[Skipped, ...] = ()
     left_out: tuple[str, ...] = ()
 
@@ -61,11 +64,7 @@ class PictureFolder:
     @property
     def targets(self) -> Tensor:
         """What is to be learned, as Source.labels: long [N], or float [N, K] for tags and scores."""
-        if self.head == "single":
-            return torch.tensor([self.labels.index(item.labels[0]) for item in self.items])
-        if self.head == "regression":
-            return torch.tensor([item.scores for item in self.items])
-        return torch.tensor([[float(name in item.labels) for name in self.labels] for item in self.items])
+        return self.head.of_pictures(self.items, self.labels)
 
 
 @dataclass(frozen=True)
@@ -131,7 +130,7 @@ def _sorted_out(found: _Found, minimum: int) -> PictureFolder:
             raise GuidanceError(
                 f"There are {len(items)} pictures with scores, and at least {minimum} are needed{_first(skipped)}."
             )
-        return PictureFolder(items, found.scores, "regression", skipped)
+        return PictureFolder(items, found.scores, Regression(), skipped)
     counts = Counter(dict.fromkeys(found.classes, 0))
     counts.update(label for item in items for label in item.labels)
     if any(len(item.labels) > 1 for item in items):
@@ -141,7 +140,7 @@ def _sorted_out(found: _Found, minimum: int) -> PictureFolder:
                 f"No tag can be learned: of a tag at least {minimum} pictures must have it, and {minimum} must not"
                 f"{_first(skipped)}."
             )
-        return PictureFolder(items, names, "multi", skipped, tuple(sorted(counts.keys() - set(names))))
+        return PictureFolder(items, names, MultiLabel(), skipped, tuple(sorted(counts.keys() - set(names))))
     names, few = tuple(sorted(counts)), sorted(name for name in counts if counts[name] < minimum)
     if few:
         listing = ", ".join(f"'{name}' has {counts[name]}" for name in few[:10])
@@ -154,7 +153,7 @@ def _sorted_out(found: _Found, minimum: int) -> PictureFolder:
             f"All pictures have the label '{names[0]}': a classifier needs at least 2 labels (or negatives made by the "
             f"model itself)."
         )
-    return PictureFolder(items, names, "single", skipped)
+    return PictureFolder(items, names, SingleLabel(), skipped)
 
 
 def _table(folder: Path) -> Path | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..classifier.heads import HEADS
+from ..classifier.heads import Head, as_head
 from ..errors import GuidanceError
 from ..files import write_tensors
 from ..progress import Progress, Work
@@ -22,7 +22,7 @@ def write_shards(
     folder: str | os.PathLike,
     label_names: Sequence[str],
     *,
-    head: str = "single",
+    head: str | Head = "single",
     latent_space: str = "",
     dtype: torch.dtype = torch.float16,
     shard_bytes: int = 64 * 2**20,
@@ -35,8 +35,7 @@ def write_shards(
     Raises GuidanceError for a folder that has an index, and for latents or labels that do not fit.
     """
     folder = Path(folder)
-    if head not in HEADS:
-        raise GuidanceError(f"There is no classifier head '{head}'; choose one of {', '.join(HEADS)}.")
+    head = as_head(head)
     if dtype not in DTYPES.values():
         raise GuidanceError(f"Shards hold {', '.join(map(str, DTYPES.values()))}, not {dtype}.")
     if (folder / INDEX).exists():
@@ -48,7 +47,7 @@ def _write(
     examples: Iterable[tuple[Tensor, int | Sequence[float]]],
     folder: Path,
     names: list[str],
-    head: str,
+    head: Head,
     latent_space: str,
     dtype: torch.dtype,
     shard_bytes: int,
@@ -74,7 +73,7 @@ def _write(
     for latent, label in examples:
         shape = shape or tuple(latent.shape)
         latents.append(_checked(latent, shape, count).to("cpu", dtype).clone())
-        labels.append(_label(label, head, names, count))
+        labels.append(_label(label, head, len(names), count))
         if not bool(latents[-1].isfinite().all()):
             raise GuidanceError(f"Latent {count} is not finite in {dtype}: choose another precision, or check it.")
         content = hashlib.blake2b(latents[-1].reshape(-1).view(torch.uint8).numpy().tobytes(), digest_size=16).digest()
@@ -90,7 +89,7 @@ def _write(
         "format": FORMAT,
         "version": VERSION,
         "labels": names,
-        "head": head,
+        "head": head.name,
         "latent_space": latent_space,
         "shape": list(shape),
         "count": count,
@@ -111,12 +110,10 @@ def _checked(latent: Tensor, shape: tuple[int, ...], number: int) -> Tensor:
     return latent.detach()
 
 
-def _label(label: int | Sequence[float], head: str, names: Sequence[str], number: int) -> Tensor:
-    single = head == "single"
-    value = torch.as_tensor(label)
-    if value.is_floating_point() if single else value.shape != (len(names),):
-        kind = "one whole number" if single else f"{len(names)} numbers"
-        raise GuidanceError(f"The head '{head}' needs {kind} for each latent; latent {number} has {label!r}.")
-    if single and (value.ndim or not 0 <= int(value) < len(names)):
-        raise GuidanceError(f"Labels must be indices from 0 to {len(names) - 1}; latent {number} has {label!r}.")
-    return value.long() if single else value.float()
+def _label(label: int | Sequence[float], head: Head, classes: int, number: int) -> Tensor:
+    value, form = torch.as_tensor(label)[None], head.label_format
+    if not form.fits(value, classes):
+        raise GuidanceError(
+            f"For each latent the head '{head}' needs {form.needs_of_one(classes)}; latent {number} has {label!r}."
+        )
+    return form.kept(value)[0]

@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ..classifier.heads import HEADS
+from ..classifier.heads import Head, as_head, heads
 from ..errors import GuidanceError
 from ..files import read_header
 from .images import digest
@@ -26,6 +26,7 @@ VERSION = 1
 INDEX = "index.json"
 MAX_INDEX = 64 * 2**20
 DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32}
+LABEL_DTYPES = {torch.long: "I64", torch.float32: "F32"}
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class ShardSource:
     labels: Tensor
     groups: Tensor
     label_names: tuple[str, ...]
-    head: str = "single"
+    head: Head = as_head("single")
     latent_space: str = ""
 
     @classmethod
@@ -61,13 +62,13 @@ class ShardSource:
         """Read the index, and the head of every shard. Raises GuidanceError with what is wrong with them."""
         folder = Path(folder)
         index = _index(folder)
-        shape, names = tuple(index["shape"]), tuple(index["labels"])
+        shape, names, head = tuple(index["shape"]), tuple(index["labels"]), as_head(index["head"])
         shards, labels, groups, dtypes = [], [], [], set()
         first = 0
         for entry in index["shards"]:
             file = folder / entry["file"]
             header = read_header(file, "latent shard", FORMAT)
-            dtypes.add(_check_shard(file.name, header.tensors, (entry["count"], *shape), index["head"], len(names)))
+            dtypes.add(_check_shard(file.name, header.tensors, (entry["count"], *shape), head, len(names)))
             small = _labels_and_groups(file)
             labels.append(small["labels"])
             groups.append(small.get("groups", first + torch.arange(entry["count"])))
@@ -76,10 +77,10 @@ class ShardSource:
         if len(dtypes) > 1:
             raise GuidanceError(f"The shards in '{folder}' differ in precision ({', '.join(sorted(dtypes))}).")
         labels = torch.cat(labels)
-        if index["head"] == "single" and not 0 <= int(labels.min()) <= int(labels.max()) < len(names):
+        if not head.label_format.fits(labels, len(names)):
             raise GuidanceError(
-                f"The shards in '{folder}' have labels from {int(labels.min())} to {int(labels.max())}, and the index "
-                f"has names for 0 to {len(names) - 1}."
+                f"The shards in '{folder}' have labels from {labels.min():g} to {labels.max():g}, and their index "
+                f"needs {head.label_format.needs(names)}."
             )
         return cls(
             tuple(shards),
@@ -88,7 +89,7 @@ class ShardSource:
             labels,
             torch.cat(groups),
             names,
-            index["head"],
+            head,
             index["latent_space"],
         )
 
@@ -114,7 +115,7 @@ class ShardSource:
         return latents.float()
 
     def fingerprint(self) -> str:
-        what = (self.label_names, self.head, self.shape, [shard.hash for shard in self.shards])
+        what = (self.label_names, self.head.name, self.shape, [shard.hash for shard in self.shards])
         return hashlib.sha256(repr(what).encode()).hexdigest()
 
 
@@ -142,8 +143,8 @@ def _check_index(index: object) -> None:
     names, shape, shards = index.get("labels"), index.get("shape"), index.get("shards")
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise ValueError("'labels' must be a list of names")
-    if index.get("head") not in list(HEADS) or not isinstance(index.get("latent_space"), str):
-        raise ValueError(f"'head' must be one of {', '.join(HEADS)}, and 'latent_space' text")
+    if index.get("head") not in list(heads()) or not isinstance(index.get("latent_space"), str):
+        raise ValueError(f"'head' must be one of {', '.join(heads())}, and 'latent_space' text")
     if not isinstance(shape, list) or len(shape) not in (3, 4) or not all(type(n) is int and n > 0 for n in shape):
         raise ValueError("'shape' must be [C, H, W] or [C, T, H, W]")
     if not isinstance(shards, list) or not shards or not all(isinstance(entry, dict) for entry in shards):
@@ -157,14 +158,14 @@ def _check_index(index: object) -> None:
 
 
 def _check_shard(
-    name: str, tensors: dict[str, tuple[str, tuple[int, ...]]], shape: tuple[int, ...], head: str, classes: int
+    name: str, tensors: dict[str, tuple[str, tuple[int, ...]]], shape: tuple[int, ...], head: Head, classes: int
 ) -> str:
     """The dtype of its latents, once the shard holds what the index says."""
     count = shape[0]
-    labels = {("I64", (count,))} if head == "single" else {("F32", (count, classes))}
+    form = head.label_format
     allowed = {
         "latents": {(dtype, shape) for dtype in DTYPES},
-        "labels": labels,
+        "labels": {(LABEL_DTYPES[form.dtype], form.shape(count, classes))},
         "groups": {("I64", (count,)), None},
     }
     for tensor, expected in allowed.items():

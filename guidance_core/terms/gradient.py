@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..classifier.heads import HEADS
+from ..classifier.heads import as_head
 from ..classifier.noisy import NoisyClassifier
 from ..errors import GuidanceError
 from ..paths import VE, NoisePath
@@ -54,7 +54,7 @@ def target_gradient(
     Logits mean what a NoisyClassifier's head says; those of a plain callable are of labels that exclude each other.
     Raises GuidanceError when the logits do not depend on x.
     """
-    network, head = classifier, "single"
+    network, head = classifier, as_head("single")
     if isinstance(classifier, NoisyClassifier):
         network, head = classifier.network, classifier.head
     with torch.inference_mode(False), torch.enable_grad():
@@ -71,8 +71,8 @@ def target_gradient(
         # the sum over the batch, never the mean: a mean would divide each sample's gradient by the batch size
         (grad,) = torch.autograd.grad(log_prob.sum(), leaf)
         logits = logits.detach()
-        unweighted, entropy = target.unweighted().log_prob(logits, head), HEADS[head].entropy(logits)
-    return TargetGradient(grad, log_prob.detach(), unweighted, entropy, HEADS[head].max_entropy(logits.shape[1]))
+        unweighted, entropy = target.unweighted().log_prob(logits, head), head.entropy(logits)
+    return TargetGradient(grad, log_prob.detach(), unweighted, entropy, head.max_entropy(logits.shape[1]))
 
 
 def gradient_of_run(

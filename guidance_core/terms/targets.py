@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..classifier.heads import HEADS
+from ..classifier.heads import Head, as_head
 from ..errors import GuidanceError
 
 MARKS = re.compile(r'[,|\n():"]|^-|^\s|\s$')  # that a label in a target text needs quotes for
@@ -32,11 +32,11 @@ class Target:
 
     rows: tuple[tuple[Part, ...], ...]
 
-    def log_prob(self, logits: Tensor, head: str = "single") -> Tensor:
+    def log_prob(self, logits: Tensor, head: str | Head = "single") -> Tensor:
         """Weighted sum of the log-probabilities of the target's parts, [B], from logits [B, K]; differentiable.
 
-        head: what the logits mean (heads.HEADS). A label's log p is at most 0; a score ("regression") stands for
-        itself, raised by `aesthetic` and lowered by `-aesthetic`: p(x) is tilted by exp(weight * score).
+        head: what the logits mean, a Head or its name. A label's log p is at most 0; a score ("regression") stands
+        for itself, raised by `aesthetic` and lowered by `-aesthetic`: p(x) is tilted by exp(weight * score).
         """
         rows = [self.rows[i % len(self.rows)] for i in range(logits.shape[0])]
         parts = [(i, part) for i, row in enumerate(rows) for part in row]
@@ -45,7 +45,7 @@ class Target:
         labels = torch.tensor([part.label for _, part in parts], device=logits.device, dtype=torch.long)
         weights = torch.tensor([part.weight for _, part in parts], device=logits.device, dtype=logits.dtype)
         negative = torch.tensor([part.negative for _, part in parts], device=logits.device, dtype=torch.bool)
-        log_probs = HEADS[head].log_prob(logits[samples], labels, negative)
+        log_probs = as_head(head).log_prob(logits[samples], labels, negative)
         return torch.zeros_like(logits[:, 0]).index_add(0, samples, weights * log_probs)
 
     def of(self, samples: Sequence[int]) -> "Target":
@@ -63,7 +63,7 @@ class LabelTarget:
 
     labels: Tensor
 
-    def log_prob(self, logits: Tensor, head: str = "single") -> Tensor:
+    def log_prob(self, logits: Tensor, head: str | Head = "single") -> Tensor:
         """log p(label | x), or the label's score, [B]."""
         if len(self.labels) != len(logits):
             raise GuidanceError(
@@ -71,7 +71,7 @@ class LabelTarget:
             )
         labels = self.labels.clone().to(logits.device, torch.long)  # a copy, since autograd refuses inference tensors
         _check_labels(labels.tolist(), logits)
-        return HEADS[head].log_prob(logits, labels, torch.zeros_like(labels, dtype=torch.bool))
+        return as_head(head).log_prob(logits, labels, torch.zeros_like(labels, dtype=torch.bool))
 
     def of(self, samples: Sequence[int]) -> "LabelTarget":
         """The target of some samples of a batch."""
@@ -100,17 +100,17 @@ def _check_labels(labels: Sequence[int], logits: Tensor) -> None:
             )
 
 
-def parse_target(text: str, labels: Sequence[str], head: str = "single") -> Target:
+def parse_target(text: str, labels: Sequence[str], head: str | Head = "single") -> Target:
     """A target from text: labels by comma, `-label` for away from it, `(label:1.5)` for a weight, `|` between samples.
 
     A label with such marks in it stands in double quotes, a quote in it doubled; `written` puts them where needed.
 
     "seven, -three" steers every sample to seven and away from three; "seven | three" alternates over the batch. A label
     that is itself a list by comma, as ImageNet's are, is found by any of its names that no other label has.
-    head: the classifier's; away from the only label has a meaning unless labels exclude each other ("single").
+    head: the classifier's, a Head or its name; away from the only label has no meaning where labels exclude each other.
     Raises GuidanceError for an unknown label (naming near ones), a bad weight, or an empty target.
     """
-    rows = []
+    head, rows = as_head(head), []
     for row in _split(text.strip(), r"[|\n]"):
         parts = [_part(entry.strip(), labels, head) for entry in _split(row, ",") if entry.strip()]
         if not parts:
@@ -157,7 +157,7 @@ def _find(name: str, labels: Sequence[str]) -> int | None:
     return synonyms[0] if wanted and len(synonyms) == 1 else None
 
 
-def _part(entry: str, labels: Sequence[str], head: str) -> Part:
+def _part(entry: str, labels: Sequence[str], head: Head) -> Part:
     """One label with its marks, taken off from the outside in; a label that looks like a mark, such as "-1", wins."""
     name, negative, weight = entry, False, 1.0
 
@@ -174,7 +174,7 @@ def _part(entry: str, labels: Sequence[str], head: str) -> Part:
         if starts("-"):
             name, negative = name[1:].strip(), not negative
     label = label_index(name, labels)
-    if negative and head == "single" and len(labels) < 2:
+    if negative and head.exclusive and len(labels) < 2:
         raise GuidanceError(f"'-{name}' has no meaning: this classifier has one label only.")
     return Part(label, weight, negative)
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..classifier.card import Record, from_metadata, to_metadata
-from ..classifier.heads import HEADS, Head
+from ..classifier.heads import Head, as_head, heads
 from ..classifier.latent_encoder import SIZES, LatentEncoder
 from ..classifier.noisy import NoisyClassifier
 from ..data.augment import Augment, augmentation
@@ -35,7 +35,7 @@ class TrainSettings(Checked):
     """The settings of train_classifier that are plain values."""
 
     head: str = choice(
-        "single", tuple(HEADS), "What labels are: one a picture (single), any number (multi), or scores (regression)."
+        "single", tuple(heads()), "What labels are: one a picture (single), any number (multi), or scores (regression)."
     )
     size: str = choice("small", tuple(SIZES), "The network: small for simple data, base or large for real pictures.")
     steps: int = integer(2000, 1, 10_000_000, "How many batches to learn from.")
@@ -62,11 +62,13 @@ class TrainSettings(Checked):
     )
 
     def __post_init__(self) -> None:
+        if isinstance(self.head, Head):
+            object.__setattr__(self, "head", self.head.name)
         super().__post_init__()
         if self.patience and not self.hold_out:
             raise GuidanceError("Stopping early (patience) needs a validation: hold_out must be above 0.")
-        if self.label_smoothing and self.head == "regression":
-            raise GuidanceError("Scores are not smoothed: label_smoothing must be 0 with the head 'regression'.")
+        if self.label_smoothing and not as_head(self.head).smooths:
+            raise GuidanceError(f"Scores are not smoothed: label_smoothing must be 0 with the head '{self.head}'.")
 
     @property
     def fewest(self) -> int:
@@ -158,7 +160,7 @@ class _Run:
             raise GuidanceError(f"log_snr_range must rise, got {low} to {high}.")
         self.settings, self.names = settings, names
         self.augment, varied = _augmentation(augment)
-        self.head, self.share = HEADS[settings.head], share()
+        self.head, self.share = as_head(settings.head), share()
         if settings.batch < self.share.world:
             raise GuidanceError(f"{self.share.world} processes cannot share a batch of {settings.batch}: enlarge it.")
         self.training, self.held_out = _parts(source, names, self.head, settings)

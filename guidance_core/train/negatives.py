@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from ..assess.recommend import Suggestion
+from ..classifier.heads import as_head
 from ..classifier.latent_encoder import LatentEncoder
 from ..classifier.noisy import NoisyClassifier
 from ..data.sources import TensorSource
@@ -106,7 +107,7 @@ def train_against_negatives(
     """
     _check_share(share, len(examples))
     source, names = against(examples, negatives, other)
-    if options.get("head", "single") != "single" or not options.get("balance", True):
+    if not as_head(options.get("head", "single")).has_prior or not options.get("balance", True):
         raise GuidanceError(
             "Negatives need the head 'single' and balanced classes: leave head and balance as they are."
         )
@@ -129,7 +130,7 @@ def expect_share(classifier: NoisyClassifier, share: float = SHARE, other: str =
     already, and for one whose classes were not balanced.
     """
     labels = list(classifier.labels)
-    if other not in labels or classifier.head != "single" or not isinstance(classifier.network, LatentEncoder):
+    if other not in labels or not classifier.head.has_prior or not isinstance(classifier.network, LatentEncoder):
         raise GuidanceError(
             f"Only a classifier trained here, of the head 'single' with a label '{other}', has a share."
         )

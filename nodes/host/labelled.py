@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ...guidance_core.classifier.heads import Head, as_head
 from ...guidance_core.errors import GuidanceError
 
 
@@ -15,13 +16,13 @@ class LabelledLatents:
     latents: Tensor
     labels: tuple[str, ...]
     targets: Tensor
-    head: str = "single"
+    head: Head = as_head("single")
 
     def counts(self) -> str:
         """How many there are of each label, in words."""
-        if self.head == "regression":
-            return f"{len(self.latents)} with scores {', '.join(self.labels)}"
-        each = self.targets.bincount(minlength=len(self.labels)) if self.head == "single" else self.targets.sum(0)
+        each = self.head.occurrences(self.targets, len(self.labels))
+        if each is None:
+            return f"{len(self.latents)} with {self.head.title} {', '.join(self.labels)}"
         return ", ".join(f"{int(count)} {label}" for label, count in zip(self.labels, each, strict=True))
 
 
@@ -34,7 +35,8 @@ def joined(first: LabelledLatents | None, second: LabelledLatents) -> LabelledLa
     """Both, labels of the same name being one. Raises GuidanceError for other sizes or another kind of labels."""
     if first is None:
         return second
-    if first.head != second.head or (first.head != "single" and first.labels != second.labels):
+    form = first.head.label_format
+    if not first.head.takes(second.head) or (not form.additive and first.labels != second.labels):
         raise GuidanceError(
             f"these labels do not go together: {first.head} labels {', '.join(first.labels)} and {second.head} labels "
             f"{', '.join(second.labels)}. Train on them separately."
@@ -43,8 +45,6 @@ def joined(first: LabelledLatents | None, second: LabelledLatents) -> LabelledLa
         sizes = " and ".join("x".join(map(str, part.latents.shape[1:])) for part in (first, second))
         raise GuidanceError(f"all latents must have one size, got {sizes}: encode the pictures at the same size.")
     latents = torch.cat([first.latents, second.latents.to(first.latents)])
-    if first.head != "single":
-        return LabelledLatents(latents, first.labels, torch.cat([first.targets, second.targets]), first.head)
     labels = tuple(dict.fromkeys((*first.labels, *second.labels)))
-    renamed = torch.tensor([labels.index(label) for label in second.labels])[second.targets]
-    return LabelledLatents(latents, labels, torch.cat([first.targets, renamed]))
+    renamed = form.renamed(second.targets, [labels.index(label) for label in second.labels], len(labels))
+    return LabelledLatents(latents, labels, torch.cat([first.targets, renamed]), first.head)

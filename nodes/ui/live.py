@@ -2,24 +2,23 @@
 
 from torch import Tensor
 
+from ...guidance_core.classifier.heads import Head
 from ..host.plan import CfgEvent, PartEvent
 
 INTERVAL = 0.2  # seconds between two texts on a node
 
 
-def sureness(log_prob: Tensor, head: str) -> Tensor:
-    """How sure a classifier is of its target: its probability in percent, or the score itself of one that rates. [B]
+def shown(log_prob: Tensor, head: Head) -> Tensor:
+    """How sure a classifier is of its target, as its head shows it. [B]
 
     log_prob: of the target with every weight 1.
     """
-    log_prob = log_prob.detach().float().cpu()
-    return log_prob if head == "regression" else 100 * log_prob.exp()
+    return head.shown(log_prob.detach().float().cpu())
 
 
-def sure(log_prob: Tensor, head: str) -> str:
+def sure(log_prob: Tensor, head: Head) -> str:
     """The mean of that over the batch, in words."""
-    value = float(sureness(log_prob, head).mean())
-    return f"score {value:.3g}" if head == "regression" else f"target {value:.1f} %"
+    return head.in_words(float(shown(log_prob, head).mean()))
 
 
 def call_now(call: CfgEvent, passes: int, expected: int) -> str:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ...guidance_core.drawing.plot import AMBER, BLUE, GREEN, Line, Panel, nice, picture
 from ..host.plan import CfgEvent, PartEvent, TermPart
-from .live import sureness
+from .live import shown
 
 
 def as_image(pixels: np.ndarray) -> Tensor:
@@ -41,15 +41,13 @@ def trace_picture(events: Sequence[CfgEvent | PartEvent], part: TermPart) -> Ten
             terms[-1] = event
     ticks = along([call.sigma for call in calls])
     head = part.term.classifier.head
-    seen = [sureness(term.log_prob, head) if term else None for term in terms]
+    seen = [shown(term.log_prob, head) if term else None for term in terms]
     sizes = [term.grad_norm.float().cpu() if term else None for term in terms]
     cfg = Line([call.scale for call in calls], BLUE, "CFG")
     classifier = Line([term.scale if term else 0.0 for term in terms], AMBER, "classifier")
     low = min([0.0, *cfg.values, *classifier.values])
-    certain = {} if head == "regression" else {"low": 0.0, "high": 100.0}
-    title = "score of the target" if head == "regression" else "probability of the target, % (classifier's view)"
     panels = [
-        Panel(title, _samples(seen, GREEN), **certain, ticks=ticks),
+        Panel(head.shown_title, _samples(seen, GREEN), *head.shown_range, ticks=ticks),
         Panel("guidance scale", [cfg, classifier], low, ticks=ticks),
         Panel("size of the classifier's gradient", _samples(sizes, AMBER), low=0.0, ticks=ticks),
     ]

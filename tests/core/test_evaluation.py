@@ -18,7 +18,7 @@ from guidance_core.assess.metrics import (
     evaluate,
     even_edges,
 )
-from guidance_core.classifier.heads import HEADS
+from guidance_core.classifier.heads import as_head, heads
 from guidance_core.classifier.latent_encoder import LatentEncoder
 from guidance_core.classifier.temperature import HIGHEST, LOWEST, fit_temperature, temperature_at
 from guidance_core.progress import Progress, run_to_end
@@ -72,19 +72,21 @@ def test_the_fitted_temperature_is_the_likeliest(head, randn):
         "single": torch.multinomial((logits / 1.7).softmax(1), 1, generator=draw)[:, 0],
         "multi": torch.bernoulli((logits / 1.7).sigmoid(), generator=draw),
     }[head]
-    fitted = fit_temperature(logits, y, head)
+    fitted = fit_temperature(logits, y, as_head(head))
     assert fitted == pytest.approx(1.7, rel=0.05)
     grid = [fitted * 1.01**k for k in range(-40, 41)]
-    best = min(grid, key=lambda t: float(HEADS[head].loss(logits / t, y).mean()))
+    best = min(grid, key=lambda t: float(heads()[head].loss(logits / t, y).mean()))
     assert best == pytest.approx(fitted, rel=0.021)
 
 
 def test_little_evidence_leaves_the_temperature_near_1():
     right = 8.0 * F.one_hot(torch.arange(10) % 2).float()
-    assert 0.7 < fit_temperature(right, torch.arange(10) % 2, "single") < 1
-    assert fit_temperature(torch.zeros(1000, 2), torch.arange(1000) % 2, "single") == pytest.approx(1, abs=1e-3)
-    assert fit_temperature(99 * right.repeat(500, 1), torch.arange(5000) % 2, "single") >= LOWEST
-    assert fit_temperature(99 * right.repeat(500, 1), torch.arange(1, 5001) % 2, "single") <= HIGHEST
+    assert 0.7 < fit_temperature(right, torch.arange(10) % 2, as_head("single")) < 1
+    assert fit_temperature(torch.zeros(1000, 2), torch.arange(1000) % 2, as_head("single")) == pytest.approx(
+        1, abs=1e-3
+    )
+    assert fit_temperature(99 * right.repeat(500, 1), torch.arange(5000) % 2, as_head("single")) >= LOWEST
+    assert fit_temperature(99 * right.repeat(500, 1), torch.arange(1, 5001) % 2, as_head("single")) <= HIGHEST
 
 
 def test_temperatures_between_and_beyond_the_knots():

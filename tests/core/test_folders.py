@@ -52,7 +52,7 @@ def classes(tmp_path):
 
 def test_sub_folders_are_classes_and_the_order_is_fixed(classes):
     pictures = read_folder(classes, minimum=3)
-    assert (pictures.labels, pictures.head, pictures.skipped) == (("a dog", "cat"), "single", ())
+    assert (pictures.labels, pictures.head.name, pictures.skipped) == (("a dog", "cat"), "single", ())
     assert names(pictures) == ["0.JPG", "1.JPG", "2.JPG", "0.png", "1.png", "2.png"]
     assert pictures.targets.tolist() == [0, 0, 0, 1, 1, 1]
     assert pictures.files == [item.path for item in pictures.items]
@@ -142,7 +142,7 @@ def captions(folder, texts):
 def test_tags_beside_each_picture(tmp_path):
     captions(tmp_path, ["cat, Out  doors", "dog,\ncat", "Dog", "out doors,  ,Cat", "dog, all", None, " ,"])
     pictures = read_folder(tmp_path, minimum=2)
-    assert (pictures.labels, pictures.head, pictures.left_out) == (("Out doors", "cat", "dog"), "multi", ("all",))
+    assert (pictures.labels, pictures.head.name, pictures.left_out) == (("Out doors", "cat", "dog"), "multi", ("all",))
     assert pictures.targets.tolist() == [[1, 1, 0], [0, 1, 1], [0, 0, 1], [1, 1, 0], [0, 0, 1]]
     assert reasons(pictures) == {
         "5.png": "has no caption '5.txt' beside it",
@@ -152,7 +152,7 @@ def test_tags_beside_each_picture(tmp_path):
 
 def test_one_tag_each_is_a_class_each(tmp_path):
     pictures = read_folder(captions(tmp_path, ["cat", "dog", "cat", "dog"]), minimum=2)
-    assert (pictures.labels, pictures.head, pictures.targets.tolist()) == (("cat", "dog"), "single", [0, 1, 0, 1])
+    assert (pictures.labels, pictures.head.name, pictures.targets.tolist()) == (("cat", "dog"), "single", [0, 1, 0, 1])
 
 
 def test_a_tag_of_every_picture_tells_nothing(tmp_path):
@@ -178,7 +178,7 @@ def test_a_table_of_labels(tmp_path, encoding):
         'file,label\r\n0.png,"cat, big"\r\n1.png,Köter\r\n2.png,Köter\r\n\r\n3.png,"cat, big"\r\n4.png, \r\n9.png,x\r\n'
     )
     pictures = read_folder(table(tmp_path, text, encoding=encoding), minimum=2)
-    assert (pictures.labels, pictures.head) == (("Köter", "cat, big"), "single")
+    assert (pictures.labels, pictures.head.name) == (("Köter", "cat, big"), "single")
     assert pictures.targets.tolist() == [1, 0, 0, 1]
     assert reasons(pictures) == {"4.png": "has no label in the table", "9.png": "does not exist"}
 
@@ -186,14 +186,14 @@ def test_a_table_of_labels(tmp_path, encoding):
 def test_a_table_of_several_labels(tmp_path):
     folder = table(tmp_path, "label,file\na | b,0.png\nb,1.png\na,2.png\nc|b,3.png\n")
     pictures = read_folder(folder / "table.csv", minimum=1)
-    assert (pictures.labels, pictures.head) == (("a", "b", "c"), "multi")
+    assert (pictures.labels, pictures.head.name) == (("a", "b", "c"), "multi")
     assert pictures.targets.tolist() == [[1, 1, 0], [0, 1, 0], [1, 0, 0], [0, 1, 1]]
 
 
 def test_a_table_of_scores(tmp_path):
     folder = table(tmp_path, "file,beauty,sharpness\n0.png,5.5,1e-3\n1.png,-2,0\n")
     pictures = read_folder(folder, minimum=2)
-    assert (pictures.labels, pictures.head) == (("beauty", "sharpness"), "regression")
+    assert (pictures.labels, pictures.head.name) == (("beauty", "sharpness"), "regression")
     torch.testing.assert_close(pictures.targets, torch.tensor([[5.5, 1e-3], [-2, 0]]))
     with pytest.raises(gc.GuidanceError, match="2 pictures with scores, and at least 3 are needed"):
         read_folder(folder, minimum=3)

@@ -12,6 +12,7 @@ import guidance_core as gc
 from guidance_core import demo
 from guidance_core.classifier import noisy
 from guidance_core.classifier.card import CREATED_WITH
+from guidance_core.classifier.heads import as_head
 from guidance_core.classifier.latent_encoder import LatentEncoder
 from guidance_core.classifier.noisy import read_card
 from guidance_core.commands import convert, evaluate, inspect
@@ -176,7 +177,7 @@ class Folder:
     """What evaluate reads of a folder of shards."""
 
     def __init__(self, names, head="single", space=""):
-        self.label_names, self.head, self.latent_space = names, head, space
+        self.label_names, self.head, self.latent_space = names, as_head(head), space
 
 
 def test_labels_of_a_folder_are_put_in_the_classifiers_order(file):

@@ -12,6 +12,7 @@ import guidance_core as gc
 from guidance_core import demo
 from guidance_core.assess.metrics import Bin, Evaluation, evaluate, even_edges
 from guidance_core.assess.recommend import LEAST, MOST_SCALE, SATURATED, Suggestion, knowledge, suggest
+from guidance_core.classifier.heads import as_head
 from guidance_core.demo.data import load_digits
 from guidance_core.progress import run_to_end
 
@@ -25,7 +26,7 @@ def evaluation(known, errors=None, head="single"):
         Bin(-10.0 + 2 * i, -8.0 + 2 * i, 0.25 + 0.75 * max(k, 0.0), error, (1 - k) * CHANCE_LOSS)
         for i, (k, error) in enumerate(zip(known, errors, strict=True))
     )
-    return Evaluation(head, bins, 0.25, CHANCE_LOSS, 1000, torch.zeros(len(bins), 15, 3), None)
+    return Evaluation(as_head(head), bins, 0.25, CHANCE_LOSS, 1000, torch.zeros(len(bins), 15, 3), None)
 
 
 def test_knowledge_of_a_guess_and_of_the_truth():

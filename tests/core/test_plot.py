@@ -11,6 +11,7 @@ from guidance_core.assess.metrics import Bin
 from guidance_core.assess.page import WIDTH, card_picture
 from guidance_core.assess.recommend import Suggestion
 from guidance_core.classifier.card import Card, Record
+from guidance_core.classifier.heads import as_head
 from guidance_core.drawing.plot import AMBER, BACKGROUND, BLUE, GREEN, SHADE, Canvas, Line, Panel, picture
 
 pytest.importorskip("PIL")
@@ -76,7 +77,7 @@ BINS = tuple(Bin(-6.0 + 3 * i, -3.0 + 3 * i, a, 0.03, 1 - a, 1.0 + i) for i, a i
 
 def card(head="single", labels=3, **record):
     names = [f"label {i}" for i in range(labels)]
-    return Card(names, "sd15", (-6.0, 6.0), "latent_encoder", {}, {}, head, Record(bins=BINS, **record))
+    return Card(names, "sd15", (-6.0, 6.0), "latent_encoder", {}, {}, as_head(head), Record(bins=BINS, **record))
 
 
 FULL = {

@@ -56,7 +56,7 @@ def test_a_round_trip_is_bit_equal(tmp_path, randn, dtype, shape):
 def test_labels_of_every_head(tmp_path, randn, head):
     written(tmp_path, latents_of(randn), LABELS[head], head=head, latent_space="sd15")
     source = ShardSource.open(tmp_path)
-    assert (source.head, source.label_names, source.latent_space) == (head, tuple(NAMES), "sd15")
+    assert (source.head.name, source.label_names, source.latent_space) == (head, tuple(NAMES), "sd15")
     assert torch.equal(source.labels, torch.tensor(LABELS[head], dtype=source.labels.dtype))
     assert source.labels.is_floating_point() == (head != "single")
 

@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import guidance_core as gc
-from guidance_core.classifier.heads import HEADS
+from guidance_core.classifier.heads import heads
 from guidance_core.terms.targets import LabelTarget, Part, Target, as_target, parse_target, written
 
 DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
@@ -121,7 +121,7 @@ def test_a_label_twice_counts_twice(randn):
     torch.testing.assert_close(double, gc.parse_target("(seven:2)", DIGITS).log_prob(logits))
 
 
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", heads())
 def test_unweighted_targets_have_each_label_once(head, randn):
     logits = 3 * randn(5, 10)
     got = gc.parse_target("(seven:0.01), (-three:5), seven | (one:2)", DIGITS, head).unweighted()

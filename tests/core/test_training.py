@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import guidance_core as gc
 from guidance_core.assess.metrics import accuracy_by_log_snr, calibration_error
-from guidance_core.classifier.heads import Regression
+from guidance_core.classifier.heads import as_head
 from guidance_core.classifier.latent_encoder import SIZES, LatentEncoder, ResidualBlock
 from guidance_core.train import validation
 from guidance_core.train.batches import uniform_levels
@@ -359,7 +359,7 @@ def test_labels_that_go_together_are_learned(short_validations):
     labels = torch.stack([which != 1, which != 0], 1)
     options = {"head": "multi", "hold_out": 0.25, "steps": 80, "batch": 32, "learning_rate": 5e-3}
     last = list(gc.train_classifier(latents, labels, NAMES[:2], **options))[-1]
-    assert last.classifier.head == "multi"
+    assert last.classifier.head.name == "multi"
     p = last.classifier(latents, 0.05).sigmoid()
     assert ((p > 0.5) == labels).float().mean() > 0.95
     assert last.validation.bins[-1].accuracy > 0.9
@@ -373,7 +373,7 @@ def test_scores_are_learned(short_validations):
     options = {"head": "regression", "hold_out": 0.25, "steps": 120, "batch": 32, "learning_rate": 5e-3}
     last = list(gc.train_classifier(latents, scores, ["brightness"], **options))[-1]
     classifier = last.classifier
-    predicted = Regression.scores(classifier(latents, 0.05), classifier.info)[:, 0]
+    predicted = as_head("regression").scores(classifier(latents, 0.05), classifier.info)[:, 0]
     assert (predicted - scores).square().mean() < 0.2 * scores.var()
     assert last.validation.bins[-1].accuracy > 0.8 > 0.2 > last.validation.bins[0].accuracy
     for text, sign in (("brightness", 1), ("-brightness", -1)):
