@@ -1,6 +1,7 @@
 """Guidance for diffusion sampling: classifier guidance, classifier-free guidance, schedules, samplers."""
 
 from .cfg import cfg_methods
+from .classifier.clean import CleanClassifier, clean_classifier
 from .classifier.noisy import NoisyClassifier
 from .data.sources import Source, TensorSource
 from .denoisers import eps_denoiser, flow_denoiser, v_denoiser, x0_denoiser
@@ -26,6 +27,7 @@ __all__ = [
     "VE",
     "VP",
     "ClassifierTerm",
+    "CleanClassifier",
     "GuidanceError",
     "NoisyClassifier",
     "NoisePath",
@@ -43,6 +45,7 @@ __all__ = [
     "cfg_methods",
     "change_frame",
     "classifier_guided",
+    "clean_classifier",
     "combine",
     "drop_condition",
     "eps_denoiser",

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from .cfg import Pipeline, cfg_method
+from .classifier.clean import CleanClassifier
 from .denoisers import Denoiser
 from .errors import GuidanceError
 from .parameterizations import Parameterization
@@ -14,7 +15,9 @@ from .paths import VE, NoisePath
 from .run import Run
 from .scale import ScaleSchedule, effective_scale
 from .tensors import per_sample
+from .terms.base import Term
 from .terms.classifier_guidance import ClassifierTerm
+from .terms.clean_guidance import CleanTerm
 from .terms.targets import Target
 
 
@@ -75,10 +78,10 @@ class CfgGuided(Guided):
 
 @dataclass(frozen=True)
 class ClassifierGuided(Guided):
-    """A denoiser with a classifier term added to its result."""
+    """A denoiser with a term added to its result."""
 
     denoiser: Denoiser
-    term: ClassifierTerm
+    term: Term
     path: NoisePath = VE
 
     def start(self, run):
@@ -124,8 +127,10 @@ def classifier_guided(
 
     classifier: callable (x, sigma, path) -> logits [B, K]. target: labels [B] or a Target. options: those of
     ClassifierTerm. On the whole flow path the factor diverges as sigma -> 1; guide on an interval there.
+    A clean classifier judges denoised in the place of x, with the factor sigma^2 / (alpha^2 + sigma^2): CleanTerm.
     """
-    term = ClassifierTerm(classifier, target, scale, schedule or ScaleSchedule(), **options)
+    kind = CleanTerm if isinstance(classifier, CleanClassifier) else ClassifierTerm
+    term = kind(classifier, target, scale, schedule or ScaleSchedule(), **options)
     return ClassifierGuided(denoiser, term, path)
 
 

@@ -69,10 +69,13 @@ def quantile(a: Tensor, q: float) -> Tensor:
     return ordered[..., low].lerp(ordered[..., high], place - low)
 
 
-def seeded_noise(x: Tensor, seed: int, draws: Sequence[int]) -> Tensor:
-    """Unit normal noise like x whose sample i depends on (seed, draws[i], i): not on the batch size or the device."""
+def seeded_noise(x: Tensor, seed: int, draws: Sequence[int], samples: Sequence[int] | None = None) -> Tensor:
+    """Unit normal noise like x whose sample i depends on (seed, draws[i], i): not on the batch size or the device.
+
+    samples: the places of x in a larger batch, in place of each i.
+    """
     rows = []
-    for i, draw in enumerate(draws):
+    for i, draw in zip(samples if samples is not None else range(len(draws)), draws, strict=True):
         generator = torch.Generator().manual_seed((SALT + seed * 1_000_003 + draw * 7_919 + i) % 2**63)
         rows.append(torch.randn(x.shape[1:], generator=generator, dtype=torch.float32))
     return torch.stack(rows).to(x)

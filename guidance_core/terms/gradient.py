@@ -1,12 +1,13 @@
 """The gradient of a classifier's log-probability in the noisy sample; autograd modes are handled here alone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from ..classifier.heads import as_head
+from ..classifier.clean import CleanClassifier
+from ..classifier.heads import Head, as_head
 from ..classifier.noisy import NoisyClassifier
 from ..errors import GuidanceError
 from ..paths import VE, NoisePath
@@ -46,38 +47,52 @@ def leave_inference_mode(module: nn.Module) -> None:
                 setattr(part, name, buffer.clone())
 
 
-def target_gradient(
-    classifier: Classifier, x: Tensor, sigma: Tensor | float, target: Target | LabelTarget, path: NoisePath
-) -> TargetGradient:
-    """One forward and backward pass of the classifier at x. Works under no_grad and inference_mode; x is not touched.
+@dataclass(frozen=True)
+class Judge:
+    """What a gradient is taken of. logits: (x, sigma [B], which samples of the batch these are) -> logits [B, K].
 
-    Logits mean what a NoisyClassifier's head says; those of a plain callable are of labels that exclude each other.
+    head: what they mean. network: the module among it, if any.
+    """
+
+    logits: Callable[[Tensor, Tensor, Sequence[int]], Tensor]
+    head: Head
+    network: object = None
+
+
+def judge_of(classifier: Classifier, path: NoisePath) -> Judge:
+    """A classifier as a judge; the logits of a plain callable are of labels that exclude each other."""
+    network, head = classifier, as_head("single")
+    if isinstance(classifier, NoisyClassifier | CleanClassifier):
+        network, head = classifier.network, classifier.head
+    return Judge(lambda x, sigma, samples: classifier(x, sigma, path), head, network)
+
+
+def target_gradient(
+    judge: Judge, x: Tensor, sigma: Tensor | float, target: Target | LabelTarget, samples: Sequence[int]
+) -> TargetGradient:
+    """One forward and backward pass of the judge at x. Works under no_grad and inference_mode; x is not touched.
+
     Raises GuidanceError when the logits do not depend on x.
     """
-    network, head = classifier, as_head("single")
-    if isinstance(classifier, NoisyClassifier):
-        network, head = classifier.network, classifier.head
     with torch.inference_mode(False), torch.enable_grad():
-        if isinstance(network, nn.Module):
-            leave_inference_mode(network)
+        if isinstance(judge.network, nn.Module):
+            leave_inference_mode(judge.network)
         leaf = x.detach().clone().to(torch.promote_types(x.dtype, torch.float32)).requires_grad_()
-        logits = classifier(leaf, per_sample(sigma, leaf).to(leaf.dtype).clone(), path)
+        logits = judge.logits(leaf, per_sample(sigma, leaf).to(leaf.dtype).clone(), samples)
         if not logits.requires_grad:
             raise GuidanceError(
                 "The classifier's logits do not depend on x: it must not detach them or run under no_grad."
             )
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        log_prob = target.log_prob(logits, head)
+        log_prob = target.log_prob(logits, judge.head)
         # the sum over the batch, never the mean: a mean would divide each sample's gradient by the batch size
         (grad,) = torch.autograd.grad(log_prob.sum(), leaf)
         logits = logits.detach()
-        unweighted, entropy = target.unweighted().log_prob(logits, head), head.entropy(logits)
-    return TargetGradient(grad, log_prob.detach(), unweighted, entropy, head.max_entropy(logits.shape[1]))
+        unweighted, entropy = target.unweighted().log_prob(logits, judge.head), judge.head.entropy(logits)
+    return TargetGradient(grad, log_prob.detach(), unweighted, entropy, judge.head.max_entropy(logits.shape[1]))
 
 
-def gradient_of_run(
-    classifier: Classifier, target: Target | LabelTarget, path: NoisePath
-) -> Callable[[Tensor, Tensor | float], TargetGradient]:
+def gradient_of_run(judge: Judge, target: Target | LabelTarget) -> Callable[[Tensor, Tensor | float], TargetGradient]:
     """(x, sigma) -> target_gradient, for one run: where memory runs out the batch is halved, and stays so for the run.
 
     Raises GuidanceError when memory does not suffice for one sample at a time.
@@ -87,7 +102,7 @@ def gradient_of_run(
     def gradient(x: Tensor, sigma: Tensor | float) -> TargetGradient:
         nonlocal most
         sigma, at_once = per_sample(sigma, x), min(most or len(x), len(x))
-        while (result := _in_parts(classifier, x, sigma, target, path, at_once)) is None:
+        while (result := _in_parts(judge, x, sigma, target, at_once)) is None:
             if at_once == 1:
                 raise GuidanceError(
                     f"memory ran out in the classifier's gradient, even for one sample of {list(x.shape[1:])} at a "
@@ -100,18 +115,21 @@ def gradient_of_run(
 
 
 def _in_parts(
-    classifier: Classifier, x: Tensor, sigma: Tensor, target: Target | LabelTarget, path: NoisePath, at_once: int
+    judge: Judge, x: Tensor, sigma: Tensor, target: Target | LabelTarget, at_once: int
 ) -> TargetGradient | None:
     """target_gradient of so many samples at a time; None when memory ran out."""
-    if at_once == len(x):
-        spans = [(x, sigma, target)]
-    else:
-        spans = [
-            (x[i : i + at_once], sigma[i : i + at_once], target.of(range(i, min(i + at_once, len(x)))))
-            for i in range(0, len(x), at_once)
-        ]
+    spans = [range(i, min(i + at_once, len(x))) for i in range(0, len(x), at_once)]
     try:
-        parts = [target_gradient(classifier, *span, path) for span in spans]
+        parts = [
+            target_gradient(
+                judge,
+                x[span.start : span.stop],
+                sigma[span.start : span.stop],
+                target if len(spans) == 1 else target.of(span),
+                span,
+            )
+            for span in spans
+        ]
     except RuntimeError as error:
         if not _out_of_memory(error):
             raise
@@ -138,7 +156,7 @@ def log_prob_grad(
     Target. A batch for which memory does not suffice is taken in smaller ones.
     Raises GuidanceError for a target that is neither, or that has labels the classifier lacks.
     """
-    result = gradient_of_run(classifier, as_target(target), path)(x, sigma)
+    result = gradient_of_run(judge_of(classifier, path), as_target(target))(x, sigma)
     return result.grad.to(x.dtype), result.log_prob
 
 
@@ -150,14 +168,13 @@ def shift_denoised(
     scale: one number, or one a sample [B]. At pure noise (alpha = 0: flow at sigma 1) x says nothing of the class, and
     nothing is added.
     """
-    return denoised + shift(grad, sigma, path, scale).to(denoised.dtype)
-
-
-def shift(grad: Tensor, sigma: Tensor | float, path: NoisePath, scale: float | Tensor) -> Tensor:
-    """scale * sigma^2 / alpha * grad in float32 at least, and 0 where alpha is 0."""
     grad = grad.to(torch.promote_types(grad.dtype, torch.float32))  # sigma^2 is beyond half precision
     sigma = per_sample(sigma, grad)
-    sigma = sigma.to(torch.promote_types(sigma.dtype, torch.float32))
+    factor = bayes_factor(sigma.to(torch.promote_types(sigma.dtype, torch.float32)), path)
+    return denoised + (expand(scale, grad) * expand(factor, grad) * grad).to(denoised.dtype)
+
+
+def bayes_factor(sigma: Tensor, path: NoisePath) -> Tensor:
+    """sigma^2 / alpha, by which a gradient in x is a change of denoised; 0 where alpha is 0. sigma [B] -> [B]."""
     alpha = path.alpha(sigma)
-    factor = torch.where(alpha > 0, sigma**2 / alpha, torch.zeros_like(alpha))
-    return expand(scale, grad) * expand(factor, grad) * grad
+    return torch.where(alpha > 0, sigma**2 / alpha, torch.zeros_like(alpha))

@@ -9,7 +9,7 @@ from comfy.model_patcher import ModelPatcher
 from ...guidance_core.cfg import PipelineRun, ScaleEvent
 from ...guidance_core.paths import VE
 from ...guidance_core.run import Run
-from ...guidance_core.terms.classifier_guidance import TermEvent
+from ...guidance_core.terms.judged import TermEvent
 from ...guidance_core.throttle import Throttle
 from ..ui.live import INTERVAL
 from ..ui.messages import speaking_as

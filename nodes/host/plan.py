@@ -7,7 +7,8 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ...guidance_core.cfg import Pipeline
-from ...guidance_core.terms.classifier_guidance import ClassifierTerm, TermEvent
+from ...guidance_core.terms.classifier_guidance import ClassifierTerm
+from ...guidance_core.terms.judged import TermEvent
 
 KEY = "guidance_kit"
 KEPT_RUNS = 8

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import guidance_core as gc
-from guidance_core.terms.gradient import leave_inference_mode, target_gradient
+from guidance_core.terms.gradient import judge_of, leave_inference_mode, target_gradient
 from guidance_core.terms.targets import LabelTarget
 
 LABELS = ["zero", "one", "two"]
@@ -518,7 +518,9 @@ def test_a_run_keeps_to_the_size_that_fits_and_the_next_begins_anew(randn):
 
 def test_one_gradient_is_one_pass(x):
     asked = short_of_memory(4, "forward")
-    assert target_gradient(asked, x, 1.0, LabelTarget(TARGET), gc.VE).passes == len(asked.asked) == 1
+    assert (
+        target_gradient(judge_of(asked, gc.VE), x, 1.0, LabelTarget(TARGET), range(4)).passes == len(asked.asked) == 1
+    )
 
 
 @pytest.mark.parametrize("batch", [1, 4])

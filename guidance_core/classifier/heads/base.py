@@ -123,6 +123,10 @@ class Head(ABC):
         """p(label | x), [B, K]."""
 
     @abstractmethod
+    def mean(self, logits: Tensor) -> Tensor:
+        """Logits [B, K] whose probabilities are the mean of those of logits [N, B, K]."""
+
+    @abstractmethod
     def log_prob(self, logits: Tensor, labels: Tensor, negative: Tensor) -> Tensor:
         """log p(label | x), or log(1 - p(label | x)) where negative, [B], of one label a sample; differentiable."""
 

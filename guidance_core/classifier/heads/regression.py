@@ -91,6 +91,9 @@ class Regression(Head):
     def probabilities(self, logits):
         return logits
 
+    def mean(self, logits):
+        return logits.mean(0)
+
     def log_prob(self, logits, labels, negative):
         score = at_labels(logits, labels)
         return torch.where(negative, -score, score)

@@ -70,6 +70,9 @@ class SingleLabel(Head):
     def probabilities(self, logits):
         return logits.softmax(1)
 
+    def mean(self, logits):
+        return logits.log_softmax(2).logsumexp(0) - math.log(len(logits))
+
     def log_prob(self, logits, labels, negative):
         # log p = logsigmoid(log_odds) and log(1 - p) = logsigmoid(-log_odds) keep an exact gradient however sure the
         # classifier is, where that of a log-softmax rounds to 0 (float32: from a margin of 17 on)

@@ -1,0 +1,124 @@
+"""What every term shares that follows a judge's gradient: scale and schedule, cap, sharpness, refusals and trace."""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import GuidanceError
+from ..params import flag, number
+from ..paths import NoisePath
+from ..run import Run, level_of
+from ..scale import ScaleSchedule
+from ..tensors import expand, norm
+from .base import Guidance, Term
+from .gradient import TargetGradient
+from .targets import LabelTarget, Target, as_target
+
+MIN_ENTROPY = 0.2  # nats; bounds the entropy-aware factor where the classifier is certain
+
+
+@dataclass(frozen=True)
+class TermEvent:
+    """One evaluation of a classifier term. The tensors are [B].
+
+    log_prob: of the target with every weight 1, so that it is how probable the target is, not how it is steered to.
+    """
+
+    sigma: float
+    scale: float
+    log_prob: Tensor
+    grad_norm: Tensor
+    passes: int = 1  # more where memory did not hold the whole batch
+
+
+@dataclass(frozen=True)
+class JudgedTerm(Term):
+    """Adds scale * schedule * factor * grad log p(target | what is judged) to denoised.
+
+    Where scale * schedule is 0 the classifier is not run. Raises GuidanceError for what is no target, and, naming the
+    step, when the gradient is not finite.
+    """
+
+    classifier: Callable[..., Tensor]
+    target: Target | LabelTarget | Tensor
+    scale: float = number(
+        2.0,
+        -100.0,
+        100.0,
+        0.05,
+        "How strongly to steer: 0 is off, 1 to 4 is usual; higher is clearer and less varied, below 0 steers away.",
+    )
+    schedule: ScaleSchedule = ScaleSchedule()
+    entropy_aware: bool = flag(
+        False,
+        "Steer harder where the classifier is sure: guidance does not fade once it agrees (ED-DPM, arXiv:2206.11474).",
+        advanced=True,
+    )
+    max_shift: float = number(
+        0.0,
+        0.0,
+        10.0,
+        0.05,
+        "Longest push at one step, as a share of the model's own change; 0 is no limit, 0.5 tames high scales.",
+        advanced=True,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        as_target(self.target)
+
+    @abstractmethod
+    def gradients(self, run: Run) -> Callable[[Tensor, Tensor, Tensor], TargetGradient]:
+        """Open a run: (denoised, x, sigma [B]) -> the gradient of the target's log-probability, like x."""
+
+    @abstractmethod
+    def factor(self, sigma: Tensor, path: NoisePath) -> Tensor:
+        """What the gradient is multiplied by to be a change of denoised, [B], from sigma [B] in float32 at least."""
+
+    def start(self, run: Run) -> Guidance:
+        gradient, strength = self.gradients(run), self.schedule.over(run)
+        constant = self.schedule == ScaleSchedule()
+
+        def guided(denoised: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
+            level = None if constant else level_of(sigma)
+            scale = self.scale if constant else self.scale * strength(level)
+            if abs(scale) < 1e-6:
+                return denoised
+            result = gradient(denoised, x, sigma)
+            finite = result.grad.isfinite().flatten(1).all(1)
+            if not bool(finite.all()):
+                raise GuidanceError(_not_finite(run, float(sigma[~finite][0]), bool(x.isfinite().all())))
+            change = self._change(result, sigma, run.path, scale)
+            if self.max_shift > 0:
+                room = self.max_shift * norm(denoised - x) / norm(change).clamp(min=1e-12)
+                change = change * expand(room.clamp(max=1.0), change)
+            run.record(TermEvent(float(sigma[0]), scale, result.unweighted, norm(result.grad), result.passes))
+            return denoised + change.to(denoised.dtype)
+
+        return guided
+
+    def _change(self, result: TargetGradient, sigma: Tensor, path: NoisePath, scale: float) -> Tensor:
+        """What is added to denoised, but for the cap."""
+        scales = scale
+        if self.entropy_aware:
+            scales = scale * result.max_entropy / result.entropy.clamp(min=MIN_ENTROPY)
+        factor = self.factor(sigma.to(torch.promote_types(sigma.dtype, torch.float32)), path)
+        return expand(scales, result.grad) * expand(factor, result.grad) * result.grad
+
+
+def _not_finite(run: Run, sigma: float, asked_well: bool) -> str:
+    where = f"sigma {sigma:.4g}"
+    if run.sigmas is not None:
+        where = f"step {int(run.step(sigma)) + 1} of {len(run.levels)} ({where})"
+    if not asked_well:
+        return (
+            f"what is sampled is not a finite number any more at {where}, before the classifier acts: the model or a "
+            f"node before this one made it so. Run the model in another precision, or lower the scales."
+        )
+    return (
+        f"the classifier's gradient is not a finite number at {where}. Check the classifier file and that it belongs "
+        f"to this model's latents, or switch guidance off there with a schedule."
+    )
