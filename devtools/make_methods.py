@@ -13,7 +13,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from devtools.host import ROOT
-from devtools.make_readme import replaced
+from devtools.make_readme import heading, replaced
 from devtools.measure_methods import SAMPLES, Row, rows
 from guidance_core import Run, cfg_methods
 from guidance_core.cfg import Method, Phase
@@ -88,7 +88,7 @@ def _section(method: type[Method]) -> str:
     if others:
         facts.append(f"Not together with {', '.join(f'`{other}`' for other in others)}.")
     summary = inspect.getdoc(inspect.getmodule(method)).partition("\n\n")[0]
-    parts = [f"### `{method.name}`: {method.title}", f"{summary} {method.doc}", " ".join(facts)]
+    parts = [f"### {heading(method)}", f"{summary} {method.doc}", " ".join(facts)]
     if params := params_of(method):
         table = ["| parameter | default | range | |", "|---|---|---|---|"]
         table += [_parameter(name, param) for name, param in params.items()]

@@ -6,27 +6,28 @@ import sys
 
 from devtools.host import ROOT
 from guidance_core import cfg_methods, demo
+from guidance_core.cfg import Method
 from guidance_core.demo.evaluate import evaluate
-from guidance_core.params import Param, params_of
 
 README = ROOT / "README.md"
 
 
 def methods_table() -> str:
-    """A row for each CFG method, from its dataclass."""
-    lines = ["| method | what it does | parameters | source |", "|---|---|---|---|"]
+    """A row for each CFG method, from its dataclass; the link leads to its section of the methods' page."""
+    lines = ["| method | what it does |", "|---|---|"]
     for method in cfg_methods().values():
-        parameters = "; ".join(_parameter(name, param) for name, param in params_of(method).items())
-        lines.append(f"| `{method.name}` | {method.doc} | {parameters} | {method.source} |")
+        lines.append(f"| [`{method.name}`](docs/cfg-methods.md#{anchor(heading(method))}) | {method.doc} |")
     return "\n".join(lines)
 
 
-def _parameter(name: str, param: Param) -> str:
-    if param.kind is object:
-        return f"`{name}` ({param.socket} to connect): {param.doc.rstrip('.')}"
-    bounds = f" [{param.low:g}, {param.high:g}]" if param.kind in (int, float) else ""
-    default = "empty" if param.default == "" else param.default
-    return f"`{name}` = {default}{bounds}: {param.doc.rstrip('.')}"
+def heading(method: type[Method]) -> str:
+    """The heading of a method's section in docs/cfg-methods.md."""
+    return f"`{method.name}`: {method.title}"
+
+
+def anchor(heading: str) -> str:
+    """The end of the address of a section, as Markdown's readers make it of the heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
 def results_table() -> str:

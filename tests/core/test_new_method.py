@@ -41,11 +41,15 @@ class Evened(Method):
 
         return {Phase.DIFFERENCE: stage}
 '''
-SAID = [  # of it in the README
-    "`evened`",
-    "Guides where the prompt changes little more, and where it changes much less.",
-    "`power` = 0.3 [0, 1]: How far to even out; 0 is plain guidance",
-    "Malarz et al. 2025, arXiv:2502.10574, the normalisation by a power of the norm alone",
+ROW = (  # of it in the README
+    "| [`evened`](docs/cfg-methods.md#evened-evened) "
+    "| Guides where the prompt changes little more, and where it changes much less. |"
+)
+SECTION = [  # of it in the page of methods
+    "### `evened`: Evened",
+    "Source: Malarz et al. 2025, arXiv:2502.10574, the normalisation by a power of the norm alone. "
+    "Acts on the difference cond - uncond.",
+    "| `power` | 0.3 | 0 to 1 | How far to even out; 0 is plain guidance. |",
 ]
 BROKEN = {  # fault: (right, wrong, the conformance test that finds it)
     "norm_of_the_batch": (
@@ -110,21 +114,22 @@ def conformance(root, tests):
     return python(root, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/core/test_cfg.py", "-k", tests)
 
 
-def test_it_is_a_method_and_a_row_of_the_readme_at_once(extended):
+def test_it_is_a_method_with_a_row_in_the_readme_and_a_section_at_once(extended):
     code = """
 import torch, guidance_core as gc
+from devtools.make_methods import sections
 from devtools.make_readme import methods_table
 x = torch.ones(2, 1, 2, 2)
 print(*gc.cfg_methods())
 print(gc.combine(x, 0 * x, x, 1.0, 3.0, "evened", power=1.0)[0, 0, 0, 0].item())
 print(methods_table())
+print(sections())
 """
     names, value, *rows = python(extended, "-c", code).splitlines()
     assert set(names.split()) == {*gc.cfg_methods(), "evened"} and names.startswith("standard ")
     assert float(value) == pytest.approx(1 + 2 / 2)  # the difference 1 in four places has the norm 2
     ours = methods_table().splitlines()
-    (row,) = set(rows) - set(ours)
-    assert all(words in row for words in SAID) and set(ours) <= set(rows)
+    assert {*ours, ROW, *SECTION} <= set(rows)
 
 
 def test_the_conformance_suite_runs_over_it_and_passes(extended):

@@ -9,7 +9,7 @@ import torch
 
 import guidance_core as gc
 from devtools.host import ROOT
-from devtools.make_readme import README, methods_table, replaced
+from devtools.make_readme import README, anchor, methods_table, replaced
 
 TEXT = README.read_text(encoding="utf-8")
 PYTHON = [textwrap.dedent(block) for block in re.findall(r"^```python\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)]
@@ -22,13 +22,22 @@ def block(word: str) -> str:
 
 def test_methods_table_is_up_to_date():
     assert replaced(TEXT, "methods", methods_table()) == TEXT, "run python -m devtools.make_readme --methods"
-    assert "| `standard` |" in TEXT
+    assert "| [`standard`](docs/cfg-methods.md#standard-standard) |" in TEXT
 
 
 def test_links_and_pictures_lead_somewhere():
-    targets = re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)|src=\"([^\"]+)\"", TEXT)
-    targets = [link or picture for link, picture in targets]
-    assert targets and [target for target in targets if not (ROOT / target).exists()] == []
+    targets = re.findall(r"\]\(([^):]+)\)|src=\"([^\"]+)\"", TEXT)
+    assert targets
+    for link, picture in targets:
+        file, _, section = (link or picture).partition("#")
+        assert leads(file, section), link or picture
+
+
+def leads(file: str, section: str) -> bool:
+    """Whether there is such a file, with such a section where one is named."""
+    place = ROOT / file if file else README
+    headings = re.findall(r"^#+ (.+)", place.read_text(encoding="utf-8"), re.MULTILINE) if section else []
+    return place.exists() and (not section or section in map(anchor, headings))
 
 
 def test_library_example_runs():
