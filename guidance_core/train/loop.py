@@ -109,7 +109,7 @@ def train_classifier(
 ) -> Iterator[TrainStep]:
     """Train p(y | x_t, log-SNR); yields every step, the last with the classifier (its weights the running average).
 
-    latents [N, C, H, W] or [N, C, T, H, W], in the sampler's scale (math.md, section 3), with labels as Source.labels
+    latents [N, C, H, W] or [N, C, T, H, W], in the sampler's scale (docs/mathematics.md), with labels as Source.labels
     says; or a Source, which brings its own. Noise levels are uniform in log-SNR over log_snr_range. The loss is the
     head's (cross-entropy, unless said otherwise) plus entropy_penalty * (log K - H) (arXiv:2206.11474). augment: names
     from AUGMENTS, or (x0 [B, ...], generator) -> x0. device: that of the latents, unless given. settings: the fields of
