@@ -2,7 +2,7 @@
 
 from devtools.workflows.canvas import BROWN, Canvas
 from devtools.workflows.families import Family
-from devtools.workflows.parts import introduce, ksampler, schedule, sheet
+from devtools.workflows.parts import BASICS, combined, introduce, ksampler, prompted, schedule, sheet
 
 
 def cfg_in_an_interval(canvas: Canvas, family: Family) -> None:
@@ -19,10 +19,7 @@ def cfg_in_an_interval(canvas: Canvas, family: Family) -> None:
         "all figures after it, see **Guidance Report**.\n\n"
         "**Change first:** start and end of the interval. CFG Combine sets the scale in place of the sampler's cfg.",
     )
-    with canvas.group("Model, conditions, size"):
-        loaded = family.load(canvas)
-        conditions = family.asked(canvas, loaded), family.null(canvas, loaded)
-        latent = family.latent(canvas)
+    loaded, conditions, latent = prompted(canvas, family)
     with canvas.group("When", width=350):
         interval = schedule(canvas, "", "interval", axis={"axis": "sigma", "start": start, "end": end})
     branches = [
@@ -34,7 +31,7 @@ def cfg_in_an_interval(canvas: Canvas, family: Family) -> None:
     with canvas.group("One CFG each", BROWN):
         for title, scale, more in branches:
             canvas.column()
-            guided = canvas.node("GuidanceKitCFGCombine", room=60, model=loaded.model, scale=scale, **more)
+            guided = combined(canvas, loaded, scale, **more)
             rows.append(ksampler(canvas, family, title, guided, conditions, latent))
         canvas.column(360)
         canvas.node(
@@ -62,10 +59,7 @@ def cfg_schedules_side_by_side(canvas: Canvas, family: Family) -> None:
         "**Change first:** shape, then start and end. On **sigma** or **log-SNR** as axis a schedule means the same "
         "with any number of steps.",
     )
-    with canvas.group("Model, conditions, size"):
-        loaded = family.load(canvas)
-        conditions = family.asked(canvas, loaded), family.null(canvas, loaded)
-        latent = family.latent(canvas)
+    loaded, conditions, latent = prompted(canvas, family)
     rows = []
     shapes = {
         "Constant": ("constant", {}),
@@ -78,7 +72,7 @@ def cfg_schedules_side_by_side(canvas: Canvas, family: Family) -> None:
         for title, (shape, more) in shapes.items():
             canvas.column()
             when = schedule(canvas, title, shape, **more)
-            guided = canvas.node("GuidanceKitCFGCombine", room=60, model=loaded.model, scale=family.high, schedule=when)
+            guided = combined(canvas, loaded, family.high, schedule=when)
             rows.append(ksampler(canvas, family, title, guided, conditions, latent, seed=2))
     sheet(canvas, family, loaded.vae, rows)
 
@@ -101,19 +95,16 @@ def cfg_schedule_drawn_by_hand(canvas: Canvas, family: Family) -> None:
         "**Change first:** drag the points of a curve; click for a new one. This needs the *Nodes 2.0* rendering "
         "(menu: Nodes 2.0); without it, use the shapes *keyframes* or *values*, which take numbers.",
     )
-    with canvas.group("Model, conditions, size"):
-        loaded = family.load(canvas)
-        conditions = family.asked(canvas, loaded), family.null(canvas, loaded)
-        latent = family.latent(canvas)
+    loaded, conditions, latent = prompted(canvas, family)
     rows = []
     with canvas.group("Draw, schedule, sample", BROWN, 350):
-        guided = canvas.node("GuidanceKitCFGCombine", room=60, model=loaded.model, scale=family.high)
+        guided = combined(canvas, loaded, family.high)
         rows.append(ksampler(canvas, family, "No schedule", guided, conditions, latent, seed=2))
         for title, points in CURVES.items():
             canvas.column()
             curve = canvas.node("CurveEditor", room=330, curve={"points": points, "interpolation": "monotone_cubic"})
             when = schedule(canvas, title, "constant", curve=curve)
-            guided = canvas.node("GuidanceKitCFGCombine", room=60, model=loaded.model, scale=family.high, schedule=when)
+            guided = combined(canvas, loaded, family.high, schedule=when)
             rows.append(ksampler(canvas, family, title, guided, conditions, latent, seed=2))
     sheet(canvas, family, loaded.vae, rows)
 
@@ -134,15 +125,12 @@ def cfg_methods_side_by_side(canvas: Canvas, family: Family) -> None:
         "**Change first:** the method, then its parameters below it. Methods stack: put one CFG Combine after "
         "another. All of them with figures: *docs/cfg-methods.md*.",
     )
-    with canvas.group("Model, conditions, size"):
-        loaded = family.load(canvas)
-        conditions = family.asked(canvas, loaded), family.null(canvas, loaded)
-        latent = family.latent(canvas)
+    loaded, conditions, latent = prompted(canvas, family)
     rows = []
     with canvas.group("One method each", BROWN):
         for method in METHODS:
             canvas.column()
-            guided = canvas.node("GuidanceKitCFGCombine", room=60, model=loaded.model, scale=family.high, method=method)
+            guided = combined(canvas, loaded, family.high, method=method)
             rows.append(ksampler(canvas, family, method, guided, conditions, latent, seed=3))
     sheet(canvas, family, loaded.vae, rows)
 
@@ -159,7 +147,7 @@ def null_conditions_compared(canvas: Canvas, family: Family) -> None:
         "worse ones, and no error.\n\n"
         "**Change first:** kind of the **Null-Condition Encoder**. *learned* takes a file from models/null_conditions.",
     )
-    with canvas.group("Model, conditions, size"):
+    with canvas.group(BASICS):
         loaded = family.load(canvas)
         asked = family.asked(canvas, loaded)
         latent = family.latent(canvas)
@@ -170,7 +158,7 @@ def null_conditions_compared(canvas: Canvas, family: Family) -> None:
             f"Against {family.another}": family.other(canvas, loaded),
         }
     with canvas.group("The same CFG against each", BROWN):
-        guided = canvas.node("GuidanceKitCFGCombine", room=60, model=loaded.model, scale=family.firm)
+        guided = combined(canvas, loaded, family.firm)
         unguided = (asked, next(iter(negatives.values())))
         rows = [ksampler(canvas, family, "CFG off", loaded.model, unguided, latent)]
         canvas.column()

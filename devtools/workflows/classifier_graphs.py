@@ -2,7 +2,7 @@
 
 from devtools.workflows.canvas import BROWN, Canvas, Output
 from devtools.workflows.families import Family
-from devtools.workflows.parts import guided_sampler, introduce, ksampler, schedule, sheet
+from devtools.workflows.parts import BASICS, combined, guided_rows, introduce, ksampler, schedule, sheet, steerable
 
 
 def classifier_guidance_at_four_scales(canvas: Canvas, family: Family) -> None:
@@ -19,18 +19,10 @@ def classifier_guidance_at_four_scales(canvas: Canvas, family: Family) -> None:
         f"**Change first:** the target: *{first}*, or *{first} | {second}* in turn over the batch. Then the scale.",
         classifier=True,
     )
-    with canvas.group("Model, conditions, size"):
-        loaded = family.load(canvas)
-        classifier = family.classifier(canvas, loaded)
-        conditions = family.free(canvas, loaded)
-        latent = family.latent(canvas)
-    rows = []
-    with canvas.group("The same noise at four scales", BROWN):
-        for scale in family.scales:
-            canvas.column()
-            title = f"Classifier scale {scale:g}"
-            row = guided_sampler(canvas, family, title, loaded, classifier, conditions, latent, family.target, scale)
-            rows.append(row)
+    loaded, classifier, conditions, latent = steerable(canvas, family)
+    branches = {f"Classifier scale {scale:g}": (family.target, scale) for scale in family.scales}
+    heading = "The same noise at four scales"
+    rows = guided_rows(canvas, family, heading, branches, loaded, classifier, conditions, latent)
     sheet(canvas, family, loaded.vae, rows)
 
 
@@ -48,22 +40,15 @@ def steer_away_with_a_negative_target(canvas: Canvas, family: Family) -> None:
         f"(*(-{second}:2)*). A negative *scale* is not the same: it pushes on where the label is long gone.",
         classifier=True,
     )
-    with canvas.group("Model, conditions, size"):
-        loaded = family.load(canvas)
-        classifier = family.classifier(canvas, loaded)
-        conditions = family.free(canvas, loaded)
-        latent = family.latent(canvas)
-    rows = []
+    loaded, classifier, conditions, latent = steerable(canvas, family)
     branches = {
         "No guidance": (second, 0.0),
         f"To {second}": (second, family.push),
         f"Away from {second}": (f"-{second}", family.push),
         f"Away from {first} and {second}": (f"-{first}, -{second}", family.push),
     }
-    with canvas.group("The same noise, other targets", BROWN):
-        for title, (target, scale) in branches.items():
-            canvas.column()
-            rows.append(guided_sampler(canvas, family, title, loaded, classifier, conditions, latent, target, scale))
+    heading = "The same noise, other targets"
+    rows = guided_rows(canvas, family, heading, branches, loaded, classifier, conditions, latent)
     sheet(canvas, family, loaded.vae, rows)
 
 
@@ -82,11 +67,7 @@ def two_targets_at_once(canvas: Canvas, family: Family) -> None:
         f"*{first} | {second}*, the pictures of a batch take turns.",
         classifier=True,
     )
-    with canvas.group("Model, conditions, size"):
-        loaded = family.load(canvas)
-        classifier = family.classifier(canvas, loaded)
-        conditions = family.free(canvas, loaded)
-        latent = family.latent(canvas)
+    loaded, classifier, conditions, latent = steerable(canvas, family)
     early, late = _halves(canvas)
     rows = []
     branches = {
@@ -120,11 +101,7 @@ def paint_over_one_half(canvas: Canvas, family: Family) -> None:
         "the first sampler.",
         classifier=True,
     )
-    with canvas.group("Model, conditions, size"):
-        loaded = family.load(canvas)
-        classifier = family.classifier(canvas, loaded)
-        conditions = family.free(canvas, loaded)
-        latent = family.latent(canvas)
+    loaded, classifier, conditions, latent = steerable(canvas, family)
     with canvas.group("A picture, and the half of it to paint over"):
         original = ksampler(
             canvas, family, "Sampled; the upper half is kept", loaded.model, conditions, latent, family.cfg, seed=1
@@ -133,18 +110,14 @@ def paint_over_one_half(canvas: Canvas, family: Family) -> None:
         white = canvas.node("SolidMask", "Paint over", value=1.0, width=family.size, height=family.size // 2)
         mask = canvas.node("MaskComposite", destination=black, source=white, x=0, y=family.size // 2, operation="add")
         masked = canvas.node("SetLatentNoiseMask", samples=original, mask=mask)
-    rows = [original]
     branches = {
         "No guidance": (first, 0.0),
         f"To {first}": (first, family.push),
         f"To {second}": (second, family.push),
     }
-    with canvas.group("The lower half anew", BROWN):
-        for title, (target, scale) in branches.items():
-            canvas.column()
-            row = guided_sampler(canvas, family, title, loaded, classifier, conditions, masked, target, scale, seed=2)
-            rows.append(row)
-    sheet(canvas, family, loaded.vae, rows)
+    heading = "The lower half anew"
+    rows = guided_rows(canvas, family, heading, branches, loaded, classifier, conditions, masked, seed=2)
+    sheet(canvas, family, loaded.vae, [original, *rows])
 
 
 def a_classifier_beside_cfg(canvas: Canvas, family: Family) -> None:
@@ -162,7 +135,7 @@ def a_classifier_beside_cfg(canvas: Canvas, family: Family) -> None:
         "two scales.",
         classifier=True,
     )
-    with canvas.group("Model, conditions, size"):
+    with canvas.group(BASICS):
         loaded = family.load(canvas)
         classifier = family.classifier(canvas, loaded)
         conditions = family.one(canvas, loaded), family.null(canvas, loaded)
@@ -170,7 +143,7 @@ def a_classifier_beside_cfg(canvas: Canvas, family: Family) -> None:
     early, late = _halves(canvas)
 
     def cfg(when: dict) -> Output:
-        return canvas.node("GuidanceKitCFGCombine", room=60, model=loaded.model, scale=family.scale, **when)
+        return combined(canvas, loaded, family.scale, **when)
 
     with canvas.group("Classifier-free guidance and a classifier, one after the other", BROWN, 350):
         always = cfg({})

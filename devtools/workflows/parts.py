@@ -1,11 +1,12 @@
 """What most of the graphs share: their note, samplers with a family's settings, and the contact sheet."""
 
-from devtools.workflows.canvas import GREEN, GREY, Canvas, Output
+from devtools.workflows.canvas import BROWN, GREEN, GREY, Canvas, Output
 from devtools.workflows.families import Family, Loaded
 
 PREVIEW = 240  # pixels for a picture on a node
 CURVE = 200  # pixels for the curve that a schedule draws while it is edited
 SPACE = 4  # pixels between the pictures of the contact sheet
+BASICS = "Model, conditions, size"  # the group that every graph begins with
 SHEET = "BatchLatentsNode"  # the node that joins the rows of the contact sheet
 
 
@@ -14,6 +15,28 @@ def introduce(canvas: Canvas, family: Family, text: str, classifier: bool = Fals
     with canvas.group("Read first", GREY, 400):
         title = canvas.name.replace("_", " ").capitalize().replace("cfg", "CFG").replace("Cfg", "CFG")
         canvas.note(f"## {title}\n\n{text}\n\n{family.footnote(canvas, classifier)}")
+
+
+def prompted(canvas: Canvas, family: Family) -> tuple[Loaded, tuple[Output, Output], Output]:
+    """What CFG starts from: the model, a prompt against none, and latents."""
+    with canvas.group(BASICS):
+        loaded = family.load(canvas)
+        conditions = family.asked(canvas, loaded), family.null(canvas, loaded)
+        return loaded, conditions, family.latent(canvas)
+
+
+def steerable(canvas: Canvas, family: Family) -> tuple[Loaded, Output, tuple[Output, Output], Output]:
+    """What classifier guidance starts from: the model, a classifier, conditions that ask for nothing, and latents."""
+    with canvas.group(BASICS):
+        loaded = family.load(canvas)
+        classifier = family.classifier(canvas, loaded)
+        conditions = family.free(canvas, loaded)
+        return loaded, classifier, conditions, family.latent(canvas)
+
+
+def combined(canvas: Canvas, loaded: Loaded, scale: float, **more: object) -> Output:
+    """The model under a CFG Combine node."""
+    return canvas.node("GuidanceKitCFGCombine", room=60, model=loaded.model, scale=scale, **more)
 
 
 def ksampler(
@@ -70,6 +93,27 @@ def guided_sampler(
         classifier_scale=scale,
         **values,
     )
+
+
+def guided_rows(
+    canvas: Canvas,
+    family: Family,
+    heading: str,
+    branches: dict[str, tuple[str, float]],
+    loaded: Loaded,
+    classifier: Output,
+    conditions: tuple[Output, Output],
+    latent: Output,
+    seed: int = 1,
+) -> list[Output]:
+    """A group with a Classifier Guidance Sampler for each title, with its target and its scale."""
+    rows = []
+    with canvas.group(heading, BROWN):
+        for title, (target, scale) in branches.items():
+            canvas.column()
+            row = guided_sampler(canvas, family, title, loaded, classifier, conditions, latent, target, scale, seed)
+            rows.append(row)
+    return rows
 
 
 def schedule(canvas: Canvas, title: str, shape: str, **more: object) -> Output:

@@ -2,7 +2,7 @@
 
 from devtools.workflows.canvas import BROWN, GREEN, Canvas
 from devtools.workflows.families import Family
-from devtools.workflows.parts import introduce, settings
+from devtools.workflows.parts import BASICS, introduce, settings
 
 
 def sweep_two_scales_on_one_sheet(canvas: Canvas, family: Family) -> None:
@@ -22,7 +22,7 @@ def sweep_two_scales_on_one_sheet(canvas: Canvas, family: Family) -> None:
         "CFG methods can be swept, too.",
         classifier=True,
     )
-    with canvas.group("Model, conditions, size"):
+    with canvas.group(BASICS):
         loaded = family.load(canvas)
         classifier = family.classifier(canvas, loaded)
         positive, negative = family.one(canvas, loaded), family.null(canvas, loaded)

@@ -2,7 +2,7 @@
 
 from devtools.workflows.canvas import BROWN, Canvas
 from devtools.workflows.families import Family
-from devtools.workflows.parts import PREVIEW, guided_sampler, introduce, ksampler, sheet
+from devtools.workflows.parts import BASICS, PREVIEW, guided_rows, introduce, ksampler, sheet
 
 SCALE = 4.0  # what Train Noisy Classifier suggests after learning against the model's own samples
 
@@ -20,7 +20,7 @@ def train_on_two_folders_then_guide(canvas: Canvas, family: Family) -> None:
         f"**Change first:** the folders. Put yours into ComfyUI's *input* folder, press R, choose them here"
         f"{family.stand_ins}. Training can be cancelled: it keeps the best so far, and goes on when run again.",
     )
-    with canvas.group("Model, conditions, size"):
+    with canvas.group(BASICS):
         loaded = family.load(canvas)
         conditions = family.free(canvas, loaded)
         latent = family.latent(canvas)
@@ -63,11 +63,6 @@ def train_on_two_folders_then_guide(canvas: Canvas, family: Family) -> None:
             name=family.classifier_name,
             replace=True,
         )
-    rows = []
     branches = {"No guidance": (first, 0.0), f"To {first}": (first, SCALE), f"To {second}": (second, SCALE)}
-    with canvas.group("Guide", BROWN):
-        for title, (target, scale) in branches.items():
-            canvas.column()
-            row = guided_sampler(canvas, family, title, loaded, trained, conditions, latent, target, scale, seed=5)
-            rows.append(row)
+    rows = guided_rows(canvas, family, "Guide", branches, loaded, trained, conditions, latent, seed=5)
     sheet(canvas, family, loaded.vae, rows)
