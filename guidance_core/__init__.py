@@ -19,6 +19,7 @@ from .terms.gradient import log_prob_grad, shift_denoised
 from .terms.targets import Target, parse_target
 from .train.loop import TrainSettings, TrainStep, train_classifier
 from .train.validation import Validation
+from .version import __version__ as __version__
 
 __all__ = [
     "FLOW",

@@ -6,7 +6,7 @@ import numpy as np
 from comfy_api.latest import io
 from PIL import Image
 
-from ..guidance_core.classifier.card import MAX_PREVIEW
+from ..guidance_core.classifier.card_values import MAX_PREVIEW
 from .host.classifier_files import file_named, numbered, relative
 from .host.types import NOISY_CLASSIFIER, HostClassifier
 from .ui.messages import say, speaking_as

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..classifier.measurements import Suggestion
 from ..classifier.noisy import NoisyClassifier
 from ..errors import GuidanceError
 from ..progress import Work
 from .metrics import Evaluation, evaluate, even_edges
-from .recommend import Suggestion, suggest
+from .recommend import suggest
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,6 @@ def _confusion(evaluation: Evaluation, suggestion: Suggestion) -> tuple[tuple[in
 def _prepared(classifier: NoisyClassifier, labels: Tensor) -> Tensor:
     """Labels as users have them, as what the head's loss takes."""
     head, names = classifier.head, classifier.labels
-    if not head.label_format.fits(labels, len(names)):
-        raise GuidanceError(f"This classifier needs {head.label_format.needs(names)}; got {list(labels.shape)}.")
+    if fault := head.label_format.fault(labels, names):
+        raise GuidanceError(f"This classifier {fault}.")
     return head.targets(labels, classifier.info)

@@ -8,32 +8,15 @@ import torch
 from torch import Tensor
 
 from ..classifier.heads import Head, as_head
-from ..classifier.temperature import Knots, fit_temperature, temperature_at
+from ..classifier.measurements import MAX_CONFUSION, Bin, Knots
+from ..classifier.temperature import temperature_at
 from ..errors import GuidanceError
 from ..paths import VE, NoisePath
 from ..progress import Progress, Work, run_to_end
 from ..tensors import expand
+from .calibrate import fit_temperature
 
 PARTS = 15  # of [0, 1], over which calibration is measured
-MAX_CONFUSION = 64
-"""Labels beyond which no confusion matrix is kept."""
-
-
-@dataclass(frozen=True)
-class Bin:
-    """Over noise levels between two log-SNRs: accuracy, expected calibration error, loss and fitted temperature.
-
-    accuracy: the share of right answers, of independent labels the mean over them; of scores R^2, the share of their
-    variance that is explained. calibration_error: 0 for scores. loss: -log p(y | x) in nats as the head has it, of
-    independent labels the mean over them. temperature: what divides the logits here.
-    """
-
-    log_snr_low: float
-    log_snr_high: float
-    accuracy: float
-    calibration_error: float
-    loss: float
-    temperature: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,9 +7,9 @@ import numpy as np
 from torch import Tensor
 
 from ..classifier.card import Card
+from ..classifier.measurements import Bin
 from ..drawing.plot import AMBER, BLUE, GREEN, TEXT, Box, Canvas, Line, Panel, mixed, nice, plot
 from ..errors import GuidanceError
-from .metrics import Bin
 from .recommend import knowledge
 
 WIDTH, LEFT, ROW, TOP, LINE = 960, 520, 170, 36, 16

@@ -1,47 +1,17 @@
 """Where and how strongly to guide with a classifier, judged by what it knows of the label at each noise level."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import groupby
 
-from ..paths import FLOW, VE, NoisePath
-from ..scale import ScaleSchedule
-from .metrics import Bin, Evaluation, calibration_noise
+from ..classifier.measurements import Bin, Suggestion
+from ..paths import FLOW, VE
+from .metrics import Evaluation, calibration_noise
 
 LEAST = 0.003  # about what 1000 draws can tell from nothing
 SATURATED = 0.995
 WORST_CALIBRATION = 0.1
 MOST_SCALE = 10.0  # what ADM's unconditional model needed on ImageNet (arXiv:2105.05233)
-
-
-@dataclass(frozen=True)
-class Suggestion:
-    """A scale and the log-SNRs to guide between, with the reasons in words; scale 0 and no range: do not guide."""
-
-    scale: float
-    log_snr_range: tuple[float, float] | None
-    reason: str
-
-    @property
-    def summary(self) -> str:
-        """What to do, in one sentence."""
-        if self.log_snr_range is None:
-            return "Do not guide with this classifier."
-        low, high = self.log_snr_range
-        return f"Begin with scale {self.scale:g}; guide between log-SNR {low:g} and {high:g}."
-
-    def sigmas(self, path: NoisePath) -> tuple[float, float] | None:
-        """The range as (sigma_lo, sigma_hi) on a path."""
-        if self.log_snr_range is None:
-            return None
-        low, high = self.log_snr_range
-        return float(path.sigma_at(high)), float(path.sigma_at(low))
-
-    def schedule(self) -> ScaleSchedule:
-        """The range as a schedule: full strength inside, off outside."""
-        if self.log_snr_range is None:
-            return ScaleSchedule(high=0.0)
-        return ScaleSchedule("interval", *self.log_snr_range, axis="log_snr")
 
 
 def knowledge(b: Bin, chance_loss: float) -> float:

@@ -13,8 +13,10 @@ from torch import Tensor
 
 from ..errors import GuidanceError
 from .adm import SCHEDULES, AdmEncoder, step_log_snrs
-from .card import MAX_LABELS, Record
-from .noisy import NoisyClassifier, check_finite
+from .card import Card, Record
+from .card_values import MAX_LABELS
+from .network import check_finite
+from .noisy import NoisyClassifier
 
 MAX_BLOCKS = 256
 
@@ -59,8 +61,7 @@ def import_adm(
         network.load_state_dict(weights, assign=True)
     network.eval().requires_grad_(False)
     levels = step_log_snrs(schedule, network.steps)
-    return NoisyClassifier(
-        network,
+    card = Card(
         _named(labels, parameters["classes"]),
         "pixels",
         (float(levels[-1]), float(levels[0])),
@@ -68,6 +69,7 @@ def import_adm(
         parameters,
         record=Record(path="VP", training={"imported_from": name}),
     )
+    return NoisyClassifier(network, card)
 
 
 def _named(labels: Sequence[str] | None, classes: int) -> list[str]:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from ..classifier.adm import SCHEDULES
 from ..classifier.adm_import import import_adm
-from ..classifier.card import CREATED_WITH, MAX_LABELS
+from ..classifier.card import CREATED_WITH
+from ..classifier.card_values import MAX_LABELS
 from ..classifier.noisy import NoisyClassifier
 from ..errors import GuidanceError
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..assess.recommend import knowledge
-from ..classifier.card import FORMAT, Card, from_metadata
+from ..classifier.card import Card
+from ..classifier.metadata import FORMAT, from_metadata
 from ..classifier.noisy import KIND
 from ..files import Header, read_header
 from ..paths import FLOW, VE

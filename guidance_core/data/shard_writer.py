@@ -73,7 +73,7 @@ def _write(
     for latent, label in examples:
         shape = shape or tuple(latent.shape)
         latents.append(_checked(latent, shape, count).to("cpu", dtype).clone())
-        labels.append(_label(label, head, len(names), count))
+        labels.append(_label(label, head, names, count))
         if not bool(latents[-1].isfinite().all()):
             raise GuidanceError(f"Latent {count} is not finite in {dtype}: choose another precision, or check it.")
         content = hashlib.blake2b(latents[-1].reshape(-1).view(torch.uint8).numpy().tobytes(), digest_size=16).digest()
@@ -110,10 +110,10 @@ def _checked(latent: Tensor, shape: tuple[int, ...], number: int) -> Tensor:
     return latent.detach()
 
 
-def _label(label: int | Sequence[float], head: Head, classes: int, number: int) -> Tensor:
+def _label(label: int | Sequence[float], head: Head, names: Sequence[str], number: int) -> Tensor:
     value, form = torch.as_tensor(label)[None], head.label_format
-    if not form.fits(value, classes):
+    if form.fault(value, names):
         raise GuidanceError(
-            f"For each latent the head '{head}' needs {form.needs_of_one(classes)}; latent {number} has {label!r}."
+            f"For each latent the head '{head}' needs {form.needs_of_one(len(names))}; latent {number} has {label!r}."
         )
     return form.kept(value)[0]

@@ -77,10 +77,10 @@ class ShardSource:
         if len(dtypes) > 1:
             raise GuidanceError(f"The shards in '{folder}' differ in precision ({', '.join(sorted(dtypes))}).")
         labels = torch.cat(labels)
-        if not head.label_format.fits(labels, len(names)):
+        if fault := head.label_format.fault(labels, names):
             raise GuidanceError(
                 f"The shards in '{folder}' have labels from {labels.min():g} to {labels.max():g}, and their index "
-                f"needs {head.label_format.needs(names)}."
+                f"{fault}."
             )
         return cls(
             tuple(shards),

@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..classifier.card import Record, from_metadata, to_metadata
+from ..classifier.card import Record
 from ..classifier.heads import Head, as_head, heads
 from ..classifier.latent_encoder import SIZES, LatentEncoder
+from ..classifier.metadata import check_card
 from ..classifier.noisy import NoisyClassifier
 from ..data.augment import Augment, augmentation
 from ..data.sources import Source, TensorSource
@@ -187,7 +188,7 @@ class _Run:
             head=settings.head,
             record=Record(training=self.said | {"examples": len(self.training)}),
         )
-        from_metadata(to_metadata(self.bare.card), "The classifier to train")  # refused now, not when it is saved
+        check_card(self.bare.card, "The classifier to train")  # refused now, not when it is saved
 
     @cached_property
     def data(self) -> str:

@@ -22,9 +22,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..assess.recommend import Suggestion
 from ..classifier.heads import as_head
 from ..classifier.latent_encoder import LatentEncoder
+from ..classifier.measurements import Suggestion
 from ..classifier.noisy import NoisyClassifier
 from ..data.sources import TensorSource
 from ..denoisers import Denoiser

@@ -15,12 +15,12 @@ from safetensors.torch import save_file
 
 import guidance_core as gc
 from guidance_core import files
-from guidance_core.assess.metrics import Bin
-from guidance_core.assess.recommend import Suggestion
-from guidance_core.classifier import noisy
-from guidance_core.classifier.card import CREATED_WITH, Record, to_metadata
+from guidance_core.classifier import network, noisy
+from guidance_core.classifier.card import CREATED_WITH, Record
 from guidance_core.classifier.heads import heads
 from guidance_core.classifier.latent_encoder import LatentEncoder
+from guidance_core.classifier.measurements import Bin, Suggestion
+from guidance_core.classifier.metadata import to_metadata
 from guidance_core.classifier.noisy import read_card
 
 PARAMETERS = {
@@ -151,7 +151,7 @@ def test_a_suggestion_not_to_guide_is_kept(classifier, tmp_path):
 
 
 def test_a_card_is_read_without_the_network(classifier, file, monkeypatch):
-    monkeypatch.setitem(noisy.ARCHITECTURES, "latent_encoder", None)
+    monkeypatch.setitem(network.ARCHITECTURES, "latent_encoder", None)
     assert read_card(file) == classifier.card
 
 
@@ -166,7 +166,7 @@ def test_the_format_is_documented(classifier):
     metadata = to_metadata(classifier.recording(**RECORDS).card)
     measured = json.loads(metadata["bins"])[0].keys() | json.loads(metadata["suggestion"]).keys()
     assert metadata["version"] == "2" and text.startswith("# The file format of noisy classifiers, version 2")
-    for name in metadata.keys() | measured | noisy.ARCHITECTURES.keys() | heads().keys() | set(noisy.DTYPES):
+    for name in metadata.keys() | measured | network.ARCHITECTURES.keys() | heads().keys() | set(network.DTYPES):
         assert f"`{name}`" in text or f" {name}" in text, name
 
 

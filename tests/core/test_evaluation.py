@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 import guidance_core as gc
 from guidance_core.assess.assessment import assess
+from guidance_core.assess.calibrate import HIGHEST, LOWEST, fit_temperature
 from guidance_core.assess.metrics import (
     MAX_CONFUSION,
     accuracy_by_log_snr,
@@ -20,7 +21,7 @@ from guidance_core.assess.metrics import (
 )
 from guidance_core.classifier.heads import as_head, heads
 from guidance_core.classifier.latent_encoder import LatentEncoder
-from guidance_core.classifier.temperature import HIGHEST, LOWEST, fit_temperature, temperature_at
+from guidance_core.classifier.temperature import temperature_at
 from guidance_core.progress import Progress, run_to_end
 
 EDGES = [-6.0, -3.0, 0.0, 3.0, 6.0]

@@ -16,11 +16,11 @@ from hypothesis import HealthCheck, Phase, given
 from hypothesis import strategies as st
 
 import guidance_core as gc
-from guidance_core.assess.metrics import Bin
-from guidance_core.assess.recommend import Suggestion
-from guidance_core.classifier.card import MAX_DEPTH, MAX_LABELS, MAX_LEVELS
+from guidance_core.classifier.card_values import MAX_DEPTH, MAX_LABELS, MAX_LEVELS
 from guidance_core.classifier.latent_encoder import LatentEncoder
-from guidance_core.classifier.noisy import ARCHITECTURES, read_card
+from guidance_core.classifier.measurements import Bin, Suggestion
+from guidance_core.classifier.network import ARCHITECTURES
+from guidance_core.classifier.noisy import read_card
 from guidance_core.files import MAX_HEADER, MAX_TENSORS
 
 resource = pytest.importorskip("resource")

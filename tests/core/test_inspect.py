@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 import guidance_core as gc
 from guidance_core import demo
-from guidance_core.classifier import noisy
+from guidance_core.classifier import network
 from guidance_core.classifier.card import CREATED_WITH
 from guidance_core.classifier.heads import as_head
 from guidance_core.classifier.latent_encoder import LatentEncoder
@@ -48,7 +48,7 @@ def latents(tmp_path, randn):
 
 
 def test_inspect_prints_the_card_and_builds_no_network(file, capsys, monkeypatch):
-    monkeypatch.setitem(noisy.ARCHITECTURES, "latent_encoder", None)
+    monkeypatch.setitem(network.ARCHITECTURES, "latent_encoder", None)
     assert command(inspect, file) == 0
     said = capsys.readouterr().out
     weights = sum(p.numel() for p in LatentEncoder(**PARAMETERS).parameters())

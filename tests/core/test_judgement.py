@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 import guidance_core as gc
 from guidance_core import demo
-from guidance_core.assess.metrics import Bin, Evaluation, evaluate, even_edges
-from guidance_core.assess.recommend import LEAST, MOST_SCALE, SATURATED, Suggestion, knowledge, suggest
+from guidance_core.assess.metrics import Evaluation, evaluate, even_edges
+from guidance_core.assess.recommend import LEAST, MOST_SCALE, SATURATED, knowledge, suggest
 from guidance_core.classifier.heads import as_head
+from guidance_core.classifier.measurements import Bin, Suggestion
 from guidance_core.demo.data import load_digits
 from guidance_core.progress import run_to_end
 

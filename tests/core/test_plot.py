@@ -7,11 +7,10 @@ import pytest
 import torch
 
 import guidance_core as gc
-from guidance_core.assess.metrics import Bin
 from guidance_core.assess.page import WIDTH, card_picture
-from guidance_core.assess.recommend import Suggestion
 from guidance_core.classifier.card import Card, Record
 from guidance_core.classifier.heads import as_head
+from guidance_core.classifier.measurements import Bin, Suggestion
 from guidance_core.drawing.plot import AMBER, BACKGROUND, BLUE, GREEN, SHADE, Canvas, Line, Panel, picture
 
 pytest.importorskip("PIL")

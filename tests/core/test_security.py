@@ -13,7 +13,7 @@ from archive import ROOT, shipped
 
 import guidance_core as gc
 from guidance_core.classifier.adm_import import import_adm
-from guidance_core.classifier.card import MAX_LABELS
+from guidance_core.classifier.card_values import MAX_LABELS
 from guidance_core.files import MAX_HEADER
 
 MODULES, SCRIPTS = shipped("*.py"), shipped("*.js")

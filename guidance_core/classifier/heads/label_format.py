@@ -22,16 +22,12 @@ class LabelFormat(ABC):
         """Of the labels of so many examples."""
 
     @abstractmethod
-    def needs(self, names: Sequence[str]) -> str:
-        """What the labels of latents must be, in words."""
+    def fault(self, labels: Tensor, names: Sequence[str]) -> str:
+        """What labels as users have them would have to be, in words ("needs ..."); "" where they are."""
 
     @abstractmethod
     def needs_of_one(self, classes: int) -> str:
         """What the label of one latent must be, in words."""
-
-    @abstractmethod
-    def fits(self, labels: Tensor, classes: int) -> bool:
-        """Whether labels as users have them are of this format, for so many names."""
 
     @abstractmethod
     def kept(self, labels: Tensor) -> Tensor:
@@ -55,15 +51,14 @@ class Indices(LabelFormat):
     def shape(self, count, classes):
         return (count,)
 
-    def needs(self, names):
-        return f"one label a latent, a whole number from 0 to {len(names) - 1}"
+    def fault(self, labels, names):
+        whole = labels.ndim == 1 and not labels.is_floating_point()
+        if whole and bool(((labels >= 0) & (labels < len(names))).all()):
+            return ""
+        return f"needs one label a latent, a whole number from 0 to {len(names) - 1}"
 
     def needs_of_one(self, classes):
         return f"one whole number from 0 to {classes - 1}"
-
-    def fits(self, labels, classes):
-        whole = labels.ndim == 1 and not labels.is_floating_point()
-        return whole and bool(((labels >= 0) & (labels < classes)).all())
 
     def kept(self, labels):
         return labels.long()
@@ -84,14 +79,14 @@ class Columns(LabelFormat):
     def shape(self, count, classes):
         return (count, classes)
 
-    def needs(self, names):
-        return f"{len(names)} columns of labels, one for each of {', '.join(names[:20])}"
+    def fault(self, labels, names):
+        columns = 1 if labels.ndim == 1 else labels.shape[-1]
+        if labels.ndim in (1, 2) and columns == len(names):
+            return ""
+        return f"needs {len(names)} columns of labels, one for each of {', '.join(names[:20])}; got {columns}"
 
     def needs_of_one(self, classes):
         return f"{classes} numbers"
-
-    def fits(self, labels, classes):
-        return labels.ndim == 2 and labels.shape[1] == classes or labels.ndim == 1 and classes == 1
 
     def kept(self, labels):
         return labels.reshape(len(labels), -1).float()

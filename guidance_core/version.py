@@ -1,0 +1,3 @@
+"""The version of Guidance Kit."""
+
+__version__ = "0.1.0"
