@@ -106,7 +106,7 @@ def _png(value: Any) -> bytes:
     return data
 
 
-LABELS = Kind(_labels, list)
+LABELS = Kind(_labels, lambda labels: [composed(label) for label in labels])
 PARAMETERS = Kind(_parameters)
 PLAIN = Kind(_plain)
 BINS = Kind(_bins, listed(record_of(Bin), MAX_ENTRIES, "bins").plain)

@@ -19,6 +19,7 @@ from ..classifier.heads import Head
 from ..classifier.heads.multi import MultiLabel
 from ..classifier.heads.regression import Regression
 from ..classifier.heads.single import SingleLabel
+from ..classifier.names import as_labels, composed
 from ..errors import GuidanceError
 from ..progress import Progress, Work, run_to_end
 from .images import EXTENSIONS, fault
@@ -33,6 +34,9 @@ class Picture:
     path: Path
     labels: tuple[str, ...] = ()
     scores: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", tuple(map(composed, self.labels)))  # macOS takes folders' names apart
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,9 @@ class PictureFolder:
     head: Head
     skipped: tuple[Skipped, ...] = ()
     left_out: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", tuple(as_labels(self.labels)))
 
     @property
     def files(self) -> list[Path]:
@@ -176,7 +183,7 @@ def _from_classes(classes: Sequence[Path], root: Path) -> _Found:
         items += [Picture(file, (folder.name,)) for file in files if file.suffix.lower() in EXTENSIONS]
     beside = [entry for entry in _visible(root) if entry.suffix.lower() in EXTENSIONS]
     skipped = [Skipped(entry.name, "lies beside the folders of the classes") for entry in beside]
-    return _Found(items, skipped, classes=tuple(folder.name for folder in classes))
+    return _Found(items, skipped, classes=tuple(composed(folder.name) for folder in classes))
 
 
 def _from_captions(root: Path) -> _Found:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..classifier.heads import Head, as_head
+from ..classifier.names import as_labels
 from ..errors import GuidanceError
 from ..files import write_tensors
 from ..progress import Progress, Work
@@ -40,7 +41,7 @@ def write_shards(
         raise GuidanceError(f"Shards hold {', '.join(map(str, DTYPES.values()))}, not {dtype}.")
     if (folder / INDEX).exists():
         raise GuidanceError(f"'{folder}' already holds latent shards: choose another folder, or delete them.")
-    return _write(examples, folder, list(label_names), head, latent_space, dtype, shard_bytes)
+    return _write(examples, folder, as_labels(label_names), head, latent_space, dtype, shard_bytes)
 
 
 def _write(

@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..classifier.heads import Head, as_head, heads
+from ..classifier.names import composed, label_fault
 from ..errors import GuidanceError
 from ..files import read_header
 from .images import digest
@@ -62,7 +63,7 @@ class ShardSource:
         """Read the index, and the head of every shard. Raises GuidanceError with what is wrong with them."""
         folder = Path(folder)
         index = _index(folder)
-        shape, names, head = tuple(index["shape"]), tuple(index["labels"]), as_head(index["head"])
+        shape, names, head = tuple(index["shape"]), tuple(map(composed, index["labels"])), as_head(index["head"])
         shards, labels, groups, dtypes = [], [], [], set()
         first = 0
         for entry in index["shards"]:
@@ -143,6 +144,8 @@ def _check_index(index: object) -> None:
     names, shape, shards = index.get("labels"), index.get("shape"), index.get("shards")
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise ValueError("'labels' must be a list of names")
+    if fault := label_fault(list(map(composed, names))):
+        raise ValueError(f"'labels' {fault}")
     if index.get("head") not in list(heads()) or not isinstance(index.get("latent_space"), str):
         raise ValueError(f"'head' must be one of {', '.join(heads())}, and 'latent_space' text")
     if not isinstance(shape, list) or len(shape) not in (3, 4) or not all(type(n) is int and n > 0 for n in shape):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..classifier.heads import Head, as_head
+from ..classifier.names import composed
 from ..errors import GuidanceError
 
 MARKS = re.compile(r'[,|\n():"]|^-|^\s|\s$')  # that a label in a target text needs quotes for
@@ -147,6 +148,7 @@ def label_index(name: str, labels: Sequence[str]) -> int:
 
 
 def _find(name: str, labels: Sequence[str]) -> int | None:
+    name, labels = composed(name), [composed(label) for label in labels]
     for said in (name, _unquoted(name)):
         for fold in (str.strip, lambda text: text.strip().lower()):
             known = [fold(label) for label in labels]

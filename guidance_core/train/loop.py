@@ -16,6 +16,7 @@ from ..classifier.card import Record
 from ..classifier.heads import Head, as_head, heads
 from ..classifier.latent_encoder import SIZES, LatentEncoder
 from ..classifier.metadata import check_card
+from ..classifier.names import as_labels
 from ..classifier.noisy import NoisyClassifier
 from ..data.augment import Augment, augmentation
 from ..data.sources import Source, TensorSource
@@ -130,7 +131,7 @@ def train_classifier(
     run = _Run(
         make(TrainSettings, "train_classifier", settings),
         _source(latents, labels),
-        list(label_names),
+        as_labels(label_names),
         log_snr_range,
         augment,
         latent_space,
@@ -416,8 +417,6 @@ def _source(latents: Tensor | Source, labels: Tensor | Sequence | None) -> Sourc
 def _parts(source: Source, names: list[str], head: Head, settings: TrainSettings) -> tuple[Tensor, Tensor]:
     """(training, held out), once the labels are known to suffice."""
     labels = source.labels
-    if len(set(names)) < len(names):
-        raise GuidanceError(f"Label names must differ, got {', '.join(names)}.")
     head.check(labels, names, settings.fewest)
     if not settings.hold_out:
         return torch.arange(len(labels)), torch.arange(0)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ...guidance_core.classifier.heads import Head, as_head
+from ...guidance_core.classifier.names import as_labels
 from ...guidance_core.errors import GuidanceError
 
 
@@ -28,7 +29,7 @@ class LabelledLatents:
 
 def of_one_label(latents: Tensor, label: str) -> LabelledLatents:
     """Latents that all have one label."""
-    return LabelledLatents(latents, (label,), torch.zeros(len(latents), dtype=torch.long))
+    return LabelledLatents(latents, tuple(as_labels([label])), torch.zeros(len(latents), dtype=torch.long))
 
 
 def joined(first: LabelledLatents | None, second: LabelledLatents) -> LabelledLatents:
