@@ -78,10 +78,10 @@ class ShardSource:
         if len(dtypes) > 1:
             raise GuidanceError(f"The shards in '{folder}' differ in precision ({', '.join(sorted(dtypes))}).")
         labels = torch.cat(labels)
-        if fault := head.label_format.fault(labels, names):
+        if head.label_format.fault(labels, names):
             raise GuidanceError(
-                f"The shards in '{folder}' have labels from {labels.min():g} to {labels.max():g}, and their index "
-                f"{fault}."
+                f"The shards in '{folder}' have labels from {labels.min():g} to {labels.max():g}, and the index "
+                f"has names for 0 to {len(names) - 1}."
             )
         return cls(
             tuple(shards),

@@ -1,18 +1,13 @@
 """A CFG method is one file: put into a copy of the library, it is found, tested and documented with no other edit."""
 
-import os
 import re
-import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from library_copy import copied, python
 
 import guidance_core as gc
 from devtools.make_readme import methods_table
 
-ROOT = Path(gc.__file__).parent.parent
 NEEDED = ["guidance_core", "devtools", "pyproject.toml"]
 SUITE = [f"tests/core/{name}.py" for name in ("test_cfg", "method_examples", "conftest", "mixture")]
 
@@ -82,13 +77,7 @@ def copy(tmp_path_factory):
     """copy({name: text}): the library and what tests and documents its methods, with these files among the methods."""
 
     def make(methods):
-        root = tmp_path_factory.mktemp("copy")
-        for name in NEEDED + SUITE:
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            if (ROOT / name).is_dir():
-                shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "*.safetensors"))
-            else:
-                shutil.copy(ROOT / name, root / name)
+        root = copied(tmp_path_factory.mktemp("copy"), NEEDED + SUITE)
         for name, text in methods.items():
             (root / f"guidance_core/cfg/{name}.py").write_text(text, encoding="utf-8")
         return root
@@ -99,14 +88,6 @@ def copy(tmp_path_factory):
 @pytest.fixture(scope="module")
 def extended(copy):
     return copy({"evened": METHOD})
-
-
-def python(root, *arguments):
-    """What a Python prints that sees the copy alone."""
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    environment |= {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run([sys.executable, *arguments], cwd=root, env=environment, capture_output=True, text=True)
-    return done.stdout + done.stderr
 
 
 def conformance(root, tests):
