@@ -31,6 +31,7 @@ TAKEN = {
     "inspect": {"isabstract", "isclass", "signature"},
     "os": {"PathLike", "environ", "fstat", "getpid", "path", "replace", "sep", "stat", "walk"},
     "pkgutil": {"iter_modules"},
+    "unicodedata": {"normalize"},
     "server": {"PromptServer"},
     "signal": {"SIGINT", "SIGTERM", "signal"},
     "sys": {"exit", "stderr"},
