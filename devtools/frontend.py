@@ -1,9 +1,12 @@
 """ComfyUI's front end in a browser, used as a user does: opened, given workflows and nodes, run, saved."""
 
 import json
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, TimeoutError
 
 from devtools.server import ComfyServer, PromptRejected
 
@@ -11,6 +14,7 @@ PREFIX = "GuidanceKit"
 NODES_2 = "Comfy.VueNodes.Enabled"
 RENDERERS = {"canvas": False, "nodes2": True}  # name: the setting's value
 PATIENCE = 120_000  # milliseconds: a machine that is busy otherwise may take its time
+TRY = 10_000  # milliseconds, after which what may have been missed is done again
 READY = "() => window.graph && app.extensionManager.spinner === false"
 
 LOAD = "([workflow, name]) => app.loadGraphData(workflow, true, true, name)"
@@ -71,9 +75,37 @@ def open_page(server: ComfyServer, browser: Browser, nodes2: bool, width: int = 
 
 
 def start(page: Page, server: ComfyServer) -> None:
-    """Go to the app and wait until it can be used."""
+    """Go to the app, anew where the page is there already, and wait until it can be used."""
     page.goto(server.url)
     page.wait_for_function(READY)
+
+
+def again(act: Callable[[int], object], happened: Callable[[int], object]) -> None:
+    """Act until it has happened: a click may come too early for the front end, and its answer later than a try lasts.
+
+    Both get a try's time in milliseconds, as Playwright takes it, and raise its TimeoutError. The act may be impossible
+    because the one before has been answered at last; so happened is asked after it in any case.
+    """
+    for _ in range(PATIENCE // TRY):
+        with suppress(TimeoutError):
+            act(TRY)
+        with suppress(TimeoutError):
+            happened(TRY)
+            return
+    raise AssertionError(f"Nothing has happened in {PATIENCE // TRY} tries.")
+
+
+def eventually(page: Page, check: Callable[[], object]) -> None:
+    """Run a check until it passes; while the page is still at work its assertions may fail."""
+    last = time.monotonic() + PATIENCE / 1000
+    while True:
+        try:
+            check()
+            return
+        except AssertionError:
+            if time.monotonic() > last:
+                raise
+        page.wait_for_timeout(50)
 
 
 def load(page: Page, workflow: dict, name: str) -> None:
@@ -115,7 +147,7 @@ def press_run(page: Page, server: ComfyServer) -> dict[str, dict]:
         lambda answer: answer.url.endswith("/prompt") and answer.request.method == "POST"
     ) as queued:
         page.get_by_test_id("queue-button").click()
-    answer = json.loads(queued.value.body())
+    answer = queued.value.json()
     if answer["node_errors"]:
         raise PromptRejected(answer.get("error", {}), answer["node_errors"])
     outputs = server.wait(answer["prompt_id"])

@@ -6,13 +6,15 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from devtools import browser as chromium
 from devtools import frontend
 from devtools.host import ROOT
 from devtools.server import ComfyServer
 from guidance_core.null import NullCondition
+
+expect.set_options(timeout=frontend.PATIENCE)  # five seconds, its default, are too few on a busy machine
 
 # Console errors that the host logs without any pack, as patterns. Everything else fails the test.
 HOST_NOISE = (

@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Page
 
 import guidance_core as gc
+from devtools import frontend
 from devtools.host import ROOT
 from devtools.server import ComfyServer
 from guidance_core.run import percent_of_training
@@ -128,14 +129,18 @@ def test_what_is_drawn_is_the_schedule(page: Page):
             "([at, wanted]) => document.querySelector(at).textContent === wanted",
             arg=[f"{CURVE} .caption", told(schedule, expected)],
         )
-        page.wait_for_timeout(300)
+        frontend.eventually(page, lambda wanted=expected: shows(page, wanted))
         assert page.get_attribute(f"{CURVE} .curve", "d") != before
-        assert dots(page) == pytest.approx(expected, abs=0.01)
-        curve = drawn(page, "curve")
-        pieces = (len(curve) - 1) // (STEPS - 1)
-        assert [strength for _, strength in curve[::pieces]] == pytest.approx(expected, abs=0.01)
         pictures.append(page.locator(CURVE).screenshot())
     assert all(a != b for a, b in itertools.combinations(pictures, 2))
+
+
+def shows(page: Page, strengths: list[float]) -> None:
+    """The dots, and the curve where it passes them, have these strengths."""
+    assert dots(page) == pytest.approx(strengths, abs=0.01)
+    curve = drawn(page, "curve")
+    pieces = (len(curve) - 1) // (STEPS - 1)
+    assert [strength for _, strength in curve[::pieces]] == pytest.approx(strengths, abs=0.01)
 
 
 def told(schedule: gc.ScaleSchedule, strengths: list[float]) -> str:
@@ -237,11 +242,14 @@ def test_each_step_is_told_under_the_pointer(page: Page):
     build(page)
     change(page, shape="linear", shape__high=1.1)
     awaited(page, "^12 steps: 11 guided")
-    page.wait_for_timeout(300)
-    box = page.locator(f"{CURVE} svg").bounding_box()
-    page.mouse.move(box["x"] + box["width"] * 6.1 / 11, box["y"] + box["height"] / 2)
-    page.wait_for_function("at => document.querySelector(at).textContent !== ''", arg=f"{CURVE} .read")
-    assert page.text_content(f"{CURVE} .read") == "step 7 of 12: strength 0.6"
+
+    def told_at_seven():  # the node may still grow, and each answer of the server takes the words away
+        box = page.locator(f"{CURVE} svg").bounding_box()
+        for share in (6.0, 6.1):
+            page.mouse.move(box["x"] + box["width"] * share / 11, box["y"] + box["height"] / 2)
+        assert page.text_content(f"{CURVE} .read") == "step 7 of 12: strength 0.6"
+
+    frontend.eventually(page, told_at_seven)
     page.screenshot(path=shot(page, "hover"))
 
 
@@ -260,9 +268,7 @@ def test_a_connected_curve_is_drawn(page: Page):
     page.wait_for_function(
         "at => /1 0\\.0*$/.test(document.querySelector(at).getAttribute('d'))", arg=f"{CURVE} .curve"
     )
-    page.wait_for_timeout(300)
-    expected = [1 - 1.6 * min(i / 11, 1 - i / 11) for i in range(STEPS)]
-    assert dots(page) == pytest.approx(expected, abs=0.01)
+    frontend.eventually(page, lambda: shows(page, [1 - 1.6 * min(i / 11, 1 - i / 11) for i in range(STEPS)]))
     page.evaluate("""() => {
       const other = make("CurveEditor", -300);
       other.connect(0, editor, editor.findInputSlot("curve"));
@@ -356,6 +362,16 @@ INSIDE = """at => {
 }"""
 
 
+def lies_on_its_node(page: Page) -> None:
+    box, node = page.locator(CURVE).bounding_box(), page.evaluate(PLACE)
+    assert box["height"] >= 165 * node["scale"]
+    assert node["left"] <= box["x"] and box["x"] + box["width"] <= node["right"] + 1
+    assert box["y"] + box["height"] <= node["bottom"] + 1
+    if not node["vue"]:  # there the page lays the widgets out
+        assert box["y"] >= node["below"]
+    assert page.evaluate(INSIDE, CURVE)
+
+
 def test_the_curve_lies_on_its_node(page: Page):
     """Below the other widgets and inside of the node, for every shape; a node saved too small grows."""
     build(page)
@@ -373,13 +389,7 @@ def test_the_curve_lies_on_its_node(page: Page):
             arg=[f"{CURVE} .title", f"strength: {shape}"],
         )
         page.wait_for_timeout(500)
-        box, node = page.locator(CURVE).bounding_box(), page.evaluate(PLACE)
-        assert box["height"] >= 165 * node["scale"]
-        assert node["left"] <= box["x"] and box["x"] + box["width"] <= node["right"] + 1
-        assert box["y"] + box["height"] <= node["bottom"] + 1
-        if not node["vue"]:  # there the page lays the widgets out
-            assert box["y"] >= node["below"]
-        assert page.evaluate(INSIDE, CURVE)
+        frontend.eventually(page, lambda: lies_on_its_node(page))
     page.screenshot(path=shot(page, "grown"))
 
 
@@ -463,17 +473,16 @@ def test_the_picture_after_a_run_gives_way_to_the_curve(page: Page, server: Comf
             node["widgets_values"][2] = 1  # picture: the least work
     page.evaluate("workflow => app.loadGraphData(workflow)", workflow)
     awaited(page, "^25 steps: 13 guided, 12 single-pass, on Stable Diffusion")
-    with page.expect_response(
-        lambda answer: answer.url.endswith("/prompt") and answer.request.method == "POST"
-    ) as sent:
-        page.evaluate("() => app.queuePrompt(0)")
-    outputs = server.wait(sent.value.json()["prompt_id"])
-    page.wait_for_function("shown => shown in app.nodeOutputs", arg=next(iter(outputs)))
+    frontend.press_run(page, server)
     awaited(page, "^25 steps: 9 guided, 16 single-pass$")
-    page.wait_for_timeout(500)
+    page.wait_for_timeout(500)  # in which the picture could come
     node = "app.graph.nodes.find((each) => each.type === 'GuidanceKitScaleSchedule')"
-    assert "preview" not in page.evaluate(f"() => {node}.widgets.map((widget) => widget.name).join()")
-    assert page.locator(f'[data-node-id="{page.evaluate(f"() => {node}.id")}"] img').count() == 0
+
+    def only_the_curve():
+        assert "preview" not in page.evaluate(f"() => {node}.widgets.map((widget) => widget.name).join()")
+        assert page.locator(f'[data-node-id="{page.evaluate(f"() => {node}.id")}"] img').count() == 0
+
+    frontend.eventually(page, only_the_curve)
     page.screenshot(path=shot(page, "after-a-run"))
 
 

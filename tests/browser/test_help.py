@@ -1,13 +1,13 @@
 """Help opens from a node as a user opens it, and shows the node's page with its picture."""
 
 import pytest
-from playwright.sync_api import Page, TimeoutError, expect
+from playwright.sync_api import Page, expect
 
+from devtools import frontend
 from devtools.host import ROOT
 from devtools.make_locales import written
 from devtools.server import ComfyServer
 
-PATIENCE, TRY = 60_000, 5_000  # milliseconds
 HELP = ROOT / "web" / "docs"
 ADD = """name => {
   app.graph.clear();
@@ -28,13 +28,12 @@ LOADED = "picture => picture.complete && picture.naturalWidth > 100"
 
 def select(page: Page) -> None:
     """Click the node's title, again where the click was taken as the second of a double click on the last one's."""
-    for _ in range(PATIENCE // TRY):
+
+    def click(timeout: int) -> None:
+        page.keyboard.press("Escape")  # what a double click has opened
         page.mouse.click(*page.evaluate(TITLE))
-        try:
-            return page.get_by_test_id("info-button").wait_for(timeout=TRY)
-        except TimeoutError:
-            page.keyboard.press("Escape")
-    raise AssertionError("The node cannot be selected.")
+
+    frontend.again(click, lambda timeout: page.get_by_test_id("info-button").wait_for(timeout=timeout))
 
 
 @pytest.mark.parametrize(("language", "count"), [("en", 100), ("zh", 2)])
@@ -43,8 +42,7 @@ def test_help_of_nodes(page: Page, server: ComfyServer, language, count):
     names = [(node, words["display_name"]) for node, words in written(language).items()][:count]
     server.set_setting("Comfy.Locale", language)
     try:
-        page.reload()
-        page.wait_for_function("() => window.graph && app.extensionManager.spinner === false")
+        frontend.start(page, server)
         for node, name in names:
             page.evaluate(ADD, node)
             page.evaluate(DRAWN)

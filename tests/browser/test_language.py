@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Page, expect
 
+from devtools import frontend
 from devtools.make_locales import written
 from devtools.server import ComfyServer
 
@@ -41,8 +42,7 @@ def chinese(page: Page, server: ComfyServer) -> Iterator[Page]:
     """The page in Chinese."""
     server.set_setting("Comfy.Locale", "zh")
     try:
-        page.reload()
-        page.wait_for_function("() => window.graph && app.extensionManager.spinner === false")
+        frontend.start(page, server)
         yield page
     finally:
         server.set_setting("Comfy.Locale", "en")

@@ -29,6 +29,10 @@ def test_every_line_is_shown(renderer: str, pages: dict[str, Page]):
         page.wait_for_function(FITS)
         text = page.locator(".dom-widget").get_by_text(LINES[0])
     text.wait_for()
-    assert text.inner_text().strip().split("\n") == LINES
     frontend.settle(page)
-    assert text.evaluate("shown => shown.scrollHeight <= shown.clientHeight + 1")
+
+    def whole():
+        assert text.inner_text().strip().split("\n") == LINES
+        assert text.evaluate("shown => shown.scrollHeight <= shown.clientHeight + 1")
+
+    frontend.eventually(page, whole)

@@ -2,6 +2,7 @@
 
 from playwright.sync_api import Page, expect
 
+from devtools import frontend
 from devtools.server import ComfyServer
 
 BUILD = """() => {
@@ -20,22 +21,13 @@ BUILD = """() => {
 }"""
 
 
-def ready(page: Page) -> None:
-    page.wait_for_function("() => window.graph && app.extensionManager.spinner === false")
-
-
 def test_the_report_is_on_the_node_again_when_it_was_kept(page: Page, server: ComfyServer):
     workflow = page.evaluate(BUILD)
     text = page.get_by_text("25 steps, 25 of them guided: 50 of 50 passes")
     for kept in (False, True):
         if kept:
-            page.reload()
-            ready(page)
+            frontend.start(page, server)
         page.evaluate("workflow => app.loadGraphData(workflow)", workflow)
         assert text.count() == 0
-        with page.expect_response(
-            lambda answer: answer.url.endswith("/prompt") and answer.request.method == "POST"
-        ) as sent:
-            page.evaluate("() => app.queuePrompt(0)")
-        server.wait(sent.value.json()["prompt_id"])
+        frontend.press_run(page, server)
         expect(text).to_be_visible()

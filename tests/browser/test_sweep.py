@@ -2,6 +2,7 @@
 
 from playwright.sync_api import Page
 
+from devtools import frontend
 from devtools.server import ComfyServer
 
 BUILD = """() => {
@@ -56,10 +57,4 @@ def test_axes_bring_their_widgets_and_sockets(page: Page, server: ComfyServer):
     assert inputs["columns"] == "classifier schedule"
     assert inputs["rows.values"] == "1, 2"
     assert all(len(inputs[f"columns.schedules.schedule{i}"]) == 2 for i in (0, 1))
-    with page.expect_response(
-        lambda answer: answer.url.endswith("/prompt") and answer.request.method == "POST"
-    ) as answer:
-        page.evaluate("() => app.queuePrompt(0)")
-    queued = answer.value.json()
-    assert queued["node_errors"] == {}
-    assert len(server.wait(queued["prompt_id"])[built["sweep"]]["images"]) == 1
+    assert len(frontend.press_run(page, server)[built["sweep"]]["images"]) == 1

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Locator, Page, TimeoutError
+from playwright.sync_api import Locator, Page, expect
 
 from devtools import frontend
 from devtools.host import PACK_NAME, ROOT
@@ -19,7 +19,11 @@ KINDS = Path(__file__).with_name("kinds.json")
 SCREENSHOTS = ROOT / "output" / "browser"
 TRAINING = "GuidanceKitTrainNoisyClassifier"  # takes its time: run under one renderer only
 
-PATIENCE, TRY = 60_000, 10_000  # milliseconds
+# A card without a picture of its own shows the front end's, outside of the thumbnail's content.
+LOADED = """at => {
+  const image = document.querySelector(`${at} [data-testid=thumbnail-content] img`);
+  return image?.complete && image.naturalWidth > 0;
+}"""
 OPEN = """
 ([name, count]) =>
   app.extensionManager.workflow.activeWorkflow.filename.startsWith(name) && app.graph.nodes.length === count
@@ -32,20 +36,19 @@ def browse(page: Page) -> Locator:
     """Open the template browser at our pack, and give its dialog."""
     page.get_by_role("button", name="Templates", exact=True).click()
     dialog = page.get_by_role("dialog")
-    dialog.get_by_text(PACK_NAME, exact=True).click()
-    dialog.get_by_test_id(f"template-workflow-{EXAMPLES[0].stem}").wait_for()
+    frontend.again(
+        lambda timeout: dialog.get_by_text(PACK_NAME, exact=True).click(timeout=timeout),
+        lambda timeout: dialog.get_by_test_id(f"template-workflow-{EXAMPLES[0].stem}").wait_for(timeout=timeout),
+    )
     return dialog
 
 
 def choose(dialog: Locator, name: str) -> None:
-    """Click a template, again where the front end, not yet done with its list, does not take the click."""
-    for _ in range(PATIENCE // TRY):
-        dialog.get_by_test_id(f"template-workflow-{name}").click()
-        try:
-            return dialog.wait_for(state="hidden", timeout=TRY)
-        except TimeoutError:
-            continue
-    raise AssertionError(f"The template {name} does not open.")
+    """Scroll to a template and click it, which closes the dialog."""
+    frontend.again(
+        lambda timeout: dialog.get_by_test_id(f"template-workflow-{name}").click(timeout=timeout),
+        lambda timeout: dialog.wait_for(state="hidden", timeout=timeout),
+    )
 
 
 def run(page: Page, server: ComfyServer, name: str) -> None:
@@ -67,15 +70,12 @@ def test_there_are_examples():
 def test_templates_have_thumbnails(pages: dict[str, Page], renderer: str):
     page = pages[renderer]
     dialog = browse(page)
-    assert dialog.get_by_test_id("template-workflows-content").locator("[data-testid^=template-workflow-]").count() == (
-        len(EXAMPLES)
-    )
+    cards = dialog.get_by_test_id("template-workflows-content").locator("[data-testid^=template-workflow-]")
+    expect(cards).to_have_count(len(EXAMPLES))
     for path in EXAMPLES:
-        card = dialog.get_by_test_id(f"template-workflow-{path.stem}")
-        card.scroll_into_view_if_needed()  # its picture is asked for only now
-        picture = card.locator("img").first
-        page.wait_for_function("image => image.complete", arg=picture.element_handle())
-        assert picture.evaluate("image => image.naturalWidth") > 0, path.stem
+        card = f"template-workflow-{path.stem}"
+        dialog.get_by_test_id(card).scroll_into_view_if_needed()  # its picture is asked for only now
+        page.wait_for_function(LOADED, arg=f"[data-testid={card}]")
     page.keyboard.press("Escape")
     dialog.wait_for(state="hidden")
 
