@@ -16,6 +16,7 @@ from guidance_core import cfg_methods
 from guidance_core.params import params_of
 
 MATHEMATICS = (ROOT / "docs" / "mathematics.md").read_text(encoding="utf-8")
+BUILT = (ROOT / "docs" / "how-it-is-built.md").read_text(encoding="utf-8")
 ROOMS = [module.name for module in pkgutil.iter_modules(gc.__path__)]
 NAMED = re.compile(rf"`((?:{'|'.join(ROOMS)})(?:\.\w+)+)`")
 CODE = ("guidance_core", "nodes", "devtools", "benchmarks", "tests")
@@ -43,8 +44,8 @@ def test_the_picture_is_there():
     assert PICTURE.stat().st_size > 10_000
 
 
-@pytest.mark.parametrize("name", sorted(set(NAMED.findall(MATHEMATICS))))
-def test_what_computes_a_formula_exists(name: str):
+@pytest.mark.parametrize("name", sorted({*NAMED.findall(MATHEMATICS), *NAMED.findall(BUILT)}))
+def test_what_the_pages_name_exists(name: str):
     pkgutil.resolve_name(f"guidance_core.{name}")  # raises where there is none
 
 
@@ -67,6 +68,12 @@ def test_every_method_shape_and_sampler_has_its_formula():
         assert f"`{method.__module__.removeprefix('guidance_core.')}." in by_name[method.name][3]
     assert set(gc.SAMPLERS) <= set(by_name)
     assert all(f"`shapes.{shape.__name__}`" in MATHEMATICS for shape in gc.SHAPES.values())
+
+
+def test_the_paths_on_the_page_of_the_design_are_there():
+    paths = re.findall(r"`((?:\w[\w.-]*/)+[\w.-]*)`", BUILT)
+    assert len(paths) > 20
+    assert [path for path in paths if not (ROOT / path).exists()] == []
 
 
 def said(file: Path) -> str:
