@@ -10,6 +10,14 @@ from ..errors import GuidanceError
 
 LABELS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SHAPE = (1, 16, 16)
+ABOUT = {
+    "author": "Guidance Kit contributors",
+    "licence": "MIT",
+    "data": "Optical Recognition of Handwritten Digits, E. Alpaydin and C. Kaynak 1998, UCI Machine Learning "
+    "Repository, doi:10.24432/C50P49, as bundled with scikit-learn",
+    "data_licence": "CC BY 4.0",
+}
+"""What the files of weights say of themselves."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import copy
 import os
 import time
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from ..schedules import betas, sigmas_from_betas
 from ..tensors import expand
 from ..train.batches import uniform_levels
 from ..train.loop import TrainStep, descend, follow, train_classifier, warm_up_and_cosine
-from .data import LABELS, Digits, jitter, load_digits, to_image
+from .data import ABOUT, LABELS, Digits, jitter, load_digits, to_image
 from .judge import Judge, JudgeNetwork, within_class_distance
 from .network import NULL, DigitsUNet
 
@@ -146,7 +146,7 @@ def main() -> None:
         spread = within_class_distance(held_out.images, held_out.labels)
         print(f"judge: accuracy {accuracy:.4f} on held-out digits")
         metadata = {"held_out_accuracy": str(accuracy), "spread": str(spread)}
-        save(network, arguments.out / "judge.safetensors", torch.float32, metadata)
+        save(network, arguments.out / "judge.safetensors", torch.float32, metadata | ABOUT)
     if "classifier" in arguments.only:
         for step in train_demo_classifier(digits):
             report("classifier", step.step, step.steps, step.loss)
@@ -157,10 +157,13 @@ def main() -> None:
                 f"classifier: log-SNR {b.log_snr_low:3.0f} to {b.log_snr_high:3.0f}: "
                 f"accuracy {b.accuracy:.3f}, calibration error {b.calibration_error:.3f}"
             )
+        info = classifier.info | {key: ABOUT[key] for key in ("data", "data_licence")}
+        classifier = replace(classifier, info=info).recording(author=ABOUT["author"], licence=ABOUT["licence"])
         classifier.save(arguments.out / "classifier.safetensors")
     if "denoiser" in arguments.only:
         network = trained("denoiser", train_denoiser(digits))
-        save(network, arguments.out / "denoiser.safetensors", torch.float16, {"predicts": "v", "betas": "linear"})
+        metadata = {"predicts": "v", "betas": "linear"} | ABOUT
+        save(network, arguments.out / "denoiser.safetensors", torch.float16, metadata)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """The digits demo: its data, its shipped weights, and that guidance does with them what guidance should."""
 
+import hashlib
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -7,10 +9,12 @@ from torch.nn import functional as F
 import guidance_core as gc
 from guidance_core import demo
 from guidance_core.assess.metrics import accuracy_by_log_snr
-from guidance_core.demo.data import enlarge, jitter, load_digits, to_image
+from guidance_core.classifier.noisy import read_card
+from guidance_core.demo.data import ABOUT, enlarge, jitter, load_digits, to_image
 from guidance_core.demo.evaluate import contact_sheet, evaluate
 from guidance_core.demo.judge import frechet_distance, within_class_distance
 from guidance_core.demo.train import train_demo_classifier
+from guidance_core.files import read_tensors
 
 DIGITS = torch.arange(10)
 
@@ -45,6 +49,26 @@ def test_demo_says_what_it_is(d):
 
 def test_weights_are_small():
     assert sum(file.stat().st_size for file in demo.FOLDER.glob("*.safetensors")) <= 5e6
+
+
+WEIGHTS = {"classifier": "e441bfb9e52967e8", "denoiser": "4f32a47fad8f6c5f", "judge": "23ef692bf80fc751"}
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_shipped_weights_say_whose_they_are_and_what_they_were_made_of(name):
+    """And they are still the ones that the measurements in the documents were taken with."""
+    file = demo.FOLDER / f"{name}.safetensors"
+    metadata, weights = read_tensors(file, "digits", None)
+    if name == "classifier":
+        card = read_card(file)
+        metadata = {"author": card.record.author, "licence": card.record.licence} | card.info
+    assert metadata.items() >= ABOUT.items()
+    assert ABOUT.keys() == {"author", "licence", "data", "data_licence"} and all(ABOUT.values())
+    assert ABOUT["licence"] == "MIT" == (demo.FOLDER.parents[1] / "LICENSE").read_text(encoding="utf-8").split()[0]
+    whole = hashlib.blake2b(digest_size=8)
+    for key in sorted(weights):
+        whole.update(key.encode() + weights[key].flatten().view(torch.uint8).numpy().tobytes())
+    assert whole.hexdigest() == WEIGHTS[name]
 
 
 def test_enlarging_keeps_the_average():
