@@ -7,8 +7,8 @@ from types import ModuleType
 
 import numpy as np
 
-from devtools.files import write_whole
 from guidance_core.drawing.plot import write_png
+from guidance_core.writing import write_whole
 
 from . import GROUPS
 from .measure import Row

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 from devtools.definitions import breaks, may_break, reduced
-from devtools.files import write_whole
 from devtools.host import ROOT
 from devtools.server import ComfyServer
+from guidance_core.writing import write_whole
 
 GOLDEN = ROOT / "tests" / "host" / "golden" / "node_definitions.json"
 

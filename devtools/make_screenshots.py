@@ -18,9 +18,9 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from devtools import browser as chromium
 from devtools import frontend
-from devtools.files import write_whole
 from devtools.host import ROOT
 from devtools.server import ComfyServer
+from guidance_core.writing import write_whole
 
 EXAMPLES = ROOT / "example_workflows"
 IMAGES = ROOT / "docs" / "images"

@@ -24,14 +24,14 @@ def outline(card: Card, header: Header, name: str) -> nn.Module:
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
         raise GuidanceError(f"'{name}' is damaged: its parameters build no network ({str(error)[:200]}).") from error
     expected = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
-    shapes = {key: shape for key, (_, shape) in header.tensors.items()}
+    shapes = {key: declared.shape for key, declared in header.tensors.items()}
     for key in expected.keys() | shapes.keys():
         if expected.get(key) != shapes.get(key):
             raise GuidanceError(
                 f"'{name}' is damaged: its weights and its description do not agree ('{key[:80]}' is "
                 f"{_shape(shapes.get(key))}, described as {_shape(expected.get(key))})."
             )
-    for key, (dtype, _) in header.tensors.items():
+    for key, dtype in ((key, declared.dtype) for key, declared in header.tensors.items()):
         if dtype not in DTYPES:
             raise GuidanceError(f"'{name}' is damaged: its weights '{key}' are {dtype[:20]}, not real numbers.")
     count = sum(parameter.numel() for parameter in network.parameters())

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..assess.assessment import assess
@@ -16,7 +15,7 @@ from ..classifier.noisy import NoisyClassifier
 from ..data.shards import ShardSource
 from ..drawing.plot import check_png, write_png
 from ..errors import GuidanceError
-from ..files import read_header
+from ..files import read_header, read_tensors
 from . import Line
 from .inspect import table
 
@@ -128,14 +127,11 @@ def _some(names: Sequence[str]) -> str:
 def read_file(file: Path) -> tuple[Tensor, Tensor]:
     """The tensors `latents` and `labels` of a safetensors file. Raises GuidanceError where it has none that fit."""
     header = read_header(file, "latents", None)
-    found = {name: header.tensors.get(name, ("", ()))[1] for name in ("latents", "labels")}
+    found = {name: header.tensors[name].shape if name in header.tensors else () for name in ("latents", "labels")}
     if len(found["latents"]) < 3 or found["latents"][:1] != found["labels"][:1] or not found["latents"][0]:
         raise GuidanceError(
             f"'{file.name}' must hold tensors 'latents' [N, C, ...] and 'labels' [N] or [N, K], and has "
             f"{', '.join(f'{name} {list(shape)}' for name, shape in found.items() if shape) or 'neither'}."
         )
-    try:
-        with safe_open(file, framework="pt") as handle:
-            return handle.get_tensor("latents"), handle.get_tensor("labels")
-    except (SafetensorError, OSError, ValueError) as error:
-        raise GuidanceError(f"'{file.name}' is damaged ({error}).") from error
+    tensors = read_tensors(file, "latents", None, only=found)[1]
+    return tensors["latents"], tensors["labels"]

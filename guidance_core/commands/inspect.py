@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
 def described(card: Card, header: Header) -> Iterator[str]:
     """The card and the size of a file, a line each; measurements as a table."""
     record = card.record
-    weights = sum(math.prod(shape) for _, shape in header.tensors.values())
+    weights = sum(math.prod(declared.shape) for declared in header.tensors.values())
     low, high = card.log_snr_range
     names = ", ".join(card.labels[:MOST_LABELS]) + (", ..." if len(card.labels) > MOST_LABELS else "")
     told = [

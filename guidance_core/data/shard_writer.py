@@ -14,8 +14,8 @@ from ..classifier.names import as_labels
 from ..errors import GuidanceError
 from ..files import write_tensors
 from ..progress import Progress, Work
-from .images import digest
-from .shards import DTYPES, FORMAT, INDEX, VERSION
+from ..writing import write_whole
+from .shards import DTYPES, FORMAT, INDEX, VERSION, digest
 
 
 def write_shards(
@@ -53,7 +53,6 @@ def _write(
     dtype: torch.dtype,
     shard_bytes: int,
 ) -> Work[int]:
-    folder.mkdir(parents=True, exist_ok=True)
     entries: list[dict] = []
     latents: list[Tensor] = []
     labels: list[Tensor] = []
@@ -96,9 +95,7 @@ def _write(
         "count": count,
         "shards": entries,
     }
-    part = folder / f"{INDEX}.{os.getpid()}.part"
-    part.write_text(json.dumps(index, indent=1), encoding="utf-8")
-    os.replace(part, folder / INDEX)
+    write_whole(folder / INDEX, json.dumps(index, indent=1).encode())
     return len(entries)
 
 

@@ -13,19 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..classifier.heads import Head, as_head, heads
 from ..classifier.names import composed, label_fault
 from ..errors import GuidanceError
-from ..files import read_header
-from .images import digest
+from ..files import Declared, read_header, read_tensors
 
 FORMAT = "guidance-kit.latent-shards"
 VERSION = 1
 INDEX = "index.json"
 MAX_INDEX = 64 * 2**20
+BLOCK = 2**20
 DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32}
 LABEL_DTYPES = {torch.long: "I64", torch.float32: "F32"}
 
@@ -70,10 +69,11 @@ class ShardSource:
             file = folder / entry["file"]
             header = read_header(file, "latent shard", FORMAT)
             dtypes.add(_check_shard(file.name, header.tensors, (entry["count"], *shape), head, len(names)))
-            small = _labels_and_groups(file)
-            labels.append(small["labels"])
-            groups.append(small.get("groups", first + torch.arange(entry["count"])))
-            shards.append(Shard(file, first, entry["count"], _offset(file), entry.get("hash") or digest(file)))
+            small = read_tensors(file, "latent shard", FORMAT, only=("labels", "groups"))[1]
+            labels.append(small["labels"].clone())  # a copy, since the file stays mapped into memory while it is used
+            groups.append(small["groups"].clone() if "groups" in small else first + torch.arange(entry["count"]))
+            offset = header.tensors["latents"].offset
+            shards.append(Shard(file, first, entry["count"], offset, entry.get("hash") or digest(file)))
             first += entry["count"]
         if len(dtypes) > 1:
             raise GuidanceError(f"The shards in '{folder}' differ in precision ({', '.join(sorted(dtypes))}).")
@@ -160,9 +160,7 @@ def _check_index(index: object) -> None:
             raise ValueError(f"'count' of '{file}' must be a whole number from 1 on, and 'hash' text")
 
 
-def _check_shard(
-    name: str, tensors: dict[str, tuple[str, tuple[int, ...]]], shape: tuple[int, ...], head: Head, classes: int
-) -> str:
+def _check_shard(name: str, tensors: dict[str, Declared], shape: tuple[int, ...], head: Head, classes: int) -> str:
     """The dtype of its latents, once the shard holds what the index says."""
     count = shape[0]
     form = head.label_format
@@ -172,24 +170,19 @@ def _check_shard(
         "groups": {("I64", (count,)), None},
     }
     for tensor, expected in allowed.items():
-        found = tensors.get(tensor)
+        declared = tensors.get(tensor)
+        found = (declared.dtype, declared.shape) if declared else None
         if found not in expected:
             wanted = " or ".join(f"{dtype} {list(size)}" for dtype, size in sorted(filter(None, expected)))
             has = f"{found[0]} {list(found[1])}" if found else "none"
             raise GuidanceError(f"The shard '{name}' should have '{tensor}' {wanted}, and has {has}.")
-    return tensors["latents"][0]
+    return tensors["latents"].dtype
 
 
-def _labels_and_groups(file: Path) -> dict[str, Tensor]:
-    try:
-        with safe_open(file, framework="pt") as handle:
-            return {name: handle.get_tensor(name).clone() for name in handle.keys() if name != "latents"}  # noqa: SIM118
-    except SafetensorError as error:
-        raise GuidanceError(f"The shard '{file.name}' is damaged ({error}).") from error
-
-
-def _offset(file: Path) -> int:
-    """The byte at which the latents begin, in a file that read_header has found whole."""
+def digest(file: Path) -> str:
+    """A hash of a file's bytes, read a block at a time."""
+    whole = hashlib.sha256(repr(()).encode())
     with open(file, "rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        return 8 + length + json.loads(stream.read(length))["latents"]["data_offsets"][0]
+        while block := stream.read(BLOCK):
+            whole.update(block)
+    return whole.hexdigest()

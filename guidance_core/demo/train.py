@@ -2,7 +2,6 @@
 
 import argparse
 import copy
-import os
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
@@ -10,11 +9,11 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..assess.metrics import accuracy_by_log_snr
+from ..files import write_tensors
 from ..null import drop_condition
 from ..paths import VE
 from ..progress import Progress, run_to_end
@@ -116,12 +115,7 @@ def train_judge(digits: Digits, steps: int = 1000, batch: int = 64, seed: int = 
 
 def save(network: nn.Module, file: Path, dtype: torch.dtype, metadata: dict[str, str]) -> None:
     """Write the weights in dtype, whole or not at all."""
-    temporary = file.with_name(f"{file.name}.{os.getpid()}.part")
-    try:
-        save_file({name: t.to(dtype).contiguous() for name, t in network.state_dict().items()}, temporary, metadata)
-        os.replace(temporary, file)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_tensors(file, {name: t.to(dtype) for name, t in network.state_dict().items()}, metadata)
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import GuidanceError
+from ..writing import written_whole
 
 Colour = tuple[int, int, int]
 
@@ -196,13 +197,8 @@ def write_png(pixels: np.ndarray, file: str | os.PathLike) -> None:
     from PIL import Image
 
     check_png(file)
-    file = Path(file)
-    part = file.with_name(f"{file.name}.{os.getpid()}.part")
-    try:
-        Image.fromarray(pixels).save(part, "png")
-        os.replace(part, file)
-    finally:
-        part.unlink(missing_ok=True)
+    with written_whole(file) as stream:
+        Image.fromarray(pixels).save(stream, "png")
 
 
 def _range(panel: Panel) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 import base64
 import dataclasses
+import errno
 import json
 import pickle
 import re
@@ -257,13 +258,11 @@ def test_loads_in_inference_mode_and_gives_gradients_there(file, randn):
 def test_a_failed_save_leaves_the_old_file(classifier, file, monkeypatch):
     old = file.read_bytes()
 
-    def half_written(tensors, name, metadata):
-        with open(name, "wb") as part:
-            part.write(b"half")
-        raise OSError("disk full")
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(files, "save_file", half_written)
-    with pytest.raises(OSError, match="disk full"):
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(gc.GuidanceError, match="the disk is full"):
         classifier.save(file)
     assert file.read_bytes() == old
     assert list(file.parent.iterdir()) == [file]

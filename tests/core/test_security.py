@@ -20,16 +20,17 @@ MODULES, SCRIPTS = shipped("*.py"), shipped("*.js")
 KINDS = {"", ".jpg", ".js", ".json", ".md", ".png", ".py", ".pyc", ".safetensors", ".toml", ".txt"}
 HARMLESS = {
     "abc", "argparse", "base64", "binascii", "bisect", "collections", "comfy", "comfy_api", "comfy_execution",
-    "contextlib", "contextvars", "copy", "csv", "dataclasses", "difflib", "enum", "folder_paths", "functools",
-    "guidance_core", "hashlib", "io", "itertools", "json", "latent_preview", "math", "node_helpers", "numbers",
-    "numpy", "pathlib", "re", "safetensors", "struct", "time", "torch", "typing", "warnings", "weakref", "zipfile",
+    "contextlib", "contextvars", "copy", "csv", "dataclasses", "difflib", "enum", "errno", "folder_paths", "functools",
+    "guidance_core", "hashlib", "heapq", "io", "itertools", "json", "latent_preview", "math", "node_helpers", "numbers",
+    "numpy", "pathlib", "re", "safetensors", "secrets", "struct", "time", "torch", "typing", "unicodedata", "warnings",
+    "weakref", "zipfile",
 }  # fmt: skip
 # what may be taken of other modules, everywhere and in one file
 TAKEN = {
     "PIL": {"Image", "ImageDraw", "ImageFont", "ImageOps"},
     "importlib": {"import_module"},
     "inspect": {"isabstract", "isclass", "signature"},
-    "os": {"PathLike", "environ", "fstat", "getpid", "path", "replace", "sep", "stat", "walk"},
+    "os": {"PathLike", "environ", "fstat", "fsync", "path", "replace", "sep", "stat", "walk"},
     "pkgutil": {"iter_modules"},
     "unicodedata": {"normalize"},
     "server": {"PromptServer"},

@@ -3,6 +3,7 @@
 import itertools
 import os
 import signal
+from contextlib import contextmanager
 
 import comfy.model_management
 from comfy_api.latest import io
@@ -29,23 +30,26 @@ class ProbeKill(io.ComfyNode):
     @classmethod
     def execute(cls, moment, folder, at):
         files, writes = kit("guidance_core.files"), itertools.count(1)
-        save = files.save_file
+        whole = files.written_whole
 
-        def save_file(tensors, file, **more):
-            save(tensors, file, **more)
-            if folder in str(file) and next(writes) == at:
-                if moment == "half written":
-                    _halve(file)
-                os.kill(os.getpid(), signal.SIGKILL)
+        @contextmanager
+        def killed(file):
+            with whole(file) as stream:
+                yield stream
+                if folder in str(file) and next(writes) == at:
+                    stream.flush()
+                    if moment == "half written":
+                        stream.truncate(stream.tell() // 2)
+                    os.kill(os.getpid(), signal.SIGKILL)
 
-        files.save_file = save_file
+        files.written_whole = killed
         return io.NodeOutput()
 
 
 class ProbeCancel(io.ComfyNode):
-    """Presses Cancel when half of the next file in `folder` is written.
+    """Presses Cancel while the next file in `folder` is written.
 
-    Where `noticed`, the run stops there and then, as at a progress bar; else the file is written to its end.
+    Where `noticed`, the run stops with half of it written, as at a progress bar; else it is written to its end.
     """
 
     @classmethod
@@ -61,24 +65,21 @@ class ProbeCancel(io.ComfyNode):
     @classmethod
     def execute(cls, folder, noticed, nonce):
         files = kit("guidance_core.files")
-        save = files.save_file
+        whole = files.written_whole
 
-        def save_file(tensors, file, **more):
-            save(tensors, file, **more)
-            if folder in str(file):
-                files.save_file = save
-                _halve(file)
-                comfy.model_management.interrupt_current_processing()
-                if noticed:
-                    comfy.model_management.throw_exception_if_processing_interrupted()
-                save(tensors, file, **more)
+        @contextmanager
+        def cancelled(file):
+            with whole(file) as stream:
+                yield stream
+                if folder in str(file):
+                    files.written_whole = whole
+                    comfy.model_management.interrupt_current_processing()
+                    if noticed:
+                        stream.truncate(stream.tell() // 2)
+                        comfy.model_management.throw_exception_if_processing_interrupted()
 
-        files.save_file = save_file
+        files.written_whole = cancelled
         return io.NodeOutput()
-
-
-def _halve(file) -> None:
-    os.truncate(file, os.path.getsize(file) // 2)
 
 
 LISTINGS: list[str] = []
