@@ -16,7 +16,8 @@ from .schedules import betas, flow_shift, karras, leading, sigmas_from_betas, tr
 from .shapes import SHAPES
 from .terms.classifier_guidance import ClassifierTerm
 from .terms.gradient import log_prob_grad, shift_denoised
-from .terms.targets import Target, parse_target
+from .terms.target_text import parse_target
+from .terms.targets import Target
 from .train.loop import TrainSettings, TrainStep, train_classifier
 from .train.validation import Validation
 from .version import __version__ as __version__

@@ -3,3 +3,13 @@
 
 class GuidanceError(ValueError):
     """Raised for every refused input; its text is meant to be read by the user as it stands."""
+
+
+def shortened(text: str, most: int = 100) -> str:
+    """What a sentence quotes of what was given, which may be of any length: its first `most` letters."""
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
+def printable(name: str) -> str:
+    """A file's name as text: bytes of it that are no UTF-8, which Python keeps as surrogates, are written out."""
+    return name.encode("utf-8", "backslashreplace").decode()

@@ -4,7 +4,7 @@ import torch
 from comfy_api.latest import io
 
 from ..guidance_core.errors import GuidanceError
-from ..guidance_core.terms.targets import label_index
+from ..guidance_core.terms.label_names import LabelNames
 from .ui.messages import speaking_as
 
 TITLE = "Class Condition"
@@ -50,5 +50,5 @@ class ClassCondition(io.ComfyNode):
     @classmethod
     def execute(cls, model, label: str) -> io.NodeOutput:
         with speaking_as(TITLE):
-            labels = class_labels(model)
-            return io.NodeOutput(label_conditioning([label_index(name, labels) for name in label.split("|")]))
+            names = LabelNames(class_labels(model))
+            return io.NodeOutput(label_conditioning([names.index(name) for name in label.split("|")]))

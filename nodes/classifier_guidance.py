@@ -7,7 +7,7 @@ from comfy_api.latest import io
 from ..guidance_core.paths import FLOW
 from ..guidance_core.scale import ScaleSchedule
 from ..guidance_core.terms.classifier_guidance import ClassifierTerm
-from ..guidance_core.terms.targets import parse_target
+from ..guidance_core.terms.target_text import parse_target
 from .host.adapter import with_plan
 from .host.model_facts import check_classifier, path_of
 from .host.plan import Journal, TermPart, plan_of

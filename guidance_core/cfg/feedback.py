@@ -10,7 +10,7 @@ import torch
 from ..errors import GuidanceError
 from ..params import number, socket, text
 from ..tensors import dot, expand
-from ..terms.targets import parse_target
+from ..terms.target_text import parse_target
 from .base import Method, Phase
 
 SURE = 3.0  # the tracked log-ratio stays below, so that it can fall again

@@ -15,7 +15,7 @@ from ..params import params_of
 from ..sampling import SAMPLERS, steps
 from ..schedules import trailing
 from ..terms.classifier_guidance import ClassifierTerm
-from ..terms.targets import parse_target
+from ..terms.target_text import parse_target
 from . import Line
 
 HELP = "Sample the bundled digits model, steered by a classifier, into a contact sheet."

@@ -8,7 +8,8 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ...guidance_core.paths import VE
-from ...guidance_core.terms.targets import Target, parse_target
+from ...guidance_core.terms.target_text import parse_target
+from ...guidance_core.terms.targets import Target
 from ..ui.live import sure
 from ..ui.messages import speaking_as
 from .model_facts import check_classifier, in_sampler_scale, path_of

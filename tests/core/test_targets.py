@@ -1,6 +1,7 @@
 """Targets: the grammar of their text, and the log-probability they stand for."""
 
 import re
+import time
 
 import pytest
 import torch
@@ -9,7 +10,8 @@ from hypothesis import strategies as st
 
 import guidance_core as gc
 from guidance_core.classifier.heads import heads
-from guidance_core.terms.targets import LabelTarget, Part, Target, as_target, parse_target, written
+from guidance_core.terms.target_text import MAX_ALTERNATIVES, MAX_LETTERS, MAX_PARTS, parse_target, written
+from guidance_core.terms.targets import LabelTarget, Part, Target, as_target
 
 DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 ODD = ["x-ray", "-1", "(other)", "crane (bird)", "score: 9", "Ünïcode", "two words", "a(b"]
@@ -277,3 +279,83 @@ def test_a_label_is_written_with_what_it_needs_alone():
         '-("-1":2)',
     ]
     assert (Part(3).weight, Part(3).negative) == (1, False)
+
+
+LONG = {
+    "commas": ("," * MAX_LETTERS, "empty part"),
+    "one alternative": (", ".join(["seven"] * MAX_PARTS), ""),
+    "alternatives": (" | ".join(["(seven:1.5)"] * MAX_ALTERNATIVES), ""),
+    "quotes": ('"seven",' * MAX_PARTS, ""),
+    "quotes that do not pair": ('"seven",' * 255 + '"', "no label"),
+    "quotes alone": ('"' * MAX_LETTERS, "no label"),
+    "brackets": ("(" * (MAX_LETTERS // 2) + "seven" + ")" * (MAX_LETTERS // 2 - 5), "no label"),
+    "digits": ("(seven:" + "1" * (MAX_LETTERS - 8) + ")", "weight"),
+    "spaces": ("seven" + " " * (MAX_LETTERS - 6) + "x", "no label"),
+    "too many letters": ("," * (MAX_LETTERS + 1), "65536 letters at most, and this one has 65537: shorten it"),
+    "too many alternatives": (
+        "seven|" * MAX_ALTERNATIVES + "seven",
+        "4096 alternatives at most, .* 4097",
+    ),
+    "too many parts": (
+        "seven | " + "seven," * (MAX_PARTS + 1),
+        "256 labels for one sample at most, .* 257",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LONG)
+@pytest.mark.parametrize("count", [10, 65536])
+def test_the_longest_targets_are_read_in_one_pass(name, count):
+    """In a second of the processor's time, where time that grew with the square took from ten up to hours."""
+    text, sentence = LONG[name]
+    labels = [*DIGITS, *(f"label number {i}" for i in range(len(DIGITS), count))]
+    began = time.process_time()
+    if sentence:
+        with pytest.raises(gc.GuidanceError, match=sentence) as refused:
+            parse_target(text, labels)
+        assert len(str(refused.value)) < 1500
+    else:
+        assert {part.label for row in parse_target(text, labels).rows for part in row} == {7}
+    assert time.process_time() - began < 5
+
+
+LETTERS = {
+    "numbers": lambda i: f"label number {i}",
+    "long": lambda i: f"{i:05d} ab" * 25,
+    "alike": lambda i: "ab" * 97 + f"{i:05d}",
+}
+
+
+@pytest.mark.parametrize("letters", LETTERS)
+def test_near_names_among_as_many_labels_as_a_file_may_have(letters):
+    labels = [LETTERS[letters](i) for i in range(65536)]
+    wanted = labels[4711]
+    began = time.process_time()
+    with pytest.raises(gc.GuidanceError) as refused:
+        parse_target(wanted[:-2] + "x" + wanted[-1:], labels)
+    assert time.process_time() - began < 5
+    assert "did you mean" in str(refused.value) and len(str(refused.value)) < 600
+    if letters == "numbers":
+        assert re.search(r"did you mean label number (471|47.1)\b", str(refused.value))
+
+
+@pytest.mark.parametrize("count", [20, 31, 32, 33, 200])
+def test_near_names_are_the_same_among_few_and_many(count):
+    labels = [*(f"{i:b}" for i in range(count)), "Seven", "great white shark"]
+    for name, near in (("sven", "seven"), ("great wite shark", "great white shark")):
+        with pytest.raises(gc.GuidanceError, match=f"no label '{name}': did you mean {near}"):
+            parse_target(name, labels)
+
+
+@pytest.mark.parametrize("text", ["x" * 60000, "(seven:" + "9" * 60000 + ")", "x," * 200, "(" * 60000])
+def test_an_error_quotes_a_hundred_letters(text):
+    labels = [f"{i}" + "long" * 49 for i in range(200)]
+    with pytest.raises(gc.GuidanceError) as refused:
+        parse_target(text, [*labels, "seven"])
+    assert len(str(refused.value)) < 1200
+
+
+def test_what_is_no_target_is_quoted_in_part():
+    with pytest.raises(gc.GuidanceError) as refused:
+        as_target("seven" * 100000)
+    assert len(str(refused.value)) < 250
