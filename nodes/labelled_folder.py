@@ -1,7 +1,8 @@
 """Labelled Folder: pictures on disk as labelled latents, encoded once and kept."""
 
 import hashlib
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import folder_paths
@@ -9,12 +10,11 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..guidance_core.data.folders import Skipped, scan_folder
-from ..guidance_core.data.images import EXTENSIONS, fault
+from ..guidance_core.data.folders import scan_folder, scan_images
 from ..guidance_core.data.latent_cache import encode_cached
+from ..guidance_core.data.layouts.base import Skipped
 from ..guidance_core.demo.pictures import FOLDER as DIGITS
-from ..guidance_core.errors import GuidanceError
-from ..guidance_core.progress import Progress, Work
+from ..guidance_core.errors import GuidanceError, shortened
 from .host.input_folders import input_folders
 from .host.labelled import LabelledLatents, joined, of_one_label
 from .host.types import LABELLED_LATENTS
@@ -102,62 +102,52 @@ class LabelledFolder(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, folder: str | None = None) -> bool | str:
         if folder is not None and place_of(folder, recent=0.0) is None:  # None: missing or linked
-            return f"{TITLE}: there is no folder '{folder}' in ComfyUI's input folder; put it there and press R."
+            name = shortened(str(folder))
+            return f"{TITLE}: there is no folder '{name}' in ComfyUI's input folder; put it there and press R."
         return True
 
     @classmethod
     def fingerprint_inputs(cls, folder, vae=None, label="", width=0, height=0, examples=None) -> str:
         place = place_of(folder)
         files = sorted(place.rglob("*")) if place is not None else []
-        state = [(str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files if file.is_file()]
+        state = [(str(file), *_changed(file)) for file in files]
         return hashlib.sha256(repr((state, label, width, height)).encode()).hexdigest()
 
     @classmethod
     def execute(cls, folder, vae, label, width, height, examples: LabelledLatents | None = None) -> io.NodeOutput:
-        label = label.strip()
+        label, notes = label.strip(), []
         with speaking_as(TITLE):
             place = place_of(folder)
             if place is None:
-                raise GuidanceError(f"there is no folder '{folder}' in ComfyUI's input folder.")
+                raise GuidanceError(f"there is no folder '{shortened(folder)}' in ComfyUI's input folder.")
             if label:
-                files, skipped = _readable(place)
-                found = of_one_label(_encoded(files, vae, (height, width)), label)
+                files, skipped = with_bar(scan_images(place))
+                found = of_one_label(_encoded(files, vae, (height, width), notes.append), label)
             else:
                 pictures = with_bar(scan_folder(place, minimum=1))
                 skipped = pictures.skipped
-                latents = _encoded(pictures.files, vae, (height, width))
+                latents = _encoded(pictures.files, vae, (height, width), notes.append)
                 found = LabelledLatents(latents, pictures.labels, pictures.targets, pictures.head)
             examples = joined(examples, found)
-        say(cls.hidden.unique_id, "\n".join([examples.counts(), *_told(skipped)]))
+        say(cls.hidden.unique_id, "\n".join([examples.counts(), *notes, *_told(skipped)]))
         return io.NodeOutput(examples)
 
 
-def _readable(place: Path) -> tuple[list[Path], list[Skipped]]:
-    """The pictures of a folder, to its depth, and those that cannot be read."""
-    files = sorted(file for file in place.rglob("*") if file.suffix.lower() in EXTENSIONS)
-    files = [file for file in files if not any(part.startswith(".") for part in file.relative_to(place).parts)]
-    faults = with_bar(_faults(files))
-    good = [file for file in files if not faults[file]]
-    if not good:
-        raise GuidanceError(
-            f"there is no picture in '{place.name}' that can be read ({', '.join(sorted(EXTENSIONS))})."
-        )
-    return good, [Skipped(file.name, why) for file, why in faults.items() if why]
+def _changed(file: Path) -> tuple[int, int]:
+    """When a file was last changed, and its size; nothing of what is no plain file, or gone by now."""
+    try:
+        status = os.stat(file)
+    except OSError:
+        return 0, 0
+    return (status.st_mtime_ns, status.st_size) if file.is_file() else (0, 0)
 
 
-def _faults(files: Sequence[Path]) -> Work[dict[Path, str]]:
-    """Why each file cannot be read; empty where it can be."""
-    faults = {}
-    for done, file in enumerate(files, 1):
-        faults[file] = fault(file)
-        yield Progress(done, len(files))
-    return faults
-
-
-def _encoded(files: Sequence[Path], vae, size: tuple[int, int]) -> Tensor:
-    """The latents [N, C, ...] of pictures, from disk where they are known already."""
+def _encoded(files: Sequence[Path], vae, size: tuple[int, int], unkept: Callable[[str], None]) -> Tensor:
+    """The latents [N, C, ...] of pictures, from disk where they are known already; unkept: see latents_of."""
     cache = Path(folder_paths.get_user_directory()) / "guidance_kit" / "latents"
-    work = encode_cached(files, lambda images: _latents(vae, images), _vae_key(vae), cache, sizes=[size], batch=BATCH)
+    work = encode_cached(
+        files, lambda images: _latents(vae, images), _vae_key(vae), cache, sizes=[size], batch=BATCH, unkept=unkept
+    )
     return torch.stack(with_bar(work))
 
 

@@ -2,7 +2,7 @@
 
 from comfy_api.latest import io
 
-from ..guidance_core.errors import GuidanceError
+from ..guidance_core.errors import GuidanceError, shortened
 from .host.labelled import LabelledLatents, joined, of_one_label
 from .host.types import LABELLED_LATENTS
 from .ui.messages import say, speaking_as
@@ -57,8 +57,8 @@ class LabelledLatentsNode(io.ComfyNode):
         with speaking_as(TITLE):
             if len(names) != len(batches):
                 raise GuidanceError(
-                    f"there are {len(batches)} latent batches and {len(names)} labels ('{labels}'): write one label "
-                    f"for each, by comma."
+                    f"there are {len(batches)} latent batches and {len(names)} labels ('{shortened(labels)}'): write "
+                    f"one label for each, by comma."
                 )
             for batch, name in zip(batches, names, strict=True):
                 examples = joined(examples, of_one_label(batch.cpu().float(), name))

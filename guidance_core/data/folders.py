@@ -4,14 +4,11 @@ pictures = read_folder("my_pictures")              # or scan_folder, which tells
 source = PictureSource(pictures.files, pictures.targets, size=(64, 64))
 """
 
-import csv
-import io
-import math
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 
 from torch import Tensor
 
@@ -19,32 +16,16 @@ from ..classifier.heads import Head
 from ..classifier.heads.multi import MultiLabel
 from ..classifier.heads.regression import Regression
 from ..classifier.heads.single import SingleLabel
-from ..classifier.names import as_labels, composed
-from ..errors import GuidanceError
+from ..classifier.names import as_labels
+from ..errors import GuidanceError, printable
 from ..progress import Progress, Work, run_to_end
-from .images import EXTENSIONS, fault
+from .image_file import EXTENSIONS, fault
+from .layouts.base import Found, Picture, Skipped, images_below, name_in, why_not
+from .layouts.captions import from_captions
+from .layouts.classes import class_folders, from_classes
+from .layouts.table import from_table, table_of
 
 MINIMUM = 5
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture file and what was said of it: its labels, or its scores."""
-
-    path: Path
-    labels: tuple[str, ...] = ()
-    scores: tuple[float, ...] = ()
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "labels", tuple(map(composed, self.labels)))  # macOS takes folders' names apart
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """A file that is not used, by its name in the folder, and why."""
-
-    name: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -74,16 +55,6 @@ class PictureFolder:
         return self.head.of_pictures(self.items, self.labels)
 
 
-@dataclass(frozen=True)
-class _Found:
-    """What a folder holds before any picture is opened; classes must have pictures; scores are names of columns."""
-
-    items: list[Picture]
-    skipped: list[Skipped]
-    classes: tuple[str, ...] = ()
-    scores: tuple[str, ...] = ()
-
-
 def read_folder(folder: str | os.PathLike, minimum: int = MINIMUM) -> PictureFolder:
     """As scan_folder, without the progress."""
     return run_to_end(scan_folder(folder, minimum))
@@ -103,33 +74,53 @@ def scan_folder(folder: str | os.PathLike, minimum: int = MINIMUM) -> Work[Pictu
     its folder, and at the end for classes that are too small.
     """
     folder = Path(folder)
-    table = _table(folder)
+    table = table_of(folder)
     root = (folder.parent if table == folder else folder).resolve()
-    classes = [entry for entry in _visible(root) if entry.is_dir()] if table is None else []
+    classes = class_folders(root) if table is None else []
     if table is not None:
-        found = _from_table(table, root)
+        found = from_table(table, root)
     elif classes:
-        found = _from_classes(classes, root)
+        found = from_classes(classes, root)
     else:
-        found = _from_captions(root)
+        found = from_captions(root)
     if not found.items:
-        raise GuidanceError(f"There is no labelled picture in '{folder}'{_first(found.skipped)}.")
+        raise GuidanceError(f"There is no labelled picture in '{_called(folder)}'{_first(found.skipped)}.")
     return _scan(found, root, minimum)
 
 
-def _scan(found: _Found, root: Path, minimum: int) -> Work[PictureFolder]:
-    items, skipped = [], list(found.skipped)
-    for done, item in enumerate(found.items, 1):
-        reason = _why_not(item.path, root)
+def scan_images(folder: str | os.PathLike) -> Work[tuple[list[Path], list[Skipped]]]:
+    """Every picture of a folder, to its depth, whatever it shows, and what is not used; each is opened, as above."""
+    root = Path(folder).resolve()
+    files, skipped = yield from _opened(sorted(images_below(root)), root)
+    if not files:
+        raise GuidanceError(
+            f"There is no picture in '{_called(root)}' that can be read ({', '.join(sorted(EXTENSIONS))})"
+            f"{_first(skipped)}."
+        )
+    return files, skipped
+
+
+def _scan(found: Found, root: Path, minimum: int) -> Work[PictureFolder]:
+    good, skipped = yield from _opened([item.path for item in found.items], root)
+    kept = set(good)
+    items = [item for item in found.items if item.path in kept]
+    return _sorted_out(replace(found, items=items, skipped=[*found.skipped, *skipped]), minimum)
+
+
+def _opened(files: Sequence[Path], root: Path) -> Work[tuple[list[Path], list[Skipped]]]:
+    """The files below a folder that can be read as pictures, and why the others cannot."""
+    good, skipped = [], []
+    for done, file in enumerate(files, 1):
+        reason = why_not(file, root) or fault(file)
         if reason:
-            skipped.append(Skipped(_name(item.path, root), reason))
+            skipped.append(Skipped(name_in(file, root), reason))
         else:
-            items.append(item)
-        yield Progress(done, len(found.items))
-    return _sorted_out(replace(found, items=items, skipped=skipped), minimum)
+            good.append(file)
+        yield Progress(done, len(files))
+    return good, skipped
 
 
-def _sorted_out(found: _Found, minimum: int) -> PictureFolder:
+def _sorted_out(found: Found, minimum: int) -> PictureFolder:
     """Names and head of what was found, once every label has pictures enough."""
     items, skipped = tuple(found.items), tuple(found.skipped)
     if found.scores:
@@ -163,120 +154,8 @@ def _sorted_out(found: _Found, minimum: int) -> PictureFolder:
     return PictureFolder(items, names, SingleLabel(), skipped)
 
 
-def _table(folder: Path) -> Path | None:
-    """The CSV table that rules a folder, if any."""
-    if folder.is_file() and folder.suffix.lower() == ".csv":
-        return folder
-    if not folder.is_dir():
-        raise GuidanceError(f"There is no folder '{folder}'.")
-    tables = [entry for entry in _visible(folder) if entry.suffix.lower() == ".csv" and entry.is_file()]
-    if len(tables) > 1:
-        names = ", ".join(table.name for table in tables)
-        raise GuidanceError(f"There are several CSV tables in '{folder}' ({names}): keep one, or give its own path.")
-    return tables[0] if tables else None
-
-
-def _from_classes(classes: Sequence[Path], root: Path) -> _Found:
-    items = []
-    for folder in classes:
-        files = (Path(place, name) for place, inner, names in _walk(folder) for name in names)
-        items += [Picture(file, (folder.name,)) for file in files if file.suffix.lower() in EXTENSIONS]
-    beside = [entry for entry in _visible(root) if entry.suffix.lower() in EXTENSIONS]
-    skipped = [Skipped(entry.name, "lies beside the folders of the classes") for entry in beside]
-    return _Found(items, skipped, classes=tuple(composed(folder.name) for folder in classes))
-
-
-def _from_captions(root: Path) -> _Found:
-    items, skipped, spelling = [], [], {}
-    for file in (entry for entry in _visible(root) if entry.suffix.lower() in EXTENSIONS):
-        caption = file.with_suffix(".txt")
-        if not caption.is_file():
-            skipped.append(Skipped(file.name, f"has no caption '{caption.name}' beside it"))
-            continue
-        words = (" ".join(tag.split()) for tag in _text(caption).replace("\n", ",").split(","))
-        tags = dict.fromkeys(spelling.setdefault(tag.casefold(), tag) for tag in words if tag)
-        if tags:
-            items.append(Picture(file, tuple(tags)))
-        else:
-            skipped.append(Skipped(file.name, f"its caption '{caption.name}' is empty"))
-    return _Found(items, skipped)
-
-
-def _from_table(table: Path, root: Path) -> _Found:
-    try:
-        rows = list(csv.reader(io.StringIO(_text(table), newline=""), strict=True))
-    except csv.Error as error:
-        raise GuidanceError(f"'{table.name}' is not a CSV table ({error}).") from error
-    header = [name.strip().lower() for name in rows[0]] if rows else []
-    if "file" not in header or len(header) < 2 or len(set(header)) < len(header) or not all(header):
-        raise GuidanceError(
-            f"'{table.name}' must begin with a header of different names such as 'file,label' or 'file,score'; it "
-            f"begins with '{','.join(rows[0]) if rows else ''}'."
-        )
-    labelled = next((header.index(name) for name in ("label", "labels") if name in header), None)
-    scores = () if labelled is not None else tuple(name for name in header if name != "file")
-    items, skipped, seen = [], [], {}
-    for number, row in enumerate(rows[1:], 2):
-        where = f"'{table.name}', row {number}"
-        if not any(map(str.strip, row)):
-            continue
-        if len(row) != len(header):
-            raise GuidanceError(f"{where}: {len(row)} values for the {len(header)} columns {', '.join(header)}.")
-        file = _inside(row[header.index("file")].strip(), root, where)
-        if file in seen:
-            raise GuidanceError(f"{where}: '{_name(file, root)}' is already in row {seen[file]}.")
-        seen[file] = number
-        if labelled is None:
-            values = [value for name, value in zip(header, row, strict=True) if name != "file"]
-            items.append(Picture(file, scores=tuple(_score(value, where) for value in values)))
-            continue
-        labels = dict.fromkeys(label.strip() for label in row[labelled].split("|") if label.strip())
-        if labels:
-            items.append(Picture(file, tuple(labels)))
-        else:
-            skipped.append(Skipped(_name(file, root), "has no label in the table"))
-    return _Found(items, skipped, scores=scores)
-
-
-def _inside(entry: str, root: Path, where: str) -> Path:
-    """A file of a table, its path written for any system, in the folder and nowhere else."""
-    written = PureWindowsPath(entry)  # takes / and \ for a separator
-    if not written.parts or written.anchor or ".." in written.parts:
-        raise GuidanceError(f"{where}: '{entry}' must be a path inside the folder of the table, without '..'.")
-    return root.joinpath(*written.parts)
-
-
-def _score(value: str, where: str) -> float:
-    try:
-        score = float(value)
-    except ValueError:
-        score = math.nan
-    if not math.isfinite(score):
-        raise GuidanceError(f"{where}: '{value}' is not a number. (Labels belong in a column named 'label'.)")
-    return score
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise GuidanceError(f"'{file.name}' is not UTF-8 text ({error}): save it as UTF-8.") from error
-
-
-def _visible(folder: Path) -> list[Path]:
-    """What lies in a folder, sorted by name, without hidden files and folders."""
-    return sorted((entry for entry in folder.iterdir() if not entry.name.startswith(".")), key=lambda e: e.name)
-
-
-def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
-    """os.walk in sorted order, without what is hidden; links to folders are not followed."""
-    for place, inner, names in os.walk(folder):
-        inner[:] = sorted(name for name in inner if not name.startswith("."))
-        yield place, inner, sorted(name for name in names if not name.startswith("."))
-
-
-def _name(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix()
+def _called(folder: Path) -> str:
+    return printable(folder.name or str(folder))
 
 
 def _first(skipped: Sequence[Skipped], count: int = 3) -> str:
@@ -289,11 +168,3 @@ def _first(skipped: Sequence[Skipped], count: int = 3) -> str:
 
 def _more(things: Sequence, shown: int) -> str:
     return f", and {len(things) - shown} more" if len(things) > shown else ""
-
-
-def _why_not(path: Path, root: Path) -> str:
-    if not path.is_file():
-        return "does not exist"
-    if not path.resolve().is_relative_to(root):
-        return "is a link to a file outside of the folder"
-    return fault(path)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 
 import folder_paths
 
+from ...guidance_core.errors import printable
+
 
 @dataclass(frozen=True)
 class _Listing:
@@ -22,7 +24,8 @@ _last = _Listing()
 
 
 def input_folders(recent: float = 0.0) -> tuple[str, ...]:
-    """Every folder below ComfyUI's input folder, as its path from there with `/`, sorted; links are not followed.
+    """Every folder below ComfyUI's input folder, as its path from there with `/`, sorted; links are not followed,
+    and names that are not UTF-8 left out, since no menu can hold them.
 
     recent: for how many seconds an earlier answer will do.
     """
@@ -40,7 +43,9 @@ def _listed(root: str, now: float) -> _Listing:
         for path in (os.path.join(place, name) for name in inner):
             if not os.path.islink(path):
                 changes.append((path, _changed(path)))  # before os.walk looks into it
-                names.append(os.path.relpath(path, root).replace(os.sep, "/"))
+                name = os.path.relpath(path, root).replace(os.sep, "/")
+                if printable(name) == name:
+                    names.append(name)
     return _Listing(root, tuple(sorted(names)), tuple(changes), now)
 
 

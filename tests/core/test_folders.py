@@ -9,7 +9,8 @@ from PIL import Image
 
 import guidance_core as gc
 from guidance_core.data.folders import read_folder, scan_folder
-from guidance_core.data.images import PictureSource, aspect_sizes, read_picture
+from guidance_core.data.image_file import aspect_sizes, read_picture
+from guidance_core.data.images import PictureSource
 from guidance_core.progress import Progress, run_to_end
 
 RED, BLUE = (220, 30, 40), (20, 60, 200)

@@ -11,6 +11,8 @@ import torch
 from PIL import Image
 
 import guidance_core as gc
+from devtools.small_disk import NoDisk, small_disk
+from guidance_core.data.image_file import ImageFile
 from guidance_core.data.latent_cache import EncodeProgress, encode_cached, latents_of, stacked
 from guidance_core.progress import run_to_end
 
@@ -193,3 +195,49 @@ def test_two_processes_share_a_cache(files, tmp_path):
     assert [worker.returncode for worker in workers] == [0, 0]
     assert len(cache_files(tmp_path / "cache")) == 100
     assert not list((tmp_path / "cache").rglob("*.part"))
+
+
+def test_an_image_that_is_replaced_while_it_is_hashed_leaves_no_wrong_latent(files, encoder, tmp_path, monkeypatch):
+    """What is hashed is what is decoded: the bytes are read once."""
+    want = encoded(files[:1], encoder, tmp_path / "other").latents[0]
+    digest = ImageFile.digest
+
+    def replaced(image, *more):
+        Image.new("RGB", (12, 10), "white").save(files[0])
+        return digest(image, *more)
+
+    content = files[0].read_bytes()
+    with monkeypatch.context() as patched:
+        patched.setattr(ImageFile, "digest", replaced)
+        got = encoded(files[:1], encoder, tmp_path / "cache").latents[0]
+    assert torch.equal(got, want)
+    files[0].write_bytes(content)
+    again = encoded(files[:1], encoder, tmp_path / "cache")
+    assert again.reused == 1 and torch.equal(again.latents[0], want)
+
+
+@pytest.mark.parametrize("fault", ["full", "read-only"])
+def test_encoding_goes_on_without_a_cache_that_cannot_be_written(files, encoder, tmp_path, fault):
+    want = encoded(files, encoder, tmp_path / "cache").latents
+    told = []
+    try:
+        with small_disk(tmp_path / "disk", 2**16) as disk:
+            first = encoded(files[:2], encoder, disk.path / "cache", batch=1, unkept=told.append)
+            if fault == "full":
+                disk.fill()
+            else:
+                disk.read_only()
+            assert not told and first.reused == 0
+            all_of_them = encoded(files, encoder, disk.path / "cache", batch=1, unkept=told.append)
+            assert all(map(torch.equal, all_of_them.latents, want)) and all_of_them.reused == 2
+            (sentence,) = told
+            assert sentence.startswith("Latents are encoded without being kept. '")
+            assert f"could not be written: the disk is {fault}." in sentence
+            with pytest.warns(UserWarning, match="without being kept"):
+                encoded(files, encoder, disk.path / "cache")
+            if fault == "full":
+                disk.empty()
+                assert encoded(files, encoder, disk.path / "cache").reused == 2
+                assert encoded(files, encoder, disk.path / "cache").reused == 5
+    except NoDisk as error:
+        pytest.skip(str(error))
