@@ -2,37 +2,58 @@
 
 import os
 from functools import lru_cache
+from itertools import accumulate
 
 import folder_paths
 from comfy_api.latest import io
 
-from ..guidance_core.classifier.noisy import read_card
+from ..guidance_core.classifier.noisy import read_fitting_card
 from ..guidance_core.demo.data import LABELS
 from ..guidance_core.errors import GuidanceError
-from ..guidance_core.terms.targets import written
+from ..guidance_core.terms.target_text import written
 from .host.classifier_files import CLASSIFIER_FOLDER
 from .ui.messages import say, speaking_as
 from .ui.widgets import chosen
 
 TITLE = "Guidance Target"
 DEMO = "digits demo"
-MOST_LABELS = 2000  # in a list to choose from
+MOST_LABELS = 2000  # of one classifier, in a list to choose from
+MOST_LETTERS = 2**16  # of the labels of one classifier
+MOST_LETTERS_OF_ALL = 2**20  # a page asks for the menus of every node at once
 
 
 @lru_cache(maxsize=4096)
 def _labels_in(path: str, modified: float) -> tuple[str, ...]:
+    """The labels of a file that can be loaded, as many as a menu holds; none of any other."""
     try:
-        return tuple(read_card(path).labels[:MOST_LABELS])
+        labels = read_fitting_card(path).labels[:MOST_LABELS]
     except GuidanceError:
         return ()
+    lengths = accumulate(map(len, labels))
+    return tuple(label for label, length in zip(labels, lengths, strict=True) if length <= MOST_LETTERS)
+
+
+def _changed(path: str) -> float:
+    """When a file was last changed; 0 for one that is gone by now."""
+    try:
+        return os.path.getmtime(path)
+    except OSError:
+        return 0.0
 
 
 def labels_by_file() -> dict[str, tuple[str, ...]]:
-    """The labels of every classifier that can be loaded; of a file only the header is read, and that once."""
-    found = {DEMO: LABELS}
+    """The labels of every classifier that can be loaded; of a file only the header is read, and that once.
+
+    Where there are so many that a page would load slowly, the rest are left out: their labels can be written as text.
+    """
+    found, room = {DEMO: LABELS}, MOST_LETTERS_OF_ALL
     for name in folder_paths.get_filename_list(CLASSIFIER_FOLDER):
         path = folder_paths.get_full_path(CLASSIFIER_FOLDER, name)
-        if path and (labels := _labels_in(path, os.path.getmtime(path))):
+        labels = _labels_in(path, _changed(path)) if path else ()
+        room -= len(name) + sum(len(label) + len('"", ') for label in labels)
+        if room < 0:
+            break
+        if labels:
             found[name] = labels
     return found
 

@@ -1,13 +1,14 @@
 """Save Noisy Classifier: to a file in models/noisy_classifiers, for others to load and trust."""
 
 import io as files
+from contextlib import nullcontext
 
 import numpy as np
 from comfy_api.latest import io
 from PIL import Image
 
 from ..guidance_core.classifier.card_values import MAX_PREVIEW
-from .host.classifier_files import file_named, numbered, relative
+from .host.classifier_files import file_named, new_file, relative
 from .host.types import NOISY_CLASSIFIER, HostClassifier
 from .ui.messages import say, speaking_as
 
@@ -50,11 +51,11 @@ class SaveNoisyClassifier(io.ComfyNode):
     def execute(cls, classifier: HostClassifier, name, replace, licence, author, preview=None) -> io.NodeOutput:
         with speaking_as(TITLE):
             file = file_named(name)
-            file = file if replace else numbered(file)
             said = {key: text.strip() for key, text in (("licence", licence), ("author", author)) if text.strip()}
             if preview is not None:
                 said["preview"] = _png(preview[0])
-            classifier.classifier.recording(**said).save(file)
+            with nullcontext(file) if replace else new_file(file) as file:
+                classifier.classifier.recording(**said).save(file)
         say(cls.hidden.unique_id, f"Saved as {relative(file)} ({file.stat().st_size / 1e6:.1f} MB).")
         return io.NodeOutput()
 

@@ -146,5 +146,13 @@ def read_card(file: str | os.PathLike) -> Card:
     return from_metadata(read_header(file, KIND, FORMAT).metadata, os.path.basename(file))
 
 
+def read_fitting_card(file: str | os.PathLike) -> Card:
+    """As `read_card`, but raises what `load` does, without reading a weight: a file may describe another network."""
+    header, name = read_header(file, KIND, FORMAT), os.path.basename(file)
+    card = from_metadata(header.metadata, name)
+    outline(card, header, name)
+    return card
+
+
 def _space(latent_space: str) -> str:
     return f" (this one: {latent_space})" if latent_space else ""

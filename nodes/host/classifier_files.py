@@ -1,8 +1,10 @@
 """Noisy classifiers as ComfyUI's objects and files: the folder models/noisy_classifiers, and names in it."""
 
 import copy
+import itertools
 import os
-import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,11 +15,12 @@ from comfy.model_patcher import ModelPatcher
 from ...guidance_core.classifier.card import Card
 from ...guidance_core.classifier.noisy import NoisyClassifier
 from ...guidance_core.errors import GuidanceError
+from ...guidance_core.file_names import name_parts
+from ...guidance_core.writing import create
 from .types import HostClassifier
 
 CLASSIFIER_FOLDER = "noisy_classifiers"
 ENDING = ".safetensors"
-NAME = re.compile(r"[\w][\w .,()+-]{0,99}")
 
 
 def host_classifier(classifier: NoisyClassifier) -> HostClassifier:
@@ -39,30 +42,40 @@ def _for_another_device(classifier: NoisyClassifier, disable_dynamic: bool = Fal
 def file_named(name: str) -> Path:
     """The file of a classifier in the first models/noisy_classifiers folder; sub-folders are made by `/`.
 
-    Raises GuidanceError for a name that leads out of the folder or that a file cannot have.
+    Raises GuidanceError for a name that leads out of the folder, that a file cannot have on every system, or that a
+    folder has.
     """
     name = name.strip().removesuffix(ENDING)
-    parts = [part.strip() for part in name.split("/")]
-    if not all(NAME.fullmatch(part) for part in parts):
-        raise GuidanceError(
-            f"'{name}' cannot be the name of a classifier: use letters, digits, spaces and - _ . , ( ) +, and / for "
-            f"a folder in models/{CLASSIFIER_FOLDER}."
-        )
+    parts = name_parts(name, "a classifier", f"models/{CLASSIFIER_FOLDER}")
     root = Path(folder_paths.get_folder_paths(CLASSIFIER_FOLDER)[0])
     file = root.joinpath(*parts[:-1], parts[-1] + ENDING)
-    if not file.resolve().is_relative_to(root.resolve()):
+    if not Path(os.path.realpath(file)).is_relative_to(os.path.realpath(root)):
         raise GuidanceError(f"'{name}' leads out of models/{CLASSIFIER_FOLDER}.")
-    file.parent.mkdir(parents=True, exist_ok=True)
+    if os.path.isdir(file):
+        raise GuidanceError(f"'{name}' is the name of a folder in models/{CLASSIFIER_FOLDER}: choose another.")
     return file
 
 
-def numbered(file: Path) -> Path:
-    """The file itself, or with a number where there is one of this name already."""
-    number, free = 2, file
-    while free.exists():
-        free = file.with_name(f"{file.stem} {number}{ENDING}")
-        number += 1
-    return free
+@contextmanager
+def new_file(file: Path) -> Iterator[Path]:
+    """A place to write to that nobody else has: the file itself, or with a number where there is one of this name.
+
+    It is taken at once, as an empty file, since two processes may look for a free number at the same time; where
+    nothing is written to it, it is given back. Raises GuidanceError where the folder cannot be written.
+    """
+    free = _taken(file)
+    try:
+        yield free
+    finally:
+        if os.path.isfile(free) and not os.path.getsize(free):
+            free.unlink(missing_ok=True)
+
+
+def _taken(file: Path) -> Path:
+    for number in itertools.count(1):
+        free = file if number == 1 else file.with_name(f"{file.stem} {number}{ENDING}")
+        if create(free):
+            return free
 
 
 def relative(file: Path) -> str:

@@ -51,7 +51,7 @@ def add_route() -> None:
 
 async def _answer(request: web.Request) -> web.Response:
     try:
-        body = _read(await request.read() if (request.content_length or 0) <= MOST_BYTES else None)
+        body = _read(await _content(request))
     except GuidanceError as error:
         return web.json_response({"error": str(error)}, status=400)
     try:
@@ -60,9 +60,17 @@ async def _answer(request: web.Request) -> web.Response:
         return web.json_response({"error": str(error)})
 
 
-def _read(body: bytes | None) -> dict:
-    if body is None or len(body) > MOST_BYTES:
-        raise GuidanceError(f"a question about a curve may have {MOST_BYTES} bytes at most.")
+async def _content(request: web.Request) -> bytes:
+    """The bytes of a question, which may come in chunks, of a length that nobody has said."""
+    content = b""
+    async for chunk in request.content.iter_chunked(MOST_BYTES):
+        content += chunk
+        if len(content) > MOST_BYTES:
+            raise GuidanceError(f"a question about a curve may have {MOST_BYTES} bytes at most.")
+    return content
+
+
+def _read(body: bytes) -> dict:
     try:
         read = json.loads(body, parse_int=float)
     except (ValueError, RecursionError) as error:
