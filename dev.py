@@ -35,9 +35,12 @@ def main() -> int:
         epilog=f"commands:\n{listing}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("command", choices=COMMANDS, metavar="command")
+    parser.add_argument("command", choices=COMMANDS, metavar="command", nargs="?", help="one of those below")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="handed on to the command")
     asked = parser.parse_args()
+    if asked.command is None:
+        parser.print_help()
+        return 0
     if not (3, 10) <= sys.version_info[:2] <= (3, 13):
         sys.exit(f"dev.py needs Python 3.10 to 3.13, this is {sys.version.split()[0]}; start it with another one.")
     install()

@@ -8,10 +8,14 @@ from pathlib import Path
 
 import torch
 
-from devtools.host import ROOT
+from devtools.host import PACK_NAME, ROOT
 from devtools.server import ComfyServer, ServerFailed
 
 BASE = ROOT / "output" / "serve"
+EXAMPLES = (
+    f"Its examples: Templates (in the bar at the left), then {PACK_NAME}, the last entry of that window's left column, "
+    "under EXTENSIONS."
+)
 
 
 def main() -> int:
@@ -23,9 +27,8 @@ def main() -> int:
         options += ["--models-directory", str(Path(own, "models").resolve())]
     try:
         with ComfyServer(BASE, options=options, cpu=not torch.accelerator.is_available(), port=asked.port) as server:
-            print(
-                f"ComfyUI with Guidance Kit runs at {server.url} - files are in {BASE} - Ctrl-C stops it.", flush=True
-            )
+            print(f"ComfyUI with Guidance Kit runs at {server.url} - files are in {BASE} - Ctrl-C stops it.")
+            print(EXAMPLES, flush=True)
             follow(server)
     except KeyboardInterrupt:
         return 0
