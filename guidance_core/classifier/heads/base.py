@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
-import torch
 from torch import Tensor
 
 from ...errors import GuidanceError
@@ -181,8 +180,3 @@ def check_counts(counts: Tensor, names: Sequence[str], fewest: int) -> None:
                 f"There {have} of '{name}', and at least {fewest} different ones are needed: add some, or leave the "
                 f"label out."
             )
-
-
-def nothing_known(logits: Tensor) -> Tensor:
-    """Confidences of a head that has none."""
-    return torch.zeros(0, device=logits.device)
