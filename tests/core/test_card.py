@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import guidance_core as gc
 from guidance_core.classifier.card import CREATED_WITH, Card, Record
@@ -15,7 +17,7 @@ from guidance_core.classifier.heads import as_head
 from guidance_core.classifier.latent_encoder import LatentEncoder
 from guidance_core.classifier.measurements import Bin, Suggestion
 from guidance_core.classifier.metadata import check_card, from_metadata, to_metadata
-from guidance_core.classifier.names import as_labels
+from guidance_core.classifier.names import appearance, as_labels
 from guidance_core.classifier.values import declarations
 from guidance_core.data.folders import read_folder
 
@@ -217,6 +219,19 @@ def test_labels_that_look_the_same_are_refused(pair):
     latents, y = torch.zeros(12, 1, 4, 4), torch.arange(12) % 3
     with pytest.raises(gc.GuidanceError, match="Label names must differ, and .* look the same"):
         gc.train_classifier(latents, y, labels)
+
+
+@given(st.lists(st.text(max_size=6) | st.text("a\u0301\u00e1 \u00a0\u200d\u200b\u202e\ufe0f", max_size=4), min_size=1))
+@settings(max_examples=300, deadline=None)
+def test_any_names_are_labels_that_can_be_told_apart_or_a_sentence(names):
+    try:
+        labels = as_labels(names)
+    except gc.GuidanceError as error:
+        assert re.match("Label names must (differ|not be empty|not hold)", str(error)) and str(error).isprintable()
+        return
+    assert len({appearance(label) for label in labels}) == len(names) and all(map(appearance, labels))
+    card = dataclasses.replace(CARD, labels=names, parameters={}, record=Record())
+    assert from_metadata(to_metadata(card), "a file").labels == labels == as_labels(labels)
 
 
 def test_labels_that_differ_in_case_are_not_the_same():
