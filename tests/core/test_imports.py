@@ -37,29 +37,6 @@ def test_each_module_imports_only_what_is_allowed(file):
     assert set(imported(ast.walk(module))) <= ALLOWED | WHERE_PICTURES_ARE_READ | sys.stdlib_module_names
 
 
-ALLOWED_ROOMS = {
-    "classifier": set(),
-    "cfg": {"classifier", "terms"},
-    "terms": {"classifier"},
-    "data": {"classifier"},
-    "train": {"classifier", "data"},
-    "assess": {"classifier", "drawing"},
-    "drawing": set(),
-}
-
-
-@pytest.mark.parametrize("room", ALLOWED_ROOMS)
-def test_arrows_go_down(room):
-    """A room imports those that it builds on, and never back."""
-    taken = set()
-    for file in (PACKAGE / room).rglob("*.py"):
-        depth = len(file.relative_to(PACKAGE).parts)
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.level == depth:
-                taken.add((node.module or "").partition(".")[0])
-    assert taken & ALLOWED_ROOMS.keys() <= ALLOWED_ROOMS[room]
-
-
 def test_importing_the_library_loads_nothing_of_comfyui():
     """In a fresh interpreter that sees this package alone."""
     code = f"import sys; sys.path.insert(0, {str(PACKAGE.parent)!r}); import guidance_core; print(*sys.modules)"
