@@ -67,6 +67,7 @@ class CfgGuided(Guided):
 
         def denoiser(x, sigma, **condition):
             sigma = per_sample(sigma, x)
+            pipeline.begin(x, sigma)
             scale = pipeline.scale_of(sigma)
             passes = pipeline.passes(scale)
             c = cond(x, sigma, **condition) if passes.cond else None
@@ -149,13 +150,12 @@ def combine(
     """One CFG combination of denoised predictions [B, C, ...], without state: as the first call of a run.
 
     Raises GuidanceError for an unknown method or parameter, one out of range, and a sigma that is none of the path's
-    where the method needs one.
+    where the method reads it.
     """
     pipeline = Pipeline(scale, methods=(make(cfg_method(method), method, params),))
     run = Run(path, output=output, seed=seed)
     sigma = per_sample(sigma, x)
-    guided = pipeline.start(run).combine(cond, uncond, x, sigma, effective_scale(scale, 1.0))
-    if not bool(guided.isfinite().all()):
+    if any(each.reads_level for each in pipeline.methods):
         for level in sigma.tolist():
             path.check(level)
-    return guided
+    return pipeline.start(run).combine(cond, uncond, x, sigma, effective_scale(scale, 1.0))

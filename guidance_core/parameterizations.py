@@ -29,6 +29,18 @@ class Parameterization(ABC):
         skip, scale = self._over(x, sigma, path)
         return skip * x - scale * output
 
+    def output_change(self, change: Tensor, x: Tensor, sigma: Tensor, path: NoisePath) -> Tensor:
+        """What the output changes by where the denoised prediction changes by `change`."""
+        return -change / self._over(x, sigma, path)[1]
+
+    def with_output_gained(self, denoised: Tensor, gain: Tensor, x: Tensor, sigma: Tensor, path: NoisePath) -> Tensor:
+        """The denoised prediction whose output is 1 + gain times this one's.
+
+        Of a small gain it keeps the digits that going to the output and back loses at high noise, where both are nearly
+        x. gain: what broadcasts against x.
+        """
+        return denoised - gain * (self._over(x, sigma, path)[0] * x - denoised)
+
     def _over(self, x: Tensor, sigma: Tensor, path: NoisePath) -> tuple[Tensor, Tensor]:
         """The coefficients, shaped to broadcast against x."""
         level = sigma.to(torch.promote_types(sigma.dtype, torch.float32))  # half precision does not hold its square

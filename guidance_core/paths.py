@@ -1,5 +1,6 @@
 """Noise paths: how `x = alpha * x0 + sigma * noise` mixes data and noise on VE, VP and flow."""
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
@@ -62,10 +63,10 @@ class NoisePath(ABC):
 
 
 class _VE(NoisePath):
-    domain = "above 0"
+    domain = "above 0 and finite"
 
     def holds(self, sigma):
-        return sigma > 0
+        return 0 < sigma < math.inf
 
     def alpha(self, sigma):
         return torch.ones_like(_level(sigma))

@@ -41,7 +41,7 @@ def _level(sigma: float, x: Tensor) -> Tensor:
 
 def _denoise(denoiser: Denoiser, x: Tensor, sigma: float) -> Tensor:
     with torch.no_grad():  # guidance turns it on for its own gradients
-        return denoiser(x, _level(sigma, x).expand(x.shape[0]))
+        return denoiser(x, _level(sigma, x).expand(x.shape[0])).detach()
 
 
 def _watched(denoiser: Denoiser, run: Run) -> Denoiser:
@@ -189,6 +189,11 @@ def steps(
     _check_levels(levels, path, noise)
     if noise.ndim < 2 or not len(noise):
         raise GuidanceError(f"noise must be one sample or more, [B, C, ...], got the shape {list(noise.shape)}.")
+    if noise.requires_grad and torch.is_grad_enabled():
+        raise GuidanceError(
+            "noise requires a gradient, and sampling gives none: each step would add a part of it only. Pass "
+            "noise.detach(), or write the sampler's steps out with autograd on."
+        )
     percent = percent_of_training(training_sigmas) if training_sigmas is not None else None
     run = Run(path, tuple(levels), seed=seed, percent=percent)
     x = noise * sigmas[0].to(noise)
@@ -209,6 +214,8 @@ def sample(
 ) -> Tensor:
     """Sample from noise to clean data.
 
+    denoiser: called under torch.no_grad; what needs a gradient inside it turns autograd on itself (torch.enable_grad).
+    No gradient comes out: the result is detached, and noise that requires one is refused while autograd is on.
     noise: unit normal [B, C, ...]. sigmas [n + 1]: falling on the path, last 0. generator: for samplers that add noise.
     callback: called with every Step. options: the sampler's own (ddim: eta), `training_sigmas` for schedules on the
     percent axis, `seed` for methods that draw noise of their own.

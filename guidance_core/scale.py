@@ -9,10 +9,9 @@ from torch import Tensor
 
 from .errors import GuidanceError
 from .params import Checked, choice, flag, is_number, number
-from .run import AXES, Run
+from .run import AXES, EDGE, Cursor, Run
 from .shapes import SHAPES, Constant, Flat, Shape
 
-EDGE = 1e-6  # positions closer than this (relative) are one: sigmas arrive in single precision
 POSITIONS = {"step": (0, 1), "percent": (0, 1), "sigma": (0, math.inf), "log_snr": (-math.inf, math.inf)}
 
 
@@ -29,8 +28,8 @@ class ScaleSchedule(Checked):
         sigma     the noise level, falling over a run, so start > end
         log_snr   log signal-to-noise ratio, rising over a run
     start, end: the window in which the shape runs from its first to its last value; outside it the strength is 0.
-        None is the whole run. step and percent include both ends; sigma and log_snr include the noisy end only
-        (sigma_lo < sigma <= sigma_hi).
+        None is the run's own: its first level or its last (of an unknown run, on the percent axis, the model's). step
+        and percent include both ends; sigma and log_snr include the noisy end only (sigma_lo < sigma <= sigma_hi).
     low, high: the strengths that the shape runs between (for points and value lists the strengths are in the list).
     reverse: run the shape from its last value to its first.
     preserve_mean: divide by the mean over the steps of the run, so that the schedule spends as much guidance as a
@@ -82,21 +81,24 @@ class ScaleSchedule(Checked):
         return self._strength(float(position), self._window(Run()))
 
     def over(self, run: Run) -> Callable[[float], float]:
-        """The strength over a run, as a function of the noise level."""
-        mean, window = 1.0, self._window(run)
+        """The strength over a run, as a function of the noise level; called in the run's order, it follows the run."""
+        mean, window, cursor = 1.0, self._window(run), Cursor(run)
         if self.preserve_mean:
-            strengths = [self._strength(run.position(self.axis, level), window) for level in run.levels]
+            ahead = Cursor(run)
+            strengths = [self._strength(ahead.position(self.axis, level), window) for level in run.levels]
             mean = sum(strengths) / len(strengths)
             if abs(mean) < EDGE:
                 raise GuidanceError("preserve_mean needs a schedule whose mean over the run is not 0; switch it off.")
-        return lambda sigma: self._strength(run.position(self.axis, sigma), window) / mean
+        return lambda sigma: self._strength(cursor.position(self.axis, sigma), window) / mean
 
     def _order(self, position: float) -> float:
         return -position if self.axis == "sigma" else position
 
     def _window(self, run: Run) -> tuple[float, float]:
         """start and end in rising order, the run's own range where they are open."""
-        if self.axis in ("step", "percent"):
+        if self.start is not None and self.end is not None:
+            return self._order(self.start), self._order(self.end)
+        if self.axis == "step" or self.axis == "percent" and run.sigmas is None:
             first, last = 0.0, 1.0
         elif run.sigmas is not None:
             places = [self._order(run.position(self.axis, level)) for level in run.levels]

@@ -55,6 +55,20 @@ def ratio(a: Tensor, b: Tensor) -> Tensor:
     return torch.where(b != 0, a / torch.where(b != 0, b, 1), 0)
 
 
+def excess(a: Tensor, b: Tensor, difference: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """(|a| - |b|) / |a| of the Euclidean norms over `axes`, which stay with length 1; 0 where a is 0.
+
+    By difference = a - b, so that it keeps its digits where a and b are nearly one.
+    """
+    size, other = (torch.linalg.vector_norm(each, dim=axes, keepdim=True) for each in (a, b))
+    return ratio((difference * (a + b)).sum(axes, keepdim=True), size * (size + other))
+
+
+def sample_axes(x: Tensor) -> tuple[int, ...]:
+    """All axes of x but the batch."""
+    return tuple(range(1, x.ndim))
+
+
 def project(a: Tensor, onto: Tensor) -> Tensor:
     """The part of each sample of `a` that is parallel to `onto`; 0 where `onto` is 0."""
     return expand(ratio(dot(a, onto), dot(onto, onto)), a) * onto

@@ -24,6 +24,7 @@ class Apg(Method):
     doc = "Keeps the detail that a high scale adds and leaves out the burnt colours and the contrast."
     source = "Sadat et al. 2024, arXiv:2410.02416, algorithm 1"
     rank = 20
+    reads_level = False
     decides = frozenset({"the momentum of the difference"})
     eta: float = number(0.0, 0.0, 1.0, 0.05, "Share of the part that adds contrast and saturation; 1 keeps it all.")
     norm_threshold: float = number(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..errors import GuidanceError
 from ..params import Checked, number
-from ..run import Run, level_of
+from ..run import Continuity, Cursor, Run, level_of
 from ..scale import ScaleSchedule, effective_scale
 from ..tensors import expand
 
@@ -36,6 +36,7 @@ class Prediction:
     uncond: Tensor
     scale: float | Tensor  # one number, or what broadcasts against x
     strength: float = 1.0  # of the schedule at this noise level
+    step: float = 0.0  # of the run, where it is known: from which on the levels of this call are to be looked for
     guided: Tensor | None = None  # set from the RESULT phase on
     settled: Tensor | None = None  # [B], samples that need no guidance from the next call on
 
@@ -65,7 +66,7 @@ class Method(Checked, ABC):
 
     doc: what it does to the picture, in plain words. source: paper. rank: its place among the stages of one phase, low
     first (by name where equal). decides: what it alone decides, in words; two methods that decide the same are not
-    combined. uncond_at_zero: at scale 0 the result is uncond, so that the conditional pass need not run.
+    combined. reads_level: whether its result depends on the noise level.
     """
 
     name: ClassVar[str]
@@ -74,7 +75,11 @@ class Method(Checked, ABC):
     source: ClassVar[str]
     rank: ClassVar[int] = 50
     decides: ClassVar[frozenset[str]] = frozenset()
-    uncond_at_zero: ClassVar[bool] = False
+    reads_level: ClassVar[bool] = True
+
+    def uncond_at_zero(self, strength: float) -> bool:
+        """Whether at scale 0, where the schedule has this strength, the result is uncond: cond then need not run."""
+        return False
 
     @property
     def replaces_uncond(self) -> bool:
@@ -88,7 +93,10 @@ class Method(Checked, ABC):
 
     @abstractmethod
     def start(self, run: Run) -> dict[Phase, Stage]:
-        """Open a run: the stages this method adds, by phase. State lives in the stages' closures."""
+        """Open a run: the stages this method adds, by phase. State lives in the stages' closures.
+
+        Called anew where the calls of the run do not go on from one another (see Continuity): state is then forgotten.
+        """
 
 
 @dataclass(frozen=True)
@@ -136,6 +144,11 @@ class Pipeline(Checked):
         """Whether a method brings a prediction in the place of uncond, whose pass then need not run."""
         return any(method.replaces_uncond for method in self.methods)
 
+    def scale_over(self, run: Run) -> Callable[[float], float]:
+        """The effective scale over a run by noise level, before any method adjusts it; to look ahead."""
+        strength = self.schedule.over(run)
+        return lambda sigma: effective_scale(self.scale, strength(sigma))
+
     def start(self, run: Run) -> "PipelineRun":
         """Open a run with fresh state."""
         return PipelineRun(self, run)
@@ -145,18 +158,35 @@ class PipelineRun:
     """One run of a pipeline: effective scales, needed passes, combinations."""
 
     def __init__(self, pipeline: Pipeline, run: Run):
-        self._scale = pipeline.scale
-        self._record = run.record
+        self._pipeline, self._run = pipeline, run
         self._constant = pipeline.schedule == ScaleSchedule()
         self._strength = pipeline.schedule.over(run)
-        stages = [item for method in pipeline.stages for item in method.start(run).items()]
+        self._continuity, self._cursor, self._step = Continuity(run), Cursor(run), 0.0
+        at_zero = 1 / (1 - pipeline.scale) if pipeline.scale != 1 else 1.0  # the strength at an effective scale of 0
+        self._uncond_at_zero = all(method.uncond_at_zero(at_zero) for method in pipeline.methods)
+        self._open()
+
+    def _open(self) -> None:
+        """Begin with nothing kept."""
+        stages = [item for method in self._pipeline.stages for item in method.start(self._run).items()]
         stages.sort(key=lambda item: item[0])  # by phase, and by rank within one
         self._before = [stage for phase, stage in stages if phase < Phase.RESULT]
         self._after = [stage for phase, stage in stages if phase >= Phase.RESULT]
-        self._uncond_at_zero = all(method.uncond_at_zero for method in pipeline.methods)
-        self._replaces_uncond = pipeline.replaces_uncond
         self._settled: Tensor | None = None
         self._all_settled = False
+
+    def begin(self, x: Tensor, sigma: Tensor) -> None:
+        """Note a call of the model, before its scale and passes are asked for: x [B, C, ...], sigma [B].
+
+        Where it does not go on from the last one, what methods keep is forgotten.
+        """
+        if self.plain:
+            return
+        levels = sigma.tolist()
+        if not self._continuity.goes_on(x, levels):
+            self._open()
+        if self._run.sigmas is not None:
+            self._step = self._cursor.step(levels[0])
 
     @property
     def plain(self) -> bool:
@@ -169,7 +199,7 @@ class PipelineRun:
 
     def scale_at(self, sigma: float | Tensor) -> float:
         """The effective scale at a noise level; exactly 1 and 0 mark the passes that need not run."""
-        return 1.0 if self._all_settled else effective_scale(self._scale, self.strength_at(sigma))
+        return 1.0 if self._all_settled else effective_scale(self._pipeline.scale, self.strength_at(sigma))
 
     def scale_of(self, sigma: Tensor) -> float:
         """The effective scale of a batch. Raises GuidanceError under a schedule for samples at different levels."""
@@ -177,13 +207,16 @@ class PipelineRun:
 
     def passes(self, scale: float) -> Passes:
         """Which predictions the combination at this effective scale needs."""
-        return Passes(cond=scale != 0 or not self._uncond_at_zero, uncond=scale != 1 and not self._replaces_uncond)
+        return Passes(
+            cond=scale != 0 or not self._uncond_at_zero, uncond=scale != 1 and not self._pipeline.replaces_uncond
+        )
 
     def combine(self, cond: Tensor, uncond: Tensor | None, x: Tensor, sigma: Tensor, scale: float) -> Tensor:
         """The guided denoised prediction, in cond's dtype. Inputs are left as they are; scale 1 is off and gives cond.
 
         uncond may be None where `passes` says that it need not run.
         """
+        self.begin(x, sigma)
         if scale == 1:
             return cond
         uncond = cond if uncond is None else uncond
@@ -191,10 +224,10 @@ class PipelineRun:
             return uncond + (cond - uncond) * scale
         wide = torch.promote_types(cond.dtype, torch.float32)
         strength = 1.0 if self._constant else self.strength_at(level_of(sigma))
-        p = Prediction(x.to(wide), sigma, cond.to(wide), uncond.to(wide), scale, strength)
+        p = Prediction(x.to(wide), sigma, cond.to(wide), uncond.to(wide), scale, strength, self._step)
         for stage in self._before:
             p = stage(p)
-        self._record(ScaleEvent(sigma, p.scale))
+        self._run.record(ScaleEvent(sigma, p.scale))
         p = replace(p, guided=p.uncond + p.difference * p.scale)
         for stage in self._after:
             p = stage(p)

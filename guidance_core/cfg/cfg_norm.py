@@ -4,13 +4,10 @@ from dataclasses import dataclass, replace
 
 from ..errors import GuidanceError
 from ..params import number
-from ..tensors import ratio
+from ..tensors import excess
 from .base import Method, Phase
 
-
-def channel_norm(a):
-    """Euclidean norm over the channels at each place, [B, 1, ...]."""
-    return a.norm(dim=1, keepdim=True)
+CHANNELS = (1,)
 
 
 @dataclass(frozen=True)
@@ -32,7 +29,8 @@ class CfgNorm(Method):
                     f"cfg_norm needs pictures or video [B, C, ...], got {list(p.x.shape)}: use another method."
                 )
             cond, guided = (own.output(denoised, p.x, p.sigma, run.path) for denoised in (p.cond, p.guided))
-            factor = 1 + self.strength * (ratio(channel_norm(cond), channel_norm(guided)) - 1)
-            return replace(p, guided=own.denoised(factor * guided, p.x, p.sigma, run.path))
+            difference = own.output_change(p.guided - p.cond, p.x, p.sigma, run.path)
+            gain = -self.strength * excess(guided, cond, difference, CHANNELS)  # |cond| / |guided| - 1 at each place
+            return replace(p, guided=own.with_output_gained(p.guided, gain, p.x, p.sigma, run.path))
 
         return {Phase.RESULT: stage}

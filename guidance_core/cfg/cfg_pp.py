@@ -24,10 +24,13 @@ class CfgPlusPlus(Method):
         advanced=True,
     )
 
+    def uncond_at_zero(self, strength):
+        return strength == 1
+
     def start(self, run):
         def stage(p):
             # w = lambda a' s / (a' s - s' a), for the step from (a, s) to (a', s'); without a run, a step to clean
-            after = p.sigma.new_tensor([run.level_after(level) for level in p.sigma.tolist()])
+            after = p.sigma.new_tensor([run.level_after(level, p.step) for level in p.sigma.tolist()])
             alpha, alpha_after = run.path.alpha(p.sigma), run.path.alpha(after)
             reach = alpha_after * p.sigma
             scale = 1 + (p.scale - 1) / p.strength  # as set, before the schedule, which fades CFG++ as a whole

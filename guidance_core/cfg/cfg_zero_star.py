@@ -6,10 +6,16 @@ from dataclasses import dataclass, replace
 import torch
 
 from ..params import number
+from ..run import EDGE
 from ..tensors import dot, expand
 from .base import Method, Phase
 
 EPS = 1e-8  # the paper's own, in the denominator
+
+
+def first_steps(share, steps):
+    """How many first steps a share of the run is, one at least where there is any share."""
+    return max(1, math.ceil(share * steps - 1e-9)) if share > 0 else 0  # 0.07 * 100 is above 7
 
 
 @dataclass(frozen=True)
@@ -32,17 +38,18 @@ class CfgZeroStar(Method):
 
     def start(self, run):
         own = run.parameterization
-        steps = math.ceil(self.zero_init * len(run.levels)) if self.zero_init > 0 and run.begins_in_noise else 0
-        last = run.levels[steps - 1] * (1 - 1e-6) if steps else math.inf  # zero from here up
+        steps = first_steps(self.zero_init, len(run.levels)) if run.begins_in_noise else 0
 
         def fit(p):
-            cond = own.output(p.cond, p.x, p.sigma, run.path)
             uncond = own.output(p.uncond, p.x, p.sigma, run.path)
-            s = dot(cond, uncond) / (dot(uncond, uncond) + EPS)
-            return replace(p, uncond=own.denoised(expand(s, p.x) * uncond, p.x, p.sigma, run.path))
+            difference = own.output_change(p.difference, p.x, p.sigma, run.path)
+            # s - 1 of s = <cond, uncond> / (|uncond|^2 + EPS)
+            gain = expand((dot(difference, uncond) - EPS) / (dot(uncond, uncond) + EPS), p.x)
+            return replace(p, uncond=own.with_output_gained(p.uncond, gain, p.x, p.sigma, run.path))
 
         def wait(p):
             zero = own.denoised(torch.zeros_like(p.x), p.x, p.sigma, run.path)
-            return replace(p, guided=torch.where(expand(p.sigma >= last, p.x).bool(), zero, p.guided))
+            waits = p.sigma.new_tensor([run.step(level, p.step) < steps - 1 + EDGE for level in p.sigma.tolist()])
+            return replace(p, guided=torch.where(expand(waits, p.x).bool(), zero, p.guided))
 
         return {Phase.PREDICTIONS: fit, Phase.RESULT: wait} if steps else {Phase.PREDICTIONS: fit}

@@ -31,6 +31,7 @@ class DynamicThreshold(Method):
     doc = "Pulls the extremes of a high scale back into the range of a lower one: no blown-out light or dark."
     source = "Saharia et al. 2022 (Imagen), arXiv:2205.11487, section 2.3; per channel with a mimic scale for latents"
     rank = 40
+    reads_level = False
     percentile: float = number(0.995, 0.5, 1.0, 0.001, "Share of the values that are left as they are.")
     mimic_scale: float = number(
         3.0,

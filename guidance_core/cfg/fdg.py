@@ -39,6 +39,7 @@ class Fdg(Method):
     doc = "Guides detail at the full scale and large shapes and colours less: sharp, and not oversaturated."
     source = "Sadat et al. 2025, arXiv:2506.19713, two levels"
     rank = 30
+    reads_level = False
     low: float = number(
         0.44,
         0.0,

@@ -45,7 +45,8 @@ class TrackedRatio:
     def __init__(self, run, mixing, undecided, decided):
         self.run, self.path, self.log_ratio, self.last = run, run.path, None, None
         levels = [self.on_ve(sigma) for sigma in run.sigmas or ()]
-        variances = [step_variance(*pair) for pair in reversed(list(pairwise(levels)))]  # the step to clean first
+        falling = [(high, low) for high, low in pairwise(levels) if low < high]
+        variances = [step_variance(*pair) for pair in reversed(falling)]  # the step to clean first
         self.drift = self.temperature = 0.0
         if variances and mixing < 1:
             steps = len(variances)
@@ -66,13 +67,13 @@ class TrackedRatio:
             before, x_before, cond, uncond = self.last
             keep = (sigma / before) ** 2
             moved = p.x / expand(self.path.alpha(p.sigma), p.x) - keep * x_before
-            off_cond, off_uncond = moved - (1 - keep) * cond, moved - (1 - keep) * uncond
-            gap = dot(off_cond, off_cond) - dot(off_uncond, off_uncond)
+            # |moved - (1 - keep) cond|^2 - |moved - (1 - keep) uncond|^2, of which high noise leaves no digits
+            gap = (1 - keep) * dot(uncond - cond, 2 * moved - (1 - keep) * (cond + uncond))
             # a sampler that also calls between two steps drifts by the share of a step it moved
-            drift = self.drift * (self.run.step(float(p.sigma[0])) - self.step) if self.drift else 0.0
+            drift = self.drift * (self.run.step(float(p.sigma[0]), p.step) - self.step) if self.drift else 0.0
             change = drift - self.temperature / (2 * step_variance(before, sigma)) * gap
             self.log_ratio = (self.log_ratio + change).clamp(least, SURE)
-        self.step = self.run.step(float(p.sigma[0])) if self.drift else 0.0
+        self.step = self.run.step(float(p.sigma[0]), p.step) if self.drift else 0.0
         if math.isfinite(sigma):
             self.last = (sigma, p.x / expand(self.path.alpha(p.sigma), p.x), p.cond, p.uncond)
         return self.log_ratio
@@ -132,6 +133,9 @@ class Feedback(Method):
             return target.log_prob(logits, head) - target.log_prob(torch.zeros_like(logits), head)
 
         return log_ratio
+
+    def uncond_at_zero(self, strength):
+        return True
 
     def start(self, run):
         if self.classifier is not None:

@@ -25,6 +25,7 @@ class Momentum(Method):
     doc = "Weighs in what guidance did at earlier steps: below 0 it does not repeat itself, above 0 it insists."
     source = "Sadat et al. 2024, arXiv:2410.02416, section 4 (alone, without projection)"
     rank = 10
+    reads_level = False
     decides = frozenset({"the momentum of the difference"})
     momentum: float = number(-0.5, -0.95, 0.95, 0.05, "Weight of earlier steps; 0 is plain guidance.")
 

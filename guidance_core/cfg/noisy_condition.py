@@ -22,10 +22,12 @@ class NoisyCondition(Method):
     doc = "Adds seeded noise to the conditional prediction: more variety, at the cost of fine detail."
     source = "tutorial variant; compare CADS, arXiv:2310.17347, which anneals noise in the condition itself"
     rank = 20
-    uncond_at_zero = True
     noise: float = number(
         0.05, 0.0, 1.0, 0.01, "Size of the noise, in units of the predicted noise; 0 is plain guidance."
     )
+
+    def uncond_at_zero(self, strength):
+        return True
 
     def start(self, run):
         def stage(p):

@@ -2,11 +2,16 @@
 
 from dataclasses import dataclass, replace
 
-import torch
-
 from ..params import number
-from ..tensors import expand, norm
+from ..tensors import excess, expand, norm, ratio, sample_axes
 from .base import Method, Phase
+
+
+def cap_gain(guided, cond, difference, cap):
+    """Of each sample, what min(1, cap * |cond| / |guided|) is beyond 1. difference: guided - cond."""
+    beyond = excess(guided, cond, difference, sample_axes(guided))
+    allowed = (cap - 1) * expand(ratio(norm(cond), norm(guided)), guided)
+    return (allowed - beyond).clamp(max=0)
 
 
 @dataclass(frozen=True)
@@ -26,8 +31,8 @@ class NormCap(Method):
 
         def stage(p):
             cond, guided = (own.output(denoised, p.x, p.sigma, run.path) for denoised in (p.cond, p.guided))
-            most, size = self.cap * norm(cond), norm(guided)
-            factor = torch.where(size > most, most / torch.where(size > most, size, 1), 1)
-            return replace(p, guided=own.denoised(expand(factor, guided) * guided, p.x, p.sigma, run.path))
+            difference = own.output_change(p.guided - p.cond, p.x, p.sigma, run.path)
+            gain = cap_gain(guided, cond, difference, self.cap)
+            return replace(p, guided=own.with_output_gained(p.guided, gain, p.x, p.sigma, run.path))
 
         return {Phase.RESULT: stage}

@@ -3,15 +3,17 @@
 from dataclasses import dataclass, replace
 
 from ..params import number
-from ..tensors import expand, std
+from ..tensors import excess, sample_axes
 from .base import Method, Phase
 
 
-def rescaled(guided, cond, rescale):
-    """rescale * guided * std(cond) / std(guided) + (1 - rescale) * guided, per sample (arXiv:2305.08891, eq. 15-16)."""
-    spread = std(guided)
-    ratio = (std(cond) / spread).where(spread > 0, spread.new_ones(()))
-    return guided * expand(rescale * ratio + (1 - rescale), guided)
+def rescale_gain(guided, cond, difference, rescale):
+    """Of each sample, what rescale * std(cond) / std(guided) + (1 - rescale) is beyond 1 (arXiv:2305.08891, eq. 15-16).
+
+    difference: guided - cond.
+    """
+    axes = sample_axes(guided)
+    return -rescale * excess(*(a - a.mean(axes, keepdim=True) for a in (guided, cond, difference)), axes)
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class Rescale(Method):
         def stage(p):
             cond = own.output(p.cond, p.x, p.sigma, run.path)
             guided = own.output(p.guided, p.x, p.sigma, run.path)
-            guided = rescaled(guided, cond, self.rescale)
-            return replace(p, guided=own.denoised(guided, p.x, p.sigma, run.path))
+            difference = own.output_change(p.guided - p.cond, p.x, p.sigma, run.path)
+            gain = rescale_gain(guided, cond, difference, self.rescale)
+            return replace(p, guided=own.with_output_gained(p.guided, gain, p.x, p.sigma, run.path))
 
         return {Phase.RESULT: stage}

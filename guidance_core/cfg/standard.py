@@ -11,7 +11,10 @@ class Standard(Method):
     title = "Standard"
     doc = "Classifier-free guidance as it is: uncond + scale * (cond - uncond)."
     source = "Ho & Salimans 2022, arXiv:2207.12598"
-    uncond_at_zero = True
+    reads_level = False
+
+    def uncond_at_zero(self, strength):
+        return True
 
     def start(self, run):
         return {}

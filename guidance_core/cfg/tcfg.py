@@ -4,15 +4,22 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ..tensors import dot, expand, project
+from ..tensors import dot, expand, ratio
 from .base import Method, Phase
 
 
-def leading_direction(a, b):
-    """The first right-singular vector of the rows [a; b] of each sample, up to its length; by the 2 x 2 Gram matrix."""
-    aa, ab, bb = dot(a, a), dot(a, b), dot(b, b)
-    angle = 0.5 * torch.atan2(2 * ab, aa - bb)  # of the Gram matrix's first eigenvector
-    return expand(angle.cos(), a) * a + expand(angle.sin(), a) * b
+def across(a, difference, share):
+    """The part of a across the first right-singular vector of the rows [a; b = a + share * difference], over share.
+
+    The vector is cos * a + sin * b by the angle of the 2 x 2 Gram matrix's first eigenvector. In the plane of a and
+    b the part is sin * (<d, v> a - <a, v> d) / |v|^2, of the size of the difference d: no digits are lost where a and b
+    are nearly one. share: [B].
+    """
+    b = a + expand(share, a) * difference
+    angle = 0.5 * torch.atan2(2 * dot(a, b), -share * dot(difference, a + b))
+    v = expand(angle.cos(), a) * a + expand(angle.sin(), a) * b
+    size = ratio(angle.sin(), dot(v, v))
+    return expand(size * dot(difference, v), a) * a - expand(size * dot(a, v), a) * difference
 
 
 @dataclass(frozen=True)
@@ -26,11 +33,9 @@ class Tcfg(Method):
     def start(self, run):
         def stage(p):
             # the score is -eps / sigma; alpha * denoised - x is -sigma * eps, and any multiple of it does
-            alpha = expand(run.path.alpha(p.sigma), p.x)
-            cond, uncond = alpha * p.cond - p.x, alpha * p.uncond - p.x
-            damped = project(uncond, leading_direction(uncond, cond))
+            alpha = run.path.alpha(p.sigma).to(p.x)
+            damped = p.uncond - across(expand(alpha, p.x) * p.uncond - p.x, p.difference, alpha)
             # at pure noise (alpha 0) the two scores are one and nothing is to be damped
-            moved = torch.where(alpha > 0, p.uncond + (damped - uncond) / torch.where(alpha > 0, alpha, 1), p.uncond)
-            return replace(p, uncond=moved)
+            return replace(p, uncond=torch.where(expand(alpha, p.x) > 0, damped, p.uncond))
 
         return {Phase.PREDICTIONS: stage}

@@ -112,7 +112,7 @@ class JudgedTerm(Term):
 def _not_finite(run: Run, sigma: float, asked_well: bool) -> str:
     where = f"sigma {sigma:.4g}"
     if run.sigmas is not None:
-        where = f"step {int(run.step(sigma)) + 1} of {len(run.levels)} ({where})"
+        where = f"step {int(run.step(sigma, after=0.0)) + 1} of {len(run.levels)} ({where})"
     if not asked_well:
         return (
             f"what is sampled is not a finite number any more at {where}, before the classifier acts: the model or a "

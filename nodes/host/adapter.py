@@ -5,11 +5,13 @@ carry it: OUTER_SAMPLE opens and closes the run, PREDICT_NOISE guides one call o
 for conditions that are left out.
 """
 
-import torch
+from itertools import pairwise
+
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 
-from ...guidance_core.cfg import PipelineRun
+from ...guidance_core.cfg import Pipeline
+from ...guidance_core.run import Run
 from ..ui.run_texts import speak, speak_meanwhile
 from .connections import active_parts
 from .guided_call import guided_by_cfg
@@ -47,18 +49,17 @@ def _outer_sample(executor, noise, latent_image, sampler, sigmas, *args, **kwarg
     run = opened(plan, guider, sigmas, seed)
     remember(guider.model_patcher, sigmas)
     guider.model_options[RUN] = run
-    with overridden(guider, {"cfg": _loading_scale(run.pipeline, sigmas)} if run.pipeline else {}):
+    with overridden(guider, {"cfg": _loading_scale(plan.cfg.pipeline, run.about)} if run.pipeline else {}):
         result = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
     run.end()
     speak(run)
     return result
 
 
-def _loading_scale(pipeline: PipelineRun, sigmas: torch.Tensor) -> float:
+def _loading_scale(pipeline: Pipeline, about: Run) -> float:
     """A cfg that tells a guider before the run whether its unconditional model will be needed at all."""
-    steps = sigmas.tolist()
-    between = [a + (b - a) * k / 8 for a, b in zip(steps, steps[1:], strict=False) for k in range(8)]
-    return next((scale for scale in map(pipeline.scale_at, between) if scale != 1), 1.0)
+    between = [a + (b - a) * k / 8 for a, b in pairwise(about.sigmas) for k in range(8)]
+    return next((scale for scale in map(pipeline.scale_over(about), between) if scale != 1), 1.0)
 
 
 def _predict_noise(executor, x, timestep, model_options=None, seed=None):
@@ -69,6 +70,8 @@ def _predict_noise(executor, x, timestep, model_options=None, seed=None):
     run.begin_call(model_options)
     if run.report.events and run.live.due():  # now and then: this waits for the call before
         speak_meanwhile(run)
+    if run.pipeline is not None:
+        run.pipeline.begin(x, timestep)
     denoised = guided_by_cfg(run, lambda options: executor(x, timestep, options, seed), timestep, model_options)
     for term in run.terms:
         denoised = term(denoised, x, timestep)

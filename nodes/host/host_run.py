@@ -8,7 +8,7 @@ from comfy.model_patcher import ModelPatcher
 
 from ...guidance_core.cfg import PipelineRun, ScaleEvent
 from ...guidance_core.paths import VE
-from ...guidance_core.run import Run
+from ...guidance_core.run import Cursor, Run
 from ...guidance_core.terms.judged import TermEvent
 from ...guidance_core.throttle import Throttle
 from ..ui.live import INTERVAL
@@ -49,6 +49,7 @@ class HostRun:
     guider: Guider
     report: RunReport
     about: Run | None = None
+    steps: Cursor | None = None
     pipeline: PipelineRun | None = None
     terms: list[TermRun] = field(default_factory=list)
     passes: int = 0  # that CFG asks for
@@ -100,6 +101,7 @@ def opened(plan: Plan, guider: Guider, sigmas: torch.Tensor, seed: int | None) -
         record=run.combined,
         denoiser_of=denoiser_of(guider, lambda: run.options, run.ran),
     )
+    run.steps = Cursor(run.about)
     run.terms = [TermRun(part, run.about, run.report.events.append) for part in plan.terms]
     if plan.cfg is not None:
         with speaking_as(plan.cfg.title):

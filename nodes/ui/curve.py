@@ -33,14 +33,16 @@ def curve_of(schedule: ScaleSchedule, run: Run, name: str) -> Curve:
     pieces = math.ceil(POINTS / max(len(levels) - 1, 1))
     fine = [a + (b - a) * k / pieces for a, b in zip(levels, levels[1:], strict=False) for k in range(pieces)]
     strengths = tuple(map(strength, [*fine, levels[-1]] if len(levels) > 1 else levels * 2))
-    words = [f"{schedule.axis} {nice(run.position(schedule.axis, level))}" for level in (levels[0], levels[-1])]
+    words = ("0, the first step", "1, the last step")
+    if schedule.axis != "step":
+        words = [f"{schedule.axis} {nice(run.position(schedule.axis, level))}" for level in (levels[0], levels[-1])]
     return Curve(
         title=f"strength: {name}",
         places=tuple(i / (len(strengths) - 1) for i in range(len(strengths))),
         strengths=strengths,
         low=min(0.0, *strengths),
         high=max(1.0, *strengths),
-        ticks=ends(*(("0, the first step", "1, the last step") if schedule.axis == "step" else words)),
+        ticks=ends(*words),
     )
 
 

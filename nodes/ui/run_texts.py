@@ -20,7 +20,7 @@ def speak(run: HostRun) -> None:
 def speak_meanwhile(run: HostRun) -> None:
     """Show on each node of the plan what its last call did, while the run goes on."""
     last = next(event for event in reversed(run.report.events) if isinstance(event, CfgEvent))
-    step = f"Step {int(run.about.step(last.sigma)) + 1} of {len(run.about.levels)}"
+    step = f"Step {int(run.steps.step(last.sigma)) + 1} of {len(run.about.levels)}"
     said = _by_node(run, lambda: [call_now(last, run.passes, run.expected)], lambda term: [term_now(term.now)])
     for node_id, lines in said.items():
         say(node_id, "\n".join([step, *lines]))

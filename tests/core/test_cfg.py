@@ -309,10 +309,27 @@ def test_scale_one_runs_only_the_conditional_pass(method, passes):
     assert passes(1.0 + 5e-7, method=method) == [cond, uncond]
 
 
-@pytest.mark.parametrize("method", ["standard", "noisy_condition"])
+@pytest.mark.parametrize("method", ["standard", "noisy_condition", "cfg_pp", "feedback"])
 def test_scale_zero_runs_only_the_unconditional_pass(method, passes):
     cond, uncond = passes(0.0, method=method)
     assert (len(cond), len(uncond)) == (0, 8)
+
+
+def test_cfg_pp_that_a_schedule_brings_to_zero_needs_both(passes):
+    """Where it fades: its own scale is then another."""
+    assert [len(calls) for calls in passes(-1.0, gc.ScaleSchedule(high=0.5), "cfg_pp")] == [8, 8]
+    assert [len(calls) for calls in passes(-1.0, gc.ScaleSchedule(high=0.5), "standard")] == [0, 8]
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("scale", [0.0, -1.0])
+def test_what_needs_no_conditional_pass_at_scale_zero_is_the_unconditional_prediction(name, scale, predictions):
+    """Of a scale of 0, and of one that a schedule brings there. (Adaptive guidance needs both to see them agree.)"""
+    cond, uncond, x = predictions()
+    method = METHODS[name](**switched_on(METHODS[name], x.shape))
+    run = Pipeline(scale, gc.ScaleSchedule(high=1 / (1 - scale)), (method,)).start(gc.Run(sigmas=(9.0, 1.5, 0.0)))
+    guided = run.combine(cond, uncond, x, torch.full((3,), 1.5, dtype=torch.float64), 0.0)
+    assert run.passes(0.0).cond == (name == "adaptive" or not torch.equal(guided, uncond))
 
 
 def test_rescale_at_scale_zero_needs_both(passes):

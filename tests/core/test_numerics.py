@@ -365,3 +365,46 @@ def test_a_target_on_no_logits_is_no_sum(randn):
     """Labels of an empty batch are indices still."""
     target = gc.parse_target("a, -b", ["a", "b"])
     assert target.log_prob(torch.zeros(0, 2)).shape == (0,)
+
+
+NONE_OF_THE_PATHS = [(gc.VE, level) for level in (0.0, -1.0, math.inf, math.nan)]
+NONE_OF_THE_PATHS += [(gc.VP, 1.0), (gc.FLOW, 0.0), (gc.FLOW, -0.5), (gc.FLOW, 2.0), (gc.FLOW, math.nan)]
+
+
+@pytest.mark.parametrize(("path", "level"), NONE_OF_THE_PATHS, ids=str)
+def test_a_combination_at_no_level_of_the_path_is_refused_where_the_method_reads_it(method, path, level, predictions):
+    """Also at one sample of the batch; what reads no level is the same at any."""
+    cond, uncond, x = predictions((2, 4, 7, 3), path=path, sigma=0.5)
+    chosen = switched_on(METHODS[method], x.shape)
+    at_one = torch.tensor([0.5, level], dtype=torch.float64)
+    if METHODS[method].reads_level:
+        for sigma in (level, at_one):
+            with pytest.raises(gc.GuidanceError, match=f"On the {path.name} path sigma must be above 0"):
+                gc.combine(cond, uncond, x, sigma, 4.0, method, path, **chosen)
+        return
+    want = gc.combine(cond, uncond, x, 0.5, 4.0, method, path, **chosen)
+    for sigma in (level, at_one, 0.9):
+        assert torch.equal(gc.combine(cond, uncond, x, sigma, 4.0, method, path, **chosen), want)
+
+
+# what is as large as x at high noise in itself: the network beside, noise in units of sigma, a share of the output
+LARGE = {"autoguidance": {}, "perp_neg": {}, "noisy_condition": {"noise": 0.0}, "norm_cap": {"cap": 1.0}}
+
+
+@pytest.mark.parametrize("output", [EPS, V, X0, Edm()], ids=lambda output: type(output).__name__)
+@pytest.mark.parametrize("sigma", [30.0, 1e3, 1e4])
+def test_single_precision_keeps_its_digits_at_high_noise(method, sigma, output, randn):
+    """Predictions of size 1 under an x of size sigma: 1e-5 of float64 at any level, not sigma times the rounding."""
+    noise, x0, *off = (randn(2, 4, 8, 8, seed=seed, dtype=torch.float32) for seed in range(6))
+    chosen = LARGE.get(method, switched_on(METHODS[method], x0.shape))
+    calls = [(2 * sigma, off[0], off[1]), (sigma, off[2], off[3])]
+
+    def guided(dtype):
+        run = gc.Run(sigmas=(2 * sigma, sigma, 1.0, 0.0), output=output)
+        run = Pipeline(6.0, methods=(METHODS[method](**chosen),)).start(run)
+        for level, one, other in calls:
+            tensors = [t.to(dtype) for t in (x0 + 0.4 * one, x0 + 0.4 * other, x0 + level * noise)]
+            result = run.combine(*tensors, torch.full((2,), level, dtype=dtype), 6.0)
+        return result.double()
+
+    torch.testing.assert_close(guided(torch.float32), guided(torch.float64), rtol=1e-5, atol=1e-5)

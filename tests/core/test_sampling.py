@@ -239,3 +239,43 @@ def test_a_trainable_network_leaves_no_graph_behind():
     for step in gc.steps(lambda x, sigma: weight * x, noise, gc.karras(0.1, 10.0, 5), "heun"):
         assert not step.x.requires_grad
         assert not step.denoised.requires_grad
+
+
+LEVELS = torch.tensor([5.0, 2.0, 1.0, 0.0])
+
+
+@pytest.mark.parametrize("sampler", gc.SAMPLERS)
+def test_noise_that_requires_a_gradient_is_refused_as_none_comes_out(sampler, randn):
+    noise = randn(2, 1, 2, 2).requires_grad_()
+    with pytest.raises(
+        gc.GuidanceError, match=r"noise requires a gradient, and sampling gives none.*noise\.detach\(\)"
+    ):
+        gc.sample(lambda x, s: 0.5 * x, noise, LEVELS, sampler)
+    with torch.no_grad():
+        clean = gc.sample(lambda x, s: 0.5 * x, noise, LEVELS, sampler, generator=torch.Generator().manual_seed(0))
+    again = gc.sample(lambda x, s: 0.5 * x, noise.detach(), LEVELS, sampler, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(clean, again)
+
+
+@pytest.mark.parametrize("sampler", gc.SAMPLERS)
+def test_a_denoiser_may_use_autograd_itself_and_nothing_of_it_comes_out(sampler, randn):
+    """As guidance through the model does; also where it forgets to detach, or its weights are being trained."""
+    weight, modes = torch.tensor(0.5, dtype=torch.float64, requires_grad=True), []
+
+    def denoiser(x, sigma):
+        modes.append(torch.is_grad_enabled())
+        with torch.enable_grad():
+            leaf = x.detach().requires_grad_()
+            denoised = weight * leaf
+            (slope,) = torch.autograd.grad((denoised**2).sum(), leaf, retain_graph=True)
+            return denoised - 0.1 * slope
+
+    def closed(x, sigma):
+        return 0.5 * x - 0.1 * 0.5 * x
+
+    got, want = (
+        gc.sample(each, randn(2, 1, 2, 2), LEVELS, sampler, generator=torch.Generator().manual_seed(0))
+        for each in (denoiser, closed)
+    )
+    torch.testing.assert_close(got, want)
+    assert not got.requires_grad and not any(modes)
