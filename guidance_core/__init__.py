@@ -1,5 +1,6 @@
 """Guidance for diffusion sampling: classifier guidance, classifier-free guidance, schedules, samplers."""
 
+from . import cfg
 from .cfg import cfg_methods
 from .classifier.clean import CleanClassifier, clean_classifier
 from .classifier.noisy import NoisyClassifier
@@ -43,6 +44,7 @@ __all__ = [
     "TrainStep",
     "Validation",
     "betas",
+    "cfg",
     "cfg_guided",
     "cfg_methods",
     "change_frame",

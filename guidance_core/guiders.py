@@ -1,16 +1,16 @@
 """Guidance as denoiser -> denoiser: CFG and classifier guidance, which compose freely and know nothing of samplers."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from .cfg import Pipeline, cfg_method
+from .cfg import Method, Pipeline, methods_of
 from .classifier.clean import CleanClassifier
 from .denoisers import Denoiser
 from .errors import GuidanceError
 from .parameterizations import Parameterization
-from .params import make
 from .paths import VE, NoisePath
 from .run import Run
 from .scale import ScaleSchedule, effective_scale
@@ -101,17 +101,19 @@ def cfg_guided(
     uncond_denoiser: Denoiser,
     scale: float,
     schedule: ScaleSchedule | None = None,
-    method: str = "standard",
+    method: str | Method | Sequence[str | Method] = "standard",
     path: NoisePath = VE,
     output: Parameterization | None = None,
     **params,
 ) -> CfgGuided:
     """Classifier-free guidance: 1 + (scale - 1) * schedule is the weight; passes whose weight is 0 are not run.
 
+    method: a name, with the method's own params; a Method (`cfg.Apg(eta=0.2)`); or several of these, which act in the
+    order of their phases and ranks, however they are given.
     output: the space the networks predict in, for methods that work there (eps on VE, velocity on flow by default).
-    params: the method's own, by name. Raises GuidanceError for an unknown method or a parameter out of range.
+    Raises GuidanceError for an unknown method, a parameter out of range, and methods that have no meaning together.
     """
-    pipeline = Pipeline(scale, schedule or ScaleSchedule(), (make(cfg_method(method), method, params),))
+    pipeline = Pipeline(scale, schedule or ScaleSchedule(), methods_of(method, params))
     return CfgGuided(cond_denoiser, uncond_denoiser, pipeline, path, output)
 
 
@@ -141,7 +143,7 @@ def combine(
     x: Tensor,
     sigma: Tensor | float,
     scale: float,
-    method: str = "standard",
+    method: str | Method | Sequence[str | Method] = "standard",
     path: NoisePath = VE,
     output: Parameterization | None = None,
     seed: int = 0,
@@ -149,10 +151,10 @@ def combine(
 ) -> Tensor:
     """One CFG combination of denoised predictions [B, C, ...], without state: as the first call of a run.
 
-    Raises GuidanceError for an unknown method or parameter, one out of range, and a sigma that is none of the path's
-    where the method reads it.
+    method, params, output: as for cfg_guided. Raises GuidanceError as it does, and for a sigma that is none of the
+    path's where a method reads it.
     """
-    pipeline = Pipeline(scale, methods=(make(cfg_method(method), method, params),))
+    pipeline = Pipeline(scale, methods=methods_of(method, params))
     run = Run(path, output=output, seed=seed)
     sigma = per_sample(sigma, x)
     if any(each.reads_level for each in pipeline.methods):

@@ -1,7 +1,9 @@
 """Parameters declared once: default, range, step, unit and plain words; widgets, checks and tables derive from here."""
 
 import dataclasses
+import difflib
 import math
+from collections.abc import Iterable
 from numbers import Real
 from typing import Any
 
@@ -41,6 +43,16 @@ class Param:
                 raise GuidanceError(f"{name} must be a whole number, got {value}.")
         elif self.kind is not object and not isinstance(value, self.kind):
             raise GuidanceError(f"{name} must be {'text' if self.kind is str else 'true or false'}, got {value!r}.")
+
+
+def check_known(kind: str, name: str, known: Iterable[str]) -> None:
+    """Raise GuidanceError unless the name is known, with the names that are and the one that may have been meant."""
+    names = list(known)
+    if name in names:
+        return
+    near = difflib.get_close_matches(str(name)[:100], names, 1)
+    meant = f" Did you mean '{near[0]}'?" if near else ""
+    raise GuidanceError(f"There is no {kind} '{name}'; choose one of {', '.join(names)}.{meant}")
 
 
 def is_number(value: Any) -> bool:

@@ -11,6 +11,7 @@ from torch import Tensor
 from .denoisers import Denoiser
 from .errors import GuidanceError
 from .guiders import start
+from .params import check_known
 from .paths import VE, NoisePath
 from .run import Run, percent_of_training
 
@@ -183,8 +184,7 @@ def steps(
     **options,
 ) -> Iterator[Step]:
     """As `sample`, yielding each Step as it is done, so that the caller can draw progress or stop."""
-    if sampler not in SAMPLERS:
-        raise GuidanceError(f"There is no sampler '{sampler}'; choose one of {', '.join(SAMPLERS)}.")
+    check_known("sampler", sampler, SAMPLERS)
     levels = sigmas.tolist()
     _check_levels(levels, path, noise)
     if noise.ndim < 2 or not len(noise):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .errors import GuidanceError
-from .params import Checked, choice, flag, is_number, number
+from .params import Checked, check_known, choice, flag, is_number, number
 from .run import AXES, EDGE, Cursor, Run
 from .shapes import SHAPES, Constant, Flat, Shape
 
@@ -55,7 +55,7 @@ class ScaleSchedule(Checked):
         if isinstance(self.shape, str):
             name = self.shape.replace("-", "_").replace(" ", "_")
             if name not in SHAPES:
-                raise GuidanceError(f"There is no schedule shape '{self.shape}'; choose one of {', '.join(SHAPES)}.")
+                check_known("schedule shape", self.shape, SHAPES)
             object.__setattr__(self, "shape", SHAPES[name]())
         for name in ("start", "end"):
             value = getattr(self, name)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .errors import GuidanceError
-from .params import is_number
+from .params import check_known, is_number
 
 MOST_STEPS = 1_000_000
 
@@ -39,8 +39,7 @@ def betas(name: str, n: int = 1000, **parameters: float) -> Tensor:
     linear and scaled_linear take `start` and `end`; cosine takes `offset` and `max_beta`.
     Raises GuidanceError for an unknown name or parameter, a count that is none, and betas that are not in (0, 1].
     """
-    if name not in BETAS:
-        raise GuidanceError(f"There is no beta schedule '{name}'; choose one of {', '.join(BETAS)}.")
+    check_known("beta schedule", name, BETAS)
     _check_count("The number of training steps", n, MOST_STEPS)
     known = list(inspect.signature(BETAS[name]).parameters)[1:]
     for parameter, value in parameters.items():

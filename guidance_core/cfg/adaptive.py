@@ -8,6 +8,7 @@ from ..parameterizations import VELOCITY, V
 from ..params import number
 from ..paths import FLOW
 from ..tensors import dot, norm
+from . import order
 from .base import Method, Phase
 
 
@@ -23,7 +24,7 @@ class Adaptive(Method):
     title = "Adaptive"
     doc = "Stops guiding a picture for the rest of the run once both predictions agree, which saves the second pass."
     source = "Castillo et al. 2023, arXiv:2312.12487; in v, on flow in velocity"
-    rank = 15
+    rank = order.AGREEMENT
     gamma: float = number(
         0.991, -1.0, 1.0, 0.001, "Agreement (cosine) beyond which guidance stops: lower stops sooner, 1 never."
     )

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from ..params import number
 from ..tensors import expand, norm, project
-from .base import Method, Phase
+from . import order
+from .base import Decision, Method, Phase
 from .momentum import moving_difference
 
 
@@ -23,9 +24,9 @@ class Apg(Method):
     title = "Adaptive projected guidance (APG)"
     doc = "Keeps the detail that a high scale adds and leaves out the burnt colours and the contrast."
     source = "Sadat et al. 2024, arXiv:2410.02416, algorithm 1"
-    rank = 20
+    rank = order.PROJECTED
     reads_level = False
-    decides = frozenset({"the momentum of the difference"})
+    decides = frozenset({Decision.MOMENTUM})
     eta: float = number(0.0, 0.0, 1.0, 0.05, "Share of the part that adds contrast and saturation; 1 keeps it all.")
     norm_threshold: float = number(
         15.0, 0.0, 1000.0, 0.5, "Longest step of guidance; lower is calmer, 0 is no limit. 15 suits SDXL, 7.5 SD 2."

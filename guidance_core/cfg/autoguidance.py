@@ -3,7 +3,8 @@
 from dataclasses import dataclass, replace
 
 from ..params import socket
-from .base import Method, Phase
+from . import order
+from .base import Decision, Method, Phase
 
 
 @dataclass(frozen=True, eq=False)
@@ -12,8 +13,8 @@ class Autoguidance(Method):
     title = "Autoguidance"
     doc = "Leads away from what a weaker version of the model would do: better pictures, as varied as unguided ones."
     source = "Karras et al. 2024, arXiv:2406.02507"
-    rank = 10
-    decides = frozenset({"what guidance leads away from"})
+    rank = order.ANOTHER_MODEL
+    decides = frozenset({Decision.DIRECTION})
     weak: object = socket(
         "model",
         "A smaller or less trained version of the model, run on the same prompt; the negative is not run.",

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from ..errors import GuidanceError
 from ..params import number
 from ..tensors import excess
-from .base import Method, Phase
+from . import order
+from .base import Decision, Method, Phase
 
 CHANNELS = (1,)
 
@@ -16,8 +17,8 @@ class CfgNorm(Method):
     title = "CFG-Norm"
     doc = "Turns each place of the picture towards the prompt without making it stronger: even light at high scales."
     source = "Qwen-Image, arXiv:2508.02324 (reference sampler); in the model's own output space"
-    rank = 30
-    decides = frozenset({"the size of the result"})
+    rank = order.SIZE_OF_PLACES
+    decides = frozenset({Decision.SIZE})
     strength: float = number(1.0, 0.0, 1.0, 0.05, "How far to go; 0 is plain guidance.")
 
     def start(self, run):

@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 
 from ..params import number
 from ..tensors import expand
-from .base import Method, Phase
+from . import order
+from .base import Decision, Method, Phase
 
 
 @dataclass(frozen=True)
@@ -13,8 +14,8 @@ class CfgPlusPlus(Method):
     title = "CFG++"
     doc = "Weak guidance at first that grows to the end: natural pictures. Use an ordinary sampler (ddim, euler)."
     source = "Chung et al. 2024, arXiv:2406.08070, as the scale that makes a DDIM step equal"
-    rank = 10
-    decides = frozenset({"the effective scale"})
+    rank = order.EFFECTIVE_SCALE
+    decides = frozenset({Decision.SCALE})
     full_scale: float = number(
         12.5,
         1.0,

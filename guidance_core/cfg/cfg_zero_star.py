@@ -8,6 +8,7 @@ import torch
 from ..params import number
 from ..run import EDGE
 from ..tensors import dot, expand
+from . import order
 from .base import Method, Phase
 
 EPS = 1e-8  # the paper's own, in the denominator
@@ -26,7 +27,7 @@ class CfgZeroStar(Method):
         "Fits the unconditional prediction to the conditional one and waits at the first steps: cleaner flow pictures."
     )
     source = "Fan et al. 2025, arXiv:2503.18886; in the model's own output space (velocity on flow models)"
-    rank = 90
+    rank = order.FITTED
     zero_init: float = number(
         0.04,
         0.0,

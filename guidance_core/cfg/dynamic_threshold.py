@@ -6,6 +6,7 @@ import torch
 
 from ..params import number
 from ..tensors import expand, quantile, ratio
+from . import order
 from .base import Method, Phase
 
 
@@ -30,7 +31,7 @@ class DynamicThreshold(Method):
     title = "Dynamic thresholding"
     doc = "Pulls the extremes of a high scale back into the range of a lower one: no blown-out light or dark."
     source = "Saharia et al. 2022 (Imagen), arXiv:2205.11487, section 2.3; per channel with a mimic scale for latents"
-    rank = 40
+    rank = order.EXTREMES
     reads_level = False
     percentile: float = number(0.995, 0.5, 1.0, 0.001, "Share of the values that are left as they are.")
     mimic_scale: float = number(

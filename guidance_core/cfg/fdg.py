@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from ..errors import GuidanceError
 from ..params import number
+from . import order
 from .base import Method, Phase
 
 BINOMIAL = (1.0, 4.0, 6.0, 4.0, 1.0)
@@ -38,7 +39,7 @@ class Fdg(Method):
     title = "Frequency-decoupled guidance (FDG)"
     doc = "Guides detail at the full scale and large shapes and colours less: sharp, and not oversaturated."
     source = "Sadat et al. 2025, arXiv:2506.19713, two levels"
-    rank = 30
+    rank = order.FREQUENCIES
     reads_level = False
     low: float = number(
         0.44,

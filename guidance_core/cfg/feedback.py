@@ -11,7 +11,8 @@ from ..errors import GuidanceError
 from ..params import number, socket, text
 from ..tensors import dot, expand
 from ..terms.target_text import parse_target
-from .base import Method, Phase
+from . import order
+from .base import Decision, Method, Phase
 
 SURE = 3.0  # the tracked log-ratio stays below, so that it can fall again
 REFERENCE = 3.0  # the scale that a picture which stays undecided has reached at `undecided`
@@ -85,8 +86,8 @@ class Feedback(Method):
     title = "Feedback"
     doc = "Guides each picture only as hard as it needs to show what was asked for; the scale is the most it may."
     source = "Koulischer et al. 2025, arXiv:2506.06085"
-    rank = 10
-    decides = frozenset({"the effective scale"})
+    rank = order.EFFECTIVE_SCALE
+    decides = frozenset({Decision.SCALE})
     mixing: float = number(
         0.95, 0.01, 1.0, 0.01, "How far to trust the conditional model by itself: lower guides more, 1 never guides."
     )

@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 
 from ..params import number
 from ..tensors import expand, norm, ratio
-from .base import Method, Phase
+from . import order
+from .base import Decision, Method, Phase
 
 
 @dataclass(frozen=True)
@@ -13,8 +14,8 @@ class MamboG(Method):
     title = "MAMBO-G"
     doc = "Holds guidance back where it would overshoot, mostly at the first steps: high scales without artifacts."
     source = "Zhu et al. 2025, arXiv:2508.03442; in the model's own output space"
-    rank = 10
-    decides = frozenset({"the effective scale"})
+    rank = order.EFFECTIVE_SCALE
+    decides = frozenset({Decision.SCALE})
     alpha: float = number(8.0, 0.0, 100.0, 0.5, "How soon to hold back: higher is calmer, 0 is plain guidance.")
 
     def start(self, run):

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from ..params import number
-from .base import Method, Phase
+from . import order
+from .base import Decision, Method, Phase
 
 
 def moving_difference(momentum):
@@ -24,9 +25,9 @@ class Momentum(Method):
     title = "Momentum"
     doc = "Weighs in what guidance did at earlier steps: below 0 it does not repeat itself, above 0 it insists."
     source = "Sadat et al. 2024, arXiv:2410.02416, section 4 (alone, without projection)"
-    rank = 10
+    rank = order.MOMENTUM
     reads_level = False
-    decides = frozenset({"the momentum of the difference"})
+    decides = frozenset({Decision.MOMENTUM})
     momentum: float = number(-0.5, -0.95, 0.95, 0.05, "Weight of earlier steps; 0 is plain guidance.")
 
     def start(self, run):

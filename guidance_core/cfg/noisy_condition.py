@@ -7,6 +7,7 @@ import torch
 
 from ..params import number
 from ..tensors import expand, seeded_noise
+from . import order
 from .base import Method, Phase
 
 
@@ -21,7 +22,7 @@ class NoisyCondition(Method):
     title = "Noisy condition"
     doc = "Adds seeded noise to the conditional prediction: more variety, at the cost of fine detail."
     source = "tutorial variant; compare CADS, arXiv:2310.17347, which anneals noise in the condition itself"
-    rank = 20
+    rank = order.NOISE
     noise: float = number(
         0.05, 0.0, 1.0, 0.01, "Size of the noise, in units of the predicted noise; 0 is plain guidance."
     )

@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 
 from ..params import number
 from ..tensors import excess, expand, norm, ratio, sample_axes
-from .base import Method, Phase
+from . import order
+from .base import Decision, Method, Phase
 
 
 def cap_gain(guided, cond, difference, cap):
@@ -20,8 +21,8 @@ class NormCap(Method):
     title = "Norm cap"
     doc = "Does not let the guided prediction grow beyond the conditional one: no glare at high scales."
     source = "Lumina-Image 2.0, arXiv:2503.21758 (CFG renormalisation), per sample; in the model's own output space"
-    rank = 20
-    decides = frozenset({"the size of the result"})
+    rank = order.SIZE_CAPPED
+    decides = frozenset({Decision.SIZE})
     cap: float = number(
         1.0, 0.1, 10.0, 0.05, "Largest size of the result; 1 is the size of the conditional prediction."
     )

@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 
 from ..params import number, socket
 from ..tensors import project
-from .base import Method, Phase
+from . import order
+from .base import Decision, Method, Phase
 
 
 def perpendicular_negative(cond, negative, empty, neg_scale):
@@ -19,8 +20,8 @@ class PerpNeg(Method):
     title = "Perp-Neg"
     doc = "The negative prompt removes only what the prompt does not ask for. Connect the empty prompt as empty."
     source = "Armandpour et al. 2023, arXiv:2304.04968, per sample"
-    rank = 30
-    decides = frozenset({"what guidance leads away from"})
+    rank = order.ANOTHER_CONDITION
+    decides = frozenset({Decision.DIRECTION})
     neg_scale: float = number(1.0, 0.0, 100.0, 0.05, "How strongly to avoid the negative prompt; 0 ignores it.")
     empty: object = socket(
         "conditioning",

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from ..errors import GuidanceError
 from ..params import number, socket, text
+from . import order
 from .base import Method, Phase
 
 
@@ -34,7 +35,7 @@ class Regional(Method):
     title = "Regional"
     doc = "Follows the prompt more in one part of the picture than in another, or in some latent channels only."
     source = "per-element scale 1 + (scale - 1) * weight; spatial scales: Shen et al. 2024, arXiv:2404.05384"
-    rank = 40
+    rank = order.PLACES
     reads_level = False
     outside: float = number(
         0.3, -1.0, 2.0, 0.05, "Strength where the mask is black; 1 is as strong as where it is white."

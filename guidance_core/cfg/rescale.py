@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 
 from ..params import number
 from ..tensors import excess, sample_axes
-from .base import Method, Phase
+from . import order
+from .base import Decision, Method, Phase
 
 
 def rescale_gain(guided, cond, difference, rescale):
@@ -22,8 +23,8 @@ class Rescale(Method):
     title = "Rescale"
     doc = "Takes back the contrast and saturation that a high scale adds, measured in the model's own output space."
     source = "Lin et al. 2023, arXiv:2305.08891"
-    rank = 10
-    decides = frozenset({"the size of the result"})
+    rank = order.SIZE
+    decides = frozenset({Decision.SIZE})
     rescale: float = number(0.7, 0.0, 1.0, 0.01, "How much of the extra contrast to take back; 0 is plain guidance.")
 
     def start(self, run):

@@ -12,6 +12,7 @@ class Standard(Method):
     doc = "Classifier-free guidance as it is: uncond + scale * (cond - uncond)."
     source = "Ho & Salimans 2022, arXiv:2207.12598"
     reads_level = False
+    plain = True
 
     def uncond_at_zero(self, strength):
         return True

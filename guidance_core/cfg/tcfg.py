@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from ..tensors import dot, expand, ratio
+from . import order
 from .base import Method, Phase
 
 
@@ -28,7 +29,7 @@ class Tcfg(Method):
     title = "Tangential damping (TCFG)"
     doc = "Drops the part of the negative that has nothing to do with the prompt: cleaner shapes at the same scale."
     source = "Kwon et al. 2025, arXiv:2503.18137; on the score"
-    rank = 95
+    rank = order.TANGENTIAL
 
     def start(self, run):
         def stage(p):

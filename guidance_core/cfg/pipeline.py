@@ -1,0 +1,162 @@
+"""The CFG pipeline: a prediction flows through small stages in a fixed order, whatever the order they were added in."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ..errors import GuidanceError
+from ..params import Checked, number
+from ..run import Continuity, Cursor, Run, level_of
+from ..scale import ScaleSchedule, effective_scale
+from ..tensors import expand
+from .base import Method, Phase, Prediction, ScaleEvent
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Which predictions one call needs."""
+
+    cond: bool
+    uncond: bool
+
+
+@dataclass(frozen=True)
+class Pipeline(Checked):
+    """Classifier-free guidance as set by the user: scale, schedule, and the methods stacked so far.
+
+    Raises GuidanceError for a method twice, and for two that decide the same.
+    """
+
+    scale: float = number(
+        6.0, -100.0, 100.0, 0.1, "How strongly to follow the condition: 1 is off, 5 to 8 is usual for pictures."
+    )
+    schedule: ScaleSchedule = ScaleSchedule()
+    methods: tuple[Method, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for i, method in enumerate(self.methods):
+            for other in self.methods[:i]:
+                _check_together(method, other)
+
+    def extended(self, scale: float, schedule: ScaleSchedule, method: Method) -> "Pipeline":
+        """This pipeline with one more method, under a new scale and schedule."""
+        return Pipeline(scale, schedule, (*self.methods, method))
+
+    @property
+    def stages(self) -> tuple[Method, ...]:
+        """The methods that do anything, in the order in which they act within a phase."""
+        return tuple(sorted((m for m in self.methods if not m.plain), key=lambda m: (m.rank, m.name)))
+
+    @property
+    def replaces_uncond(self) -> bool:
+        """Whether a method brings a prediction in the place of uncond, whose pass then need not run."""
+        return any(method.replaces_uncond for method in self.methods)
+
+    def scale_over(self, run: Run) -> Callable[[float], float]:
+        """The effective scale over a run by noise level, before any method adjusts it; to look ahead."""
+        strength = self.schedule.over(run)
+        return lambda sigma: effective_scale(self.scale, strength(sigma))
+
+    def start(self, run: Run) -> "PipelineRun":
+        """Open a run with fresh state."""
+        return PipelineRun(self, run)
+
+
+def _check_together(method: Method, other: Method) -> None:
+    if method.name == other.name and not method.plain:
+        raise GuidanceError(f"the method '{method.name}' is already in this model's pipeline; remove one of the two.")
+    if both := method.decides & other.decides:
+        raise GuidanceError(
+            f"'{method.name}' and '{other.name}' both decide {' and '.join(sorted(both))}, so they have no meaning "
+            f"together; remove one of the two."
+        )
+
+
+class PipelineRun:
+    """One run of a pipeline: effective scales, needed passes, combinations."""
+
+    def __init__(self, pipeline: Pipeline, run: Run):
+        self._pipeline, self._run = pipeline, run
+        self._constant = pipeline.schedule == ScaleSchedule()
+        self._strength = pipeline.schedule.over(run)
+        self._continuity, self._cursor, self._step = Continuity(run), Cursor(run), 0.0
+        at_zero = 1 / (1 - pipeline.scale) if pipeline.scale != 1 else 1.0  # the strength at an effective scale of 0
+        self._uncond_at_zero = all(method.uncond_at_zero(at_zero) for method in pipeline.methods)
+        self._open()
+
+    def _open(self) -> None:
+        """Begin with nothing kept."""
+        stages = [item for method in self._pipeline.stages for item in method.start(self._run).items()]
+        stages.sort(key=lambda item: item[0])  # by phase, and by rank within one
+        self._before = [stage for phase, stage in stages if phase < Phase.RESULT]
+        self._after = [stage for phase, stage in stages if phase >= Phase.RESULT]
+        self._settled: Tensor | None = None
+        self._all_settled = False
+
+    def begin(self, x: Tensor, sigma: Tensor) -> None:
+        """Note a call of the model, before its scale and passes are asked for: x [B, C, ...], sigma [B].
+
+        Where it does not go on from the last one, what methods keep is forgotten.
+        """
+        if self.plain:
+            return
+        levels = sigma.tolist()
+        if not self._continuity.goes_on(x, levels):
+            self._open()
+        if self._run.sigmas is not None:
+            self._step = self._cursor.step(levels[0])
+
+    @property
+    def plain(self) -> bool:
+        """Whether no stage acts, so that uncond + scale * (cond - uncond) is all there is."""
+        return not self._before and not self._after
+
+    def strength_at(self, sigma: float | Tensor) -> float:
+        """The schedule at a noise level; one that is a tensor is not read without a schedule, as that waits for it."""
+        return 1.0 if self._constant else self._strength(float(sigma))
+
+    def scale_at(self, sigma: float | Tensor) -> float:
+        """The effective scale at a noise level; exactly 1 and 0 mark the passes that need not run."""
+        return 1.0 if self._all_settled else effective_scale(self._pipeline.scale, self.strength_at(sigma))
+
+    def scale_of(self, sigma: Tensor) -> float:
+        """The effective scale of a batch. Raises GuidanceError under a schedule for samples at different levels."""
+        return self.scale_at(math.nan if self._constant else level_of(sigma))
+
+    def passes(self, scale: float) -> Passes:
+        """Which predictions the combination at this effective scale needs."""
+        return Passes(
+            cond=scale != 0 or not self._uncond_at_zero, uncond=scale != 1 and not self._pipeline.replaces_uncond
+        )
+
+    def combine(self, cond: Tensor, uncond: Tensor | None, x: Tensor, sigma: Tensor, scale: float) -> Tensor:
+        """The guided denoised prediction, in cond's dtype. Inputs are left as they are; scale 1 is off and gives cond.
+
+        uncond may be None where `passes` says that it need not run.
+        """
+        self.begin(x, sigma)
+        if scale == 1:
+            return cond
+        uncond = cond if uncond is None else uncond
+        if self.plain:
+            return uncond + (cond - uncond) * scale
+        wide = torch.promote_types(cond.dtype, torch.float32)
+        strength = 1.0 if self._constant else self.strength_at(level_of(sigma))
+        p = Prediction(x.to(wide), sigma, cond.to(wide), uncond.to(wide), scale, strength, self._step)
+        for stage in self._before:
+            p = stage(p)
+        self._run.record(ScaleEvent(sigma, p.scale))
+        p = replace(p, guided=p.uncond + p.difference * p.scale)
+        for stage in self._after:
+            p = stage(p)
+        guided = p.guided.to(cond.dtype)
+        if self._settled is not None:
+            guided = torch.where(expand(self._settled, x).bool(), cond, guided)
+        if p.settled is not None:
+            self._settled = p.settled if self._settled is None else self._settled | p.settled
+            self._all_settled = bool(self._settled.all())
+        return guided
