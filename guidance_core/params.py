@@ -115,6 +115,20 @@ class Checked:
             param.check(name, getattr(self, name))
 
 
+def from_text(name: str, param: Param, written: str) -> Any:
+    """The value that a text means for a parameter, unchecked. Raises GuidanceError for what cannot be written."""
+    if param.kind in (float, int):
+        try:
+            return float(written)
+        except ValueError:
+            return written  # which is refused by name
+    if param.kind is bool:
+        return {"true": True, "false": False}.get(written.lower(), written)
+    if param.kind is object:
+        raise GuidanceError(f"{name} is a {param.socket} to connect, which cannot be written as text.")
+    return written
+
+
 def make(cls: type, kind: str, values: dict[str, Any]) -> Any:
     """An instance of a checked dataclass from values by name; an unknown name is refused with the known ones."""
     known = params_of(cls)

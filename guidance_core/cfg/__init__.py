@@ -1,4 +1,4 @@
-"""Classifier-free guidance: one published method a file, found by discovery; base.py says what one is, pipeline.py runs them.
+"""Classifier-free guidance: one published method a file, found by discovery; pipeline.py runs them.
 
 Each method's class is here by its name too: `cfg.Apg(eta=0.2)`.
 """

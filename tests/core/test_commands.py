@@ -13,14 +13,18 @@ import torch
 from PIL import Image
 
 import guidance_core as gc
+from guidance_core import demo
 from guidance_core.__main__ import main
 from guidance_core.assess.assessment import assess
 from guidance_core.commands import Line, commands
+from guidance_core.commands.sample import contact_sheet
 from guidance_core.commands.train import stopped
 from guidance_core.data.shard_writer import write_shards
 from guidance_core.data.shards import ShardSource
 from guidance_core.demo.data import LABELS
 from guidance_core.demo.train import CLASSIFIER_SETTINGS
+from guidance_core.drawing.plot import write_png
+from guidance_core.shapes import Power
 
 ROOT = Path(gc.__file__).parents[1]
 TINY = ["--batch", "8", "--device", "cpu"]
@@ -117,6 +121,30 @@ def test_what_is_refused_is_one_sentence_and_status_2(tmp_path):
         (["sample", "--target", "seven", "--out", "a.jpg"], "must go to a .png file"),
         (["sample", "--target", "eleven", "--out", "a.png"], "no label 'eleven': did you mean seven"),
         (["sample", "--target", "one", "--out", "a.png", "--count", "0"], "at least 1, got 0"),
+        (["sample", "--out", "a.png"], "Say what to steer to, as in --target seven, or .* as in --cfg 4"),
+        (["sample", "--out", "a.png", "--cfg", "4", "--scale", "2"], "Say what to steer to, as in --target seven"),
+        (["sample", "--target", "one", "--out", "a.png", "--method", "apg"], "give its scale, as in --cfg 4"),
+        (["sample", "--target", "one", "--out", "a.png", "--null", "two"], "give its scale, as in --cfg 4"),
+        (["sample", "--out", "a.png", "--cfg", "4", "--target", "one | two"], "must be one digit, .* got 'one | two'"),
+        (["sample", "--out", "a.png", "--cfg", "4", "--target", "sevn"], "no label 'sevn': did you mean seven"),
+        (["sample", "--out", "a.png", "--cfg", "4", "--null", "thre"], "no label 'thre': did you mean three"),
+        (["sample", "--out", "a.png", "--cfg", "400"], r"scale must be in \[-100, 100\], got 400"),
+        (["sample", "--out", "a.png", "--cfg", "4", "--method", "rescal"], "Did you mean 'rescale'"),
+        (["sample", "--out", "a.png", "--cfg", "4", "--method", "apg:etta=1"], "apg has no parameter 'etta': it takes"),
+        (["sample", "--out", "a.png", "--cfg", "4", "--method", "apg:eta=x"], "eta must be a number, got 'x'"),
+        (
+            ["sample", "--out", "a.png", "--cfg", "4", "--method", "apg:eta"],
+            "'eta' is no parameter: write apg:param=val",
+        ),
+        (["sample", "--out", "a.png", "--cfg", "4", "--method", "autoguidance"], "autoguidance needs a model for weak"),
+        (["sample", "--out", "a.png", "--cfg", "4", "--method", "regional:mask=1"], "mask is a mask to connect"),
+        (["sample", "--out", "a.png", "--cfg", "4", "--method", "apg", "--method", "momentum"], "both decide the mom"),
+        (["sample", "--out", "a.png", "--cfg", "4", "--schedule", "cosin"], "Did you mean 'cosine'"),
+        (
+            ["sample", "--out", "a.png", "--cfg", "4", "--schedule", "power:rate=1"],
+            "has no parameter 'rate': it takes exp",
+        ),
+        (["sample", "--out", "a.png", "--cfg", "4", "--schedule", "cosine:start=2"], r"start must be in \[0, 1\]"),
         (
             ["sample", "--target", "one", "--out", "a.png", "--classifier", "none.safetensors"],
             "no noisy classifier file",
@@ -332,3 +360,57 @@ def test_every_option_of_sample_changes_the_sheet_and_nothing_else_does(ran, tmp
         ran("sample", "--out", tmp_path / "a.png", *(word for pair in (plain | change).items() for word in pair))
         sheets.append((tmp_path / "a.png").read_bytes())
     assert len(set(sheets)) == len(sheets) - 1 and sheets[0] == sheets[-1]
+
+
+@pytest.mark.parametrize(
+    ("words", "denoiser"),
+    [
+        ("--cfg 4", lambda d, asked: gc.cfg_guided(asked, d.uncond, 4.0)),
+        ("--cfg 4 --null null", lambda d, asked: gc.cfg_guided(asked, d.uncond, 4.0)),
+        ("--cfg 3 --null three", lambda d, asked: gc.cfg_guided(asked, d.cond(3), 3.0)),
+        (
+            "--cfg 4 --method apg:eta=0.2 --method rescale --schedule interval",
+            lambda d, asked: gc.cfg_guided(
+                asked, d.uncond, 4.0, gc.ScaleSchedule("interval"), [gc.cfg.Apg(eta=0.2), gc.cfg.Rescale()]
+            ),
+        ),
+        (
+            "--cfg 4 --schedule power:exponent=3,low=0.5,start=0.1,axis=percent,reverse=true",
+            lambda d, asked: gc.cfg_guided(
+                asked,
+                d.uncond,
+                4.0,
+                gc.ScaleSchedule(Power(exponent=3.0), 0.1, low=0.5, axis="percent", reverse=True),
+            ),
+        ),
+        (
+            "--cfg 4 --method perp_neg:neg_scale=2 --null one",
+            lambda d, asked: gc.cfg_guided(asked, d.cond(1), 4.0, method=gc.cfg.PerpNeg(neg_scale=2.0, empty=d.uncond)),
+        ),
+        (
+            "--cfg 4 --method regional:channels=2",
+            lambda d, asked: gc.cfg_guided(asked, d.uncond, 4.0, None, gc.cfg.Regional(channels="2")),
+        ),
+        (
+            "--cfg 4 --target seven --scale 1.5 --schedule linear",
+            lambda d, asked: gc.classifier_guided(
+                gc.cfg_guided(d.cond(7), d.uncond, 4.0, gc.ScaleSchedule("linear")),
+                d.classifier,
+                gc.parse_target("seven", d.labels),
+                1.5,
+                gc.ScaleSchedule("linear"),
+            ),
+        ),
+        ("--cfg 4 --target seven", lambda d, asked: gc.cfg_guided(d.cond(7), d.uncond, 4.0)),
+    ],
+)
+def test_sample_by_cfg_is_what_the_library_samples(words, denoiser, tmp_path):
+    """Every digit in turn without a target; methods stack; the schedule is that of both kinds of guidance."""
+    d, out = demo.load(), tmp_path / "a.png"
+    assert main(["sample", *words.split(), "--steps", "3", "--count", "12", "--seed", "5", "--out", str(out)]) == 0
+    generator = torch.Generator().manual_seed(5)
+    noise, levels = torch.randn(12, *d.shape, generator=generator), gc.trailing(d.sigmas, 3)
+    guided = denoiser(d, d.cond(torch.arange(12) % 10))
+    x0 = gc.sample(guided, noise, levels, generator=generator, training_sigmas=d.sigmas)
+    write_png(contact_sheet(d.to_image(x0)), tmp_path / "want.png")
+    assert out.read_bytes() == (tmp_path / "want.png").read_bytes()
