@@ -1,11 +1,11 @@
 """Guidance for diffusion sampling: classifier guidance, classifier-free guidance, schedules, samplers."""
 
-from . import cfg
+from . import cfg as cfg
 from .cfg import cfg_methods
 from .classifier.clean import CleanClassifier, clean_classifier
 from .classifier.noisy import NoisyClassifier
 from .data.sources import Source, TensorSource
-from .denoisers import eps_denoiser, flow_denoiser, v_denoiser, x0_denoiser
+from .denoisers import Denoiser, eps_denoiser, flow_denoiser, v_denoiser, x0_denoiser
 from .errors import GuidanceError
 from .guiders import cfg_guided, classifier_guided, combine
 from .null import drop_condition
@@ -16,7 +16,7 @@ from .scale import ScaleSchedule
 from .schedules import betas, flow_shift, karras, leading, sigmas_from_betas, trailing, zero_terminal_snr
 from .shapes import SHAPES
 from .terms.classifier_guidance import ClassifierTerm
-from .terms.gradient import log_prob_grad, shift_denoised
+from .terms.gradient import Classifier, log_prob_grad, shift_denoised
 from .terms.target_text import parse_target
 from .terms.targets import Target
 from .train.loop import TrainSettings, TrainStep, train_classifier
@@ -29,8 +29,10 @@ __all__ = [
     "SHAPES",
     "VE",
     "VP",
+    "Classifier",
     "ClassifierTerm",
     "CleanClassifier",
+    "Denoiser",
     "GuidanceError",
     "NoisyClassifier",
     "NoisePath",
@@ -44,7 +46,6 @@ __all__ = [
     "TrainStep",
     "Validation",
     "betas",
-    "cfg",
     "cfg_guided",
     "cfg_methods",
     "change_frame",

@@ -1,6 +1,7 @@
 """Networks that predict eps, v, x0 or a flow velocity, as denoisers `(x, sigma, **condition) -> denoised`."""
 
 from collections.abc import Callable
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -8,7 +9,12 @@ from torch import Tensor
 from .tensors import expand, per_sample
 
 Network = Callable[..., Tensor]
-Denoiser = Callable[..., Tensor]
+
+
+class Denoiser(Protocol):
+    """(x [B, C, ...], sigma [B], **condition) -> denoised, like x."""
+
+    def __call__(self, x: Tensor, sigma: Tensor, /, *args: Any, **condition: Any) -> Tensor: ...
 
 
 def _discrete(

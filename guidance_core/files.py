@@ -133,7 +133,8 @@ def _header(declared: Any, size: int, start: int) -> Header:
         raise ValueError(f"it declares {len(declared)} tensors, at most {MAX_TENSORS} are read")
     tensors, end = {}, 0
     for name, entry in declared.items():
-        dtype, shape, span = (entry.get(key) if isinstance(entry, dict) else None for key in _ENTRY)
+        described: Any = entry if isinstance(entry, dict) else {}
+        dtype, shape, span = (described.get(key) for key in _ENTRY)
         if not isinstance(dtype, str) or not _counts(shape) or not _counts(span) or len(span) != 2:
             raise ValueError(f"its tensor {name[:80]!r} is not described by dtype, shape and place")
         end = max(end, span[1])

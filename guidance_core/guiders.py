@@ -18,6 +18,8 @@ from .tensors import per_sample
 from .terms.base import Term
 from .terms.classifier_guidance import ClassifierTerm
 from .terms.clean_guidance import CleanTerm
+from .terms.gradient import Classifier
+from .terms.judged import JudgedTerm
 from .terms.targets import Target
 
 
@@ -31,7 +33,7 @@ class Guided(ABC):
         """The denoiser for one run. Raises GuidanceError when the run is on another path."""
 
     def __call__(self, x: Tensor, sigma: Tensor | float, **condition) -> Tensor:
-        return self.start(Run(self.path))(x, sigma, **condition)
+        return self.start(Run(self.path))(x, per_sample(sigma, x), **condition)
 
     def _on_path(self, run: Run) -> Run:
         if run.path != self.path:
@@ -70,9 +72,11 @@ class CfgGuided(Guided):
             pipeline.begin(x, sigma)
             scale = pipeline.scale_of(sigma)
             passes = pipeline.passes(scale)
-            c = cond(x, sigma, **condition) if passes.cond else None
+            if not passes.cond:
+                return uncond(x, sigma, **condition)
+            c = cond(x, sigma, **condition)
             u = uncond(x, sigma, **condition) if passes.uncond else None
-            return pipeline.combine(c, u, x, sigma, scale) if passes.cond else u
+            return pipeline.combine(c, u, x, sigma, scale)
 
         return denoiser
 
@@ -105,7 +109,7 @@ def cfg_guided(
     path: NoisePath = VE,
     output: Parameterization | None = None,
     **params,
-) -> CfgGuided:
+) -> Guided:
     """Classifier-free guidance: 1 + (scale - 1) * schedule is the weight; passes whose weight is 0 are not run.
 
     method: a name, with the method's own params; a Method (`cfg.Apg(eta=0.2)`); or several of these, which act in the
@@ -119,20 +123,20 @@ def cfg_guided(
 
 def classifier_guided(
     denoiser: Denoiser,
-    classifier,
+    classifier: Classifier | CleanClassifier,
     target: Target | Tensor,
     scale: float = 1.0,
     schedule: ScaleSchedule | None = None,
     path: NoisePath = VE,
     **options,
-) -> ClassifierGuided:
+) -> Guided:
     """Classifier guidance: denoised + scale * schedule * sigma^2 / alpha * grad log p(target | x).
 
     classifier: callable (x, sigma, path) -> logits [B, K]. target: labels [B] or a Target. options: those of
     ClassifierTerm. On the whole flow path the factor diverges as sigma -> 1; guide on an interval there.
     A clean classifier judges denoised in the place of x, with the factor sigma^2 / (alpha^2 + sigma^2): CleanTerm.
     """
-    kind = CleanTerm if isinstance(classifier, CleanClassifier) else ClassifierTerm
+    kind: type[JudgedTerm] = CleanTerm if isinstance(classifier, CleanClassifier) else ClassifierTerm
     term = kind(classifier, target, scale, schedule or ScaleSchedule(), **options)
     return ClassifierGuided(denoiser, term, path)
 

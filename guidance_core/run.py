@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ def _ignore(event: object) -> None:
     pass
 
 
-def _denoiser(source: object) -> Callable[[Tensor, Tensor], Tensor]:
+def _denoiser(source: Any) -> Callable[[Tensor, Tensor], Tensor]:
     return (lambda x, sigma: source) if isinstance(source, Tensor) else source
 
 
@@ -45,7 +46,7 @@ class Run:
     percent: Callable[[float], float] | None = None
     output: Parameterization | None = None
     record: Callable[[object], None] = _ignore
-    denoiser_of: Callable[[object], Callable[[Tensor, Tensor], Tensor]] = _denoiser
+    denoiser_of: Callable[[Any], Callable[[Tensor, Tensor], Tensor]] = _denoiser
 
     @property
     def parameterization(self) -> Parameterization:
@@ -102,7 +103,7 @@ class Run:
 
     def _places(self, sigma: float) -> list[float]:
         """Every step at sigma, rising; beyond what the run visits, those of the level nearest to it."""
-        last, visited = float(len(self.levels) - 1), self.sigmas
+        last, visited = float(len(self.levels) - 1), self.sigmas or ()
         nearest = min(visited, key=lambda level: abs(level - sigma))
         if abs(nearest - sigma) <= EDGE * nearest or not min(visited) < sigma < max(visited):
             sigma = nearest

@@ -129,20 +129,20 @@ def _half_log_snr(a: float, s: float) -> float:
 
 def dpmpp_2m(denoiser, x, sigmas, path=VE, generator=None) -> Iterator[Step]:
     """DPM-Solver++(2M) (arXiv:2211.01095, algorithm 2), in half log-SNR; the first and last steps are first order."""
-    previous, h_previous = None, None
+    previous: tuple[Tensor, float] | None = None  # what was denoised at the last step, and its h
     for i, s, s_next, a, a_next in _levels(sigmas, path):
         denoised = _denoise(denoiser, x, s)
         h = _half_log_snr(a_next, s_next) - _half_log_snr(a, s)
         estimate = denoised
         if previous is not None and s_next > 0:
-            r = h_previous / h
-            estimate = denoised + (denoised - previous) / (2 * r)
+            r = previous[1] / h
+            estimate = denoised + (denoised - previous[0]) / (2 * r)
         x = s_next / s * x - a_next * math.expm1(-h) * estimate
-        previous, h_previous = denoised, h
+        previous = denoised, h
         yield Step(i, s, s_next, x, denoised)
 
 
-SAMPLERS = {
+SAMPLERS: dict[str, Callable[..., Iterator[Step]]] = {
     "ddpm": ddpm,
     "ddpm_large": partial(ddpm, large_variance=True),
     "ddim": ddim,

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -116,14 +117,15 @@ class ScaleSchedule(Checked):
         includes_end = self.axis in ("step", "percent")
         if self.end is not None and (_before(end, place) if includes_end else not _before(place, end)):
             return 0.0
-        if isinstance(self.shape, Flat):
+        shape = cast(Shape, self.shape)  # of whatever it was made
+        if isinstance(shape, Flat):
             return self.high
         if not math.isfinite(end - start):
             raise GuidanceError(
-                f"A {self.shape.name} schedule on the {self.axis} axis needs start and end, or a run with known sigmas."
+                f"A {shape.name} schedule on the {self.axis} axis needs start and end, or a run with known sigmas."
             )
         u = min(max((place - start) / (end - start), 0.0), 1.0) if end > start else 0.0
-        return self.shape.strength(1 - u if self.reverse else u, self.low, self.high)
+        return shape.strength(1 - u if self.reverse else u, self.low, self.high)
 
 
 def _before(a: float, b: float) -> bool:

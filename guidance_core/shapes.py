@@ -4,6 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 from .errors import GuidanceError
@@ -130,9 +131,12 @@ class Keyframes(Points):
 
     def __post_init__(self):
         super().__post_init__()
+        parse_keyframes(self.points)
+
+    @cached_property
+    def _curve(self) -> tuple[list[float], list[float], list[float] | None]:
         xs, ys = parse_keyframes(self.points)
-        slopes = monotone_slopes(xs, ys) if self.interpolation == "monotone_cubic" else None
-        object.__setattr__(self, "_curve", (xs, ys, slopes))
+        return xs, ys, monotone_slopes(xs, ys) if self.interpolation == "monotone_cubic" else None
 
     def value(self, u):
         xs, ys, slopes = self._curve
@@ -161,10 +165,13 @@ class Values(Points):
 
     def __post_init__(self):
         super().__post_init__()
-        entries = [entry for entry in self.values.replace("\n", ",").split(",") if entry.strip()]
-        if not entries:
+        if not self._strengths:
             raise GuidanceError("values needs at least one strength, e.g. 0, 0.5, 1, 1; got an empty text.")
-        object.__setattr__(self, "_strengths", [_number(entry, "values", "0, 0.5, 1, 1") for entry in entries])
+
+    @cached_property
+    def _strengths(self) -> list[float]:
+        entries = [entry for entry in self.values.replace("\n", ",").split(",") if entry.strip()]
+        return [_number(entry, "values", "0, 0.5, 1, 1") for entry in entries]
 
     def value(self, u):
         strengths = self._strengths

@@ -106,7 +106,7 @@ def evaluate(
                 step += 1
                 yield Progress(step, steps)
             collected.append(_Answers(low, high, *(torch.cat(part) for part in zip(*parts, strict=True))))
-        knots = ()
+        knots: Knots = ()
         if temperature and head.has_probabilities:
             knots = tuple(((a.low + a.high) / 2, fit_temperature(a.logits, a.y, head)) for a in collected)
         return _evaluation(head, collected, knots)
@@ -165,6 +165,7 @@ def _evaluation(head: Head, collected: list[_Answers], knots: Knots) -> Evaluati
         bins.append(Bin(a.low, a.high, measured.accuracy, _error(reliability), loss, knots[i][1] if knots else 1.0))
         reliabilities.append(reliability)
         confusions.append(head.confusion(a.logits, a.y) if a.logits.shape[1] <= MAX_CONFUSION else None)
-    confusion = None if confusions[0] is None else torch.stack(confusions).cpu()
+    counted = [confusion for confusion in confusions if confusion is not None]
+    confusion = torch.stack(counted).cpu() if counted else None
     y = collected[0].y
     return Evaluation(head, tuple(bins), *head.chance(y), len(y), torch.stack(reliabilities).cpu(), confusion, knots)

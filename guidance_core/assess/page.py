@@ -66,9 +66,10 @@ def _panels(card: Card) -> list[Panel]:
         return Line([value, value], TEXT, name, dashed=True, places=[0.0, 1.0])
 
     ticks = _ticks(first, last)
-    shade = None
+    shade: tuple[float, float] | None = None
     if record.suggestion is not None and record.suggestion.log_snr_range is not None:
-        shade = tuple(place(end) for end in record.suggestion.log_snr_range)
+        low, high = record.suggestion.log_snr_range
+        shade = place(low), place(high)
     certain = card.head.has_probabilities
     accuracy = [line([b.accuracy for b in bins], BLUE, card.head.accuracy_name)]
     if record.chance_loss is not None and certain:

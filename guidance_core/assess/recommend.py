@@ -1,7 +1,6 @@
 """Where and how strongly to guide with a classifier, judged by what it knows of the label at each noise level."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import groupby
 
 from ..classifier.measurements import Bin, Suggestion
@@ -45,8 +44,8 @@ def suggest(evaluation: Evaluation) -> Suggestion:
     kept = _without_saturated_end(run, evaluation.chance_loss)
     mean = sum(knowledge(b, evaluation.chance_loss) for b in kept) / len(kept)
     ends = (round(kept[0].log_snr_low, 4), round(kept[-1].log_snr_high, 4))
-    suggestion = Suggestion(round(min(1 / mean, MOST_SCALE), 2), ends, "")
-    return replace(suggestion, reason=_why(evaluation, run, kept, mean, suggestion))
+    scale = round(min(1 / mean, MOST_SCALE), 2)
+    return Suggestion(scale, ends, _why(evaluation, run, kept, mean, scale, ends))
 
 
 def _without_saturated_end(run: Sequence[Bin], chance_loss: float) -> list[Bin]:
@@ -56,9 +55,12 @@ def _without_saturated_end(run: Sequence[Bin], chance_loss: float) -> list[Bin]:
     return kept or list(run)
 
 
-def _why(e: Evaluation, run: Sequence[Bin], kept: Sequence[Bin], mean: float, s: Suggestion) -> str:
-    low, high = s.log_snr_range
-    ranges = " and ".join("{:.3g} to {:.3g} on {}".format(*s.sigmas(path), path.name) for path in (VE, FLOW))
+def _why(
+    e: Evaluation, run: Sequence[Bin], kept: Sequence[Bin], mean: float, scale: float, ends: tuple[float, float]
+) -> str:
+    low, high = ends
+    sigmas = [(path.name, float(path.sigma_at(high)), float(path.sigma_at(low))) for path in (VE, FLOW)]
+    ranges = " and ".join(f"{least:.3g} to {most:.3g} on {name}" for name, least, most in sigmas)
     worst = max(b.calibration_error for b in kept)
     said = [
         f"Guide between log-SNR {low:g} and {high:g} (sigma {ranges}).",
@@ -74,7 +76,7 @@ def _why(e: Evaluation, run: Sequence[Bin], kept: Sequence[Bin], mean: float, s:
         said.append(f"With less noise, {_fault(e.bins[e.bins.index(kept[-1]) + 1], e)}.")
     capped = f"the most that is suggested, where one over that is {1 / mean:.0f}"
     so = "one over that" if 1 / mean <= MOST_SCALE else capped
-    said.append(f"On average it knows {mean:.0%} of the label; begin with scale {s.scale:g}, {so}.")
+    said.append(f"On average it knows {mean:.0%} of the label; begin with scale {scale:g}, {so}.")
     said.append(e.head.scale_meaning)
     return " ".join(said)
 

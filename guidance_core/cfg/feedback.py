@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,7 +49,7 @@ class TrackedRatio:
         levels = [self.on_ve(sigma) for sigma in run.sigmas or ()]
         falling = [(high, low) for high, low in pairwise(levels) if low < high]
         variances = [step_variance(*pair) for pair in reversed(falling)]  # the step to clean first
-        self.drift = self.temperature = 0.0
+        self.drift = self.temperature = self.step = 0.0
         if variances and mixing < 1:
             steps = len(variances)
             self.drift = math.log((1 - mixing) * REFERENCE / (REFERENCE - 1)) / ((1 - undecided) * steps)
@@ -91,7 +92,7 @@ class Feedback(Method):
     mixing: float = number(
         0.95, 0.01, 1.0, 0.01, "How far to trust the conditional model by itself: lower guides more, 1 never guides."
     )
-    classifier: object = socket(
+    classifier: Any = socket(
         "classifier", "A noisy classifier that says how much is there; without it the run's own predictions say."
     )
     target: str = text("", "What to look for with the classifier, written as for Classifier Guidance.")

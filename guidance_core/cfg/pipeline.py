@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -153,7 +154,7 @@ class PipelineRun:
         p = replace(p, guided=p.uncond + p.difference * p.scale)
         for stage in self._after:
             p = stage(p)
-        guided = p.guided.to(cond.dtype)
+        guided = cast(Tensor, p.guided).to(cond.dtype)
         if self._settled is not None:
             guided = torch.where(expand(self._settled, x).bool(), cond, guided)
         if p.settled is not None:

@@ -14,7 +14,8 @@ def rescale_gain(guided, cond, difference, rescale):
     difference: guided - cond.
     """
     axes = sample_axes(guided)
-    return -rescale * excess(*(a - a.mean(axes, keepdim=True) for a in (guided, cond, difference)), axes)
+    guided, cond, difference = (a - a.mean(axes, keepdim=True) for a in (guided, cond, difference))
+    return -rescale * excess(guided, cond, difference, axes)
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ class AdmEncoder(nn.Module):
                 f"this classifier was made for pictures of {self.image_size} x {self.image_size} pixels and got "
                 f"{' x '.join(str(side) for side in x.shape[2:])}."
             )
-        dtype = self.time_embed[0].weight.dtype
+        dtype = next(self.time_embed.parameters()).dtype
         embedding = self.time_embed(sinusoids(self.step_at(log_snr), self.width).to(dtype))
         h = x.to(dtype)
         for block in (*self.input_blocks, self.middle_block):
@@ -174,4 +174,5 @@ class Pool(nn.Module):
         qkv = self.qkv_proj(x).unflatten(1, (3, self.heads, -1))  # [B, 3, heads, C/heads, 1 + H*W]
         q, k, v = qkv.transpose(-1, -2).unbind(1)
         pooled = F.scaled_dot_product_attention(q[:, :, :1], k, v).flatten(1)  # only the mean's answer is used
-        return F.linear(pooled.float(), self.c_proj.weight[:, :, 0].float(), self.c_proj.bias.float())
+        weight, bias = self.c_proj.parameters()
+        return F.linear(pooled.float(), weight[:, :, 0].float(), bias.float())

@@ -46,7 +46,7 @@ class CleanClassifier:
                 f"{len(copies.flatten(0, 1))} inputs: it must give one logit a label, [B, {len(self.labels)}]."
             )
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32)).unflatten(0, copies.shape[:2])
-        return self.head.mean(logits)
+        return as_head(self.head).mean(logits)
 
     def __call__(self, x0: Tensor, sigma: Tensor | float = 0.0, path: NoisePath = VE) -> Tensor:
         """Logits [B, K] of clean data x0, or of a prediction of it at noise level sigma, over copies as in a run."""

@@ -31,7 +31,7 @@ class ScalarEmbedding(nn.Module):
     def forward(self, value: Tensor) -> Tensor:
         frequencies = torch.logspace(math.log10(1 / 96), math.log10(1 / 1.5), 16, device=value.device)
         angles = 2 * math.pi * value.float()[:, None] * frequencies  # [B, 16]
-        return self.layers(torch.cat([angles.sin(), angles.cos()], 1).to(self.layers[0].weight.dtype))
+        return self.layers(torch.cat([angles.sin(), angles.cos()], 1).to(next(self.layers.parameters()).dtype))
 
 
 class ResidualBlock(nn.Module):
@@ -43,8 +43,8 @@ class ResidualBlock(nn.Module):
         self.film = nn.Linear(embedding, 2 * out)
         self.norm2, self.conv2 = group_norm(out), nn.Conv2d(out, out, 3, padding=1)
         self.skip = nn.Identity() if channels == out else nn.Conv2d(channels, out, 1)
-        nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(self.conv2.bias)
+        for parameter in self.conv2.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         scale, shift = self.film(embedding)[:, :, None, None].chunk(2, 1)
@@ -101,7 +101,7 @@ class LatentEncoder(nn.Module):
         for i, stage in enumerate(self.stages):
             if i:
                 h = F.avg_pool2d(h, 2, ceil_mode=True)
-            for block in stage:
+            for block in stage.children():
                 h = block(h, embedding)
         with _no_autocast(x):
             pooled = self.pool(F.silu(self.norm(h.to(self.head.weight.dtype))))

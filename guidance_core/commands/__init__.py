@@ -44,9 +44,10 @@ class Line:
         self.terminal = sys.stderr.isatty()
         self.shown, self.tenth, self.width = 0.0, -1, 0
 
-    def show(self, text: str, done: int, count: int, important: bool = False) -> None:
-        """`done` of `count` is done; important text is always shown."""
-        tenth, now = 10 * done // max(count, 1), time.monotonic()
+    def show(self, text: str, done: int, count: int | None, important: bool = False) -> None:
+        """`done` of `count` is done; important text is always shown. Where nobody knows the count, each doubling is."""
+        tenth = done.bit_length() if count is None else 10 * done // max(count, 1)
+        now = time.monotonic()
         due = now - self.shown > 0.1 if self.terminal else tenth > self.tenth
         if self.quiet or not (due or important or done == count):
             return

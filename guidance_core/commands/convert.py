@@ -2,7 +2,6 @@
 
 import argparse
 import json
-from dataclasses import replace
 from pathlib import Path
 
 from ..classifier.adm import SCHEDULES
@@ -36,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
         if labels is not None:
             if len(labels) != len(classifier.labels):
                 raise GuidanceError(f"'{source.name}' has {len(classifier.labels)} labels, got {len(labels)} names.")
-            classifier = replace(classifier, labels=labels)
+            classifier = NoisyClassifier(classifier.network, classifier.card, labels=labels)
     else:
         classifier = import_adm(source, labels, arguments.image_size, arguments.schedule)
     given = {"author": arguments.author, "licence": arguments.licence}

@@ -97,7 +97,7 @@ def confused(confusion: Sequence[Sequence[int]], labels: Sequence[str]) -> Itera
         yield f"'{truth}' is taken for '{answer}' in {share:.1%}."
 
 
-def size(count: int) -> str:
+def size(count: float) -> str:
     """Bytes in words."""
     for unit in ("bytes", "KiB", "MiB"):
         if count < 1024:

@@ -18,6 +18,7 @@ from ..classifier.noisy import NoisyClassifier
 from ..denoisers import Denoiser, v_denoiser
 from ..errors import GuidanceError
 from ..schedules import betas, sigmas_from_betas
+from ..tensors import per_sample
 from .data import LABELS, SHAPE, to_image
 from .judge import Judge
 from .network import NULL, DigitsUNet
@@ -62,7 +63,7 @@ class Demo:
                 raise GuidanceError(
                     f"The digits were given {len(labels)} labels for {len(x)} samples: give one for each."
                 )
-            return denoiser(x, sigma, y=labels.to(x.device).expand(len(x)))
+            return denoiser(x, per_sample(sigma, x), y=labels.to(x.device).expand(len(x)))
 
         return conditioned
 

@@ -61,8 +61,9 @@ def load_digits() -> tuple[Digits, Digits]:
     digits = bundled()
     images = enlarge(torch.tensor(digits.images, dtype=torch.float32) / 16)
     labels = torch.tensor(digits.target, dtype=torch.long)
-    parts = train_test_split(range(len(labels)), test_size=0.15, random_state=0, stratify=digits.target)
-    return tuple(Digits(images[part], labels[part]) for part in parts)
+    places = range(len(labels))
+    train, held_out = train_test_split(places, test_size=0.15, random_state=0, stratify=digits.target)
+    return Digits(images[train], labels[train]), Digits(images[held_out], labels[held_out])
 
 
 def jitter(x0: Tensor, generator: torch.Generator, shift: float, degrees: float, zoom: float) -> Tensor:

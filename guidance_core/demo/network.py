@@ -19,8 +19,8 @@ class SelfAttention(nn.Module):
         self.norm = group_norm(channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
         self.out = nn.Conv2d(channels, channels, 1)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        for parameter in self.out.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.qkv(self.norm(x)).flatten(2).unflatten(1, (3, self.heads, -1)).transpose(-1, -2).unbind(1)
@@ -46,8 +46,8 @@ class DigitsUNet(nn.Module):
         self.refine = ResidualBlock(a, a, embedding)
         self.norm = group_norm(a)
         self.out = nn.Conv2d(a, 1, 3, padding=1)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        for parameter in self.out.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         """v like x. x [B, 1, 16, 16] in the VP frame; t [B] in 0..999, may be fractional; y long [B], NULL for none."""

@@ -135,7 +135,7 @@ class _Page:
             canvas.text(*word)
         return canvas.pixels().copy()
 
-    def _write(self, x: float, y: float, lines: Sequence[str], colour, side: str) -> int:
+    def _write(self, x: float, y: int, lines: Sequence[str], colour, side: str) -> int:
         for line in lines:
             self.words.append((x, y, line, colour, f"{side}a"))
             y += self._line

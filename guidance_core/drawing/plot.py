@@ -83,10 +83,10 @@ class Canvas:
         self._draw.line(scaled, fill=colour, width=round(width * SMOOTHING), joint="curve")
 
     def dashes(self, start: tuple[float, float], end: tuple[float, float], colour: Colour, dash: float = 4) -> None:
-        pieces = max(1, round(math.dist(start, end) / dash))
+        (x, y), pieces = start, max(1, round(math.dist(start, end) / dash))
         for i in range(0, pieces, 2):
             ends = (i / pieces, min(1.0, (i + 1) / pieces))
-            self.line([tuple(a + (b - a) * s for a, b in zip(start, end, strict=True)) for s in ends], colour)
+            self.line([(x + (end[0] - x) * s, y + (end[1] - y) * s) for s in ends], colour)
 
     def fill(self, box: Box, colour: Colour) -> None:
         corners = [(round(x * SMOOTHING), round(y * SMOOTHING)) for x, y in ((box[:2]), (box.right, box.bottom))]
@@ -146,7 +146,8 @@ def nice(value: float) -> str:
 
 def mixed(colour: Colour, share: float, background: Colour = BACKGROUND) -> Colour:
     """`share` of a colour over the background."""
-    return tuple(round(share * c + (1 - share) * b) for c, b in zip(colour, background, strict=True))
+    red, green, blue = (round(share * c + (1 - share) * b) for c, b in zip(colour, background, strict=True))
+    return red, green, blue
 
 
 def plot(canvas: Canvas, panel: Panel, box: Box) -> None:

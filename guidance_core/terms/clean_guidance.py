@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from ..classifier.clean import CleanClassifier, spread
+from ..classifier.heads import as_head
 from ..errors import GuidanceError
 from .gradient import Judge, gradient_of_run
 from .judged import JudgedTerm
@@ -30,7 +31,7 @@ class CleanTerm(JudgedTerm):
         def logits(x0, sigma, samples):
             return clean.judged(x0, spread(sigma, run.path), run.path.log_snr(sigma), run.seed, samples)
 
-        gradient = gradient_of_run(Judge(logits, clean.head, clean.network), as_target(self.target))
+        gradient = gradient_of_run(Judge(logits, as_head(clean.head), clean.network), as_target(self.target))
 
         def at_denoised(denoised, x, sigma):
             result = gradient(denoised, sigma)

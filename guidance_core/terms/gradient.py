@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,12 @@ from ..paths import VE, NoisePath
 from ..tensors import expand, per_sample
 from .targets import LabelTarget, Target, as_target
 
-Classifier = Callable[[Tensor, Tensor, NoisePath], Tensor]
+
+class Classifier(Protocol):
+    """(x [B, C, ...], sigma [B], path) -> logits [B, K], which depend on x; a NoisyClassifier is one."""
+
+    def __call__(self, x: Tensor, sigma: Tensor, path: NoisePath, /) -> Tensor: ...
+
 
 _ACCELERATOR_ERROR = getattr(torch, "AcceleratorError", ())  # of no class before torch had it
 _OUT_OF_MEMORY_CODE = 2  # of CUDA and HIP alike
@@ -61,9 +67,10 @@ class Judge:
 
 def judge_of(classifier: Classifier, path: NoisePath) -> Judge:
     """A classifier as a judge; the logits of a plain callable are of labels that exclude each other."""
-    network, head = classifier, as_head("single")
+    network: object = classifier
+    head = as_head("single")
     if isinstance(classifier, NoisyClassifier | CleanClassifier):
-        network, head = classifier.network, classifier.head
+        network, head = classifier.network, as_head(classifier.head)
     return Judge(lambda x, sigma, samples: classifier(x, sigma, path), head, network)
 
 
@@ -135,8 +142,8 @@ def _in_parts(
             raise
         return None  # and only now is what the failed pass held let go of: the error's traceback keeps it
     names = ("grad", "log_prob", "unweighted", "entropy")
-    joined = (torch.cat([getattr(part, name) for part in parts]) for name in names)
-    return TargetGradient(*joined, parts[0].max_entropy, len(parts))
+    grad, log_prob, unweighted, entropy = (torch.cat([getattr(part, name) for part in parts]) for name in names)
+    return TargetGradient(grad, log_prob, unweighted, entropy, parts[0].max_entropy, len(parts))
 
 
 def _out_of_memory(error: RuntimeError) -> bool:

@@ -83,8 +83,7 @@ class JudgedTerm(Term):
         constant = self.schedule == ScaleSchedule()
 
         def guided(denoised: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
-            level = None if constant else level_of(sigma)
-            scale = self.scale if constant else self.scale * strength(level)
+            scale = self.scale if constant else self.scale * strength(level_of(sigma))
             if abs(scale) < 1e-6:
                 return denoised
             result = gradient(denoised, x, sigma)
@@ -102,7 +101,7 @@ class JudgedTerm(Term):
 
     def _change(self, result: TargetGradient, sigma: Tensor, path: NoisePath, scale: float) -> Tensor:
         """What is added to denoised, but for the cap."""
-        scales = scale
+        scales: float | Tensor = scale
         if self.entropy_aware:
             scales = scale * result.max_entropy / result.entropy.clamp(min=MIN_ENTROPY)
         factor = self.factor(sigma.to(torch.promote_types(sigma.dtype, torch.float32)), path)

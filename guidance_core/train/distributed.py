@@ -36,7 +36,7 @@ class Share:
     def add_up_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Make every gradient its sum over the processes, in one exchange."""
         if self.world > 1:
-            grads = [parameter.grad for parameter in parameters]
+            grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
             whole = self.add_up(torch.cat([grad.flatten() for grad in grads]))
             for grad, part in zip(grads, whole.split([grad.numel() for grad in grads]), strict=True):
                 grad.copy_(part.view_as(grad))

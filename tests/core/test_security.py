@@ -17,7 +17,7 @@ from guidance_core.classifier.card_values import MAX_LABELS
 from guidance_core.files import MAX_HEADER
 
 MODULES, SCRIPTS = shipped("*.py"), shipped("*.js")
-KINDS = {"", ".jpg", ".js", ".json", ".md", ".png", ".py", ".pyc", ".safetensors", ".toml", ".txt"}
+KINDS = {"", ".jpg", ".js", ".json", ".md", ".png", ".py", ".pyc", ".safetensors", ".toml", ".txt", ".typed"}
 HARMLESS = {
     "abc", "argparse", "base64", "binascii", "bisect", "collections", "comfy", "comfy_api", "comfy_execution",
     "contextlib", "contextvars", "copy", "csv", "dataclasses", "difflib", "enum", "errno", "folder_paths", "functools",

@@ -14,8 +14,11 @@ from .label_format import LabelFormat
 class Example(Protocol):
     """What is known of one picture: the names of its labels, or its scores."""
 
-    labels: tuple[str, ...]
-    scores: tuple[float, ...]
+    @property
+    def labels(self) -> tuple[str, ...]: ...
+
+    @property
+    def scores(self) -> tuple[float, ...]: ...
 
 
 @dataclass(frozen=True, eq=False)
