@@ -45,7 +45,7 @@ class ScaleSchedule(Checked):
     end: float | None = None
     low: float = number(0.0, -10.0, 10.0, 0.01, "Strength where the shape is lowest; 0 is off.")
     high: float = number(1.0, -10.0, 10.0, 0.01, "Strength where the shape is highest; 1 is the full scale.")
-    axis: str = choice("step", AXES, "What start and end count.")
+    axis: str = choice("step", AXES, "What start and end are measured in.")
     reverse: bool = flag(False, "Run the shape backwards: from strong to weak.")
     preserve_mean: bool = flag(
         False, "Scale the curve so that its mean over the steps is 1: as much guidance in all as without a schedule."

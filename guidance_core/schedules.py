@@ -37,7 +37,7 @@ def betas(name: str, n: int = 1000, **parameters: float) -> Tensor:
     """The named beta schedule, float64 [n].
 
     linear and scaled_linear take `start` and `end`; cosine takes `offset` and `max_beta`.
-    Raises GuidanceError for an unknown name or parameter, a count that is none, and betas that are not in (0, 1].
+    Raises GuidanceError for an unknown name or parameter, for n below 1, and for betas that are not in (0, 1].
     """
     check_known("beta schedule", name, BETAS)
     _check_count("The number of training steps", n, MOST_STEPS)

@@ -69,7 +69,8 @@ class ClassifierGuidance(io.ComfyNode):
             inputs=[
                 io.Model.Input("model", tooltip="The model to steer."),
                 NOISY_CLASSIFIER.Input(
-                    "classifier", tooltip="What knows the labels: trained on this model's kind of latents."
+                    "classifier",
+                    tooltip="The classifier that judges each step; it must be trained on this model's kind of latents.",
                 ),
                 target_input(),
                 *widgets(ClassifierTerm),

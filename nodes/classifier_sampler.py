@@ -36,14 +36,16 @@ class ClassifierGuidanceSampler(io.ComfyNode):
             inputs=[
                 io.Model.Input("model", tooltip="The model to sample and to steer."),
                 NOISY_CLASSIFIER.Input(
-                    "classifier", tooltip="What knows the labels: trained on this model's kind of latents."
+                    "classifier",
+                    tooltip="The classifier that judges each step; it must be trained on this model's kind of latents.",
                 ),
                 io.Conditioning.Input("positive", tooltip="What the picture should show."),
                 io.Conditioning.Input("negative", tooltip="What it should not show; not run where cfg is 1."),
                 io.Latent.Input("latent_image", tooltip="An empty latent, or a picture to begin from."),
                 target_input(),
                 scale,
-                *sampling_inputs(1.0, "Classifier-free guidance beside the classifier."),  # which is often used alone
+                # the classifier is often used without CFG
+                *sampling_inputs(1.0, "Classifier-free guidance, in addition to the classifier."),
                 *options,
                 SCALE_SCHEDULE.Input(
                     "classifier_schedule", optional=True, tooltip="Strength of the classifier over the run."

@@ -48,11 +48,11 @@ class EvaluateNoisyClassifier(io.ComfyNode):
                     default=4,
                     min=1,
                     max=100,
-                    tooltip="How often each example is judged, with new noise; more is more exact.",
+                    tooltip="How often each example is judged, with new noise; more is more accurate.",
                 ),
             ],
             outputs=[
-                NOISY_CLASSIFIER.Output("classifier", tooltip="The classifier with what was found written into it."),
+                NOISY_CLASSIFIER.Output("classifier", tooltip="The classifier with these results stored in it."),
                 io.Float.Output("scale", tooltip="The scale to begin with."),
                 SCALE_SCHEDULE.Output("schedule", tooltip="Where in the run it knows enough to guide."),
                 io.Image.Output("judgement", tooltip="Accuracy, calibration and confusion, by noise level."),

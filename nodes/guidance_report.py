@@ -27,19 +27,21 @@ class GuidanceReport(io.ComfyNode):
             is_output_node=True,
             inputs=[
                 io.Model.Input("model", tooltip="The model that goes into the sampler."),
-                io.Int.Input("steps", default=25, min=1, max=10000, tooltip="Steps to plan for: those of the sampler."),
+                io.Int.Input(
+                    "steps", default=25, min=1, max=10000, tooltip="Steps of the plan: set what the sampler has."
+                ),
                 io.Combo.Input(
                     "scheduler",
                     options=comfy.samplers.KSampler.SCHEDULERS,
-                    tooltip="Noise levels to plan for: those of the sampler.",
+                    tooltip="Scheduler of the plan: set what the sampler has.",
                 ),
                 io.Latent.Input(
                     "latent",
                     optional=True,
-                    tooltip="From the sampler: the report is then of the last run on this very MODEL.",
+                    tooltip="The sampler's latent: the report then shows the last run of this MODEL, not the plan.",
                 ),
                 io.Sigmas.Input(
-                    "sigmas", optional=True, tooltip="Noise levels to plan for, in place of steps and scheduler."
+                    "sigmas", optional=True, tooltip="Noise levels of the plan, in place of steps and scheduler."
                 ),
             ],
             outputs=[io.String.Output("report"), io.Image.Output("picture")],

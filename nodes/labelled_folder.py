@@ -78,7 +78,7 @@ class LabelledFolder(io.ComfyNode):
                     "label",
                     default="",
                     placeholder="my style",
-                    tooltip="One label for every picture in the folder; empty: sub-folders, captions or a table tell.",
+                    tooltip="One label for all pictures; empty: taken from sub-folders, captions or a table.",
                 ),
                 *(
                     io.Int.Input(

@@ -23,7 +23,7 @@ class LoadDigitsDemo(io.ComfyNode):
             outputs=[
                 io.Model.Output(),
                 io.Vae.Output(),
-                NOISY_CLASSIFIER.Output("classifier", tooltip="Knows zero to nine."),
+                NOISY_CLASSIFIER.Output("classifier", tooltip="A noisy classifier with the labels zero to nine."),
             ],
         )
 

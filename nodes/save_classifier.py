@@ -25,7 +25,7 @@ class SaveNoisyClassifier(io.ComfyNode):
             category="model/training",
             description=(
                 "Writes a noisy classifier to models/noisy_classifiers: a safetensors file with its labels and "
-                "measurements, safe to share. Load Noisy Classifier lists it after R."
+                "measurements, safe to share. Press R, and Load Noisy Classifier lists it."
             ),
             search_aliases=["save classifier", "export classifier", "share classifier", "safetensors"],
             is_output_node=True,

@@ -54,8 +54,8 @@ class GuidanceSweep(io.ComfyNode):
                 io.Conditioning.Input("negative", tooltip="What it is not to show, or no condition."),
                 io.Latent.Input("latent_image", tooltip="An empty latent, or a picture to begin from."),
                 io.Vae.Input("vae", tooltip="Makes the pictures."),
-                axis_input("columns", "What to go through."),
-                axis_input("rows", "What to go through as well, for every column.", optional=True),
+                axis_input("columns", "What changes from column to column."),
+                axis_input("rows", "What changes from row to row.", optional=True),
                 *sampling_inputs(6.0, "Classifier-free guidance, where it is not swept."),
                 target,
                 scale,
@@ -64,7 +64,7 @@ class GuidanceSweep(io.ComfyNode):
                     "judge",
                     optional=True,
                     tooltip="Says under each picture how probable the target is. Without it the classifier that steers "
-                    "judges its own work, which is kind to it.",
+                    "judges its own work, which flatters it.",
                 ),
             ],
             outputs=[

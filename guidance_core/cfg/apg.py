@@ -29,7 +29,11 @@ class Apg(Method):
     decides = frozenset({Decision.MOMENTUM})
     eta: float = number(0.0, 0.0, 1.0, 0.05, "Share of the part that adds contrast and saturation; 1 keeps it all.")
     norm_threshold: float = number(
-        15.0, 0.0, 1000.0, 0.5, "Longest step of guidance; lower is calmer, 0 is no limit. 15 suits SDXL, 7.5 SD 2."
+        15.0,
+        0.0,
+        1000.0,
+        0.5,
+        "Limit on the size of guidance at each step: lower is calmer, 0 is no limit. 15 suits SDXL, 7.5 SD 2.",
     )
     momentum: float = number(
         -0.5, -0.95, 0.95, 0.05, "Weight of earlier steps; below 0 holds back what they did already.", advanced=True

@@ -33,7 +33,7 @@ class CfgZeroStar(Method):
         0.0,
         0.5,
         0.01,
-        "Share of the run's first steps that are left out, one at least; 0 is none.",
+        "Share of the steps, from the first on, at which the prediction is set to zero: one at least; 0 is none.",
         advanced=True,
     )
 

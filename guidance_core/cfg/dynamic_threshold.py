@@ -33,13 +33,13 @@ class DynamicThreshold(Method):
     source = "Saharia et al. 2022 (Imagen), arXiv:2205.11487, section 2.3; per channel with a mimic scale for latents"
     rank = order.EXTREMES
     reads_level = False
-    percentile: float = number(0.995, 0.5, 1.0, 0.001, "Share of the values that are left as they are.")
+    percentile: float = number(0.995, 0.5, 1.0, 0.001, "Share of the values that are not cut off.")
     mimic_scale: float = number(
         3.0,
         0.0,
         100.0,
         0.5,
-        "The scale whose range to keep to; 0 is the paper's own form, for pixel models in [-1, 1].",
+        "Keep to the range of values that this scale gives; 0 is the paper's own form, for pixel models in [-1, 1].",
     )
 
     def start(self, run):

@@ -93,7 +93,8 @@ class Feedback(Method):
         0.95, 0.01, 1.0, 0.01, "How far to trust the conditional model by itself: lower guides more, 1 never guides."
     )
     classifier: Any = socket(
-        "classifier", "A noisy classifier that says how much is there; without it the run's own predictions say."
+        "classifier",
+        "A noisy classifier that measures how much of the target is there; without it the run's predictions tell.",
     )
     target: str = text("", "What to look for with the classifier, written as for Classifier Guidance.")
     undecided: float = number(

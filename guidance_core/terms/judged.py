@@ -62,7 +62,8 @@ class JudgedTerm(Term):
         0.0,
         10.0,
         0.05,
-        "Longest push at one step, as a share of the model's own change; 0 is no limit, 0.5 tames high scales.",
+        "Limit on what guidance changes at one step, as a share of the model's own change; 0 is no limit, 0.5 tames "
+        "high scales.",
         advanced=True,
     )
 
