@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 import json
 import os
@@ -72,7 +73,7 @@ class Result:
     messages: list[tuple[str, dict]] = field(repr=False)
     """Websocket messages in order, as (type, data)."""
     texts: dict[str, list[str]]
-    """Node id -> the progress texts it showed, in order."""
+    """Node id -> the progress texts it showed, in order and as they are read."""
     seconds: float
 
     def images(self, node_id: str | int) -> list[Image.Image]:
@@ -159,7 +160,7 @@ class ComfyServer:
             messages, texts = [], {}
             for kind, data in self._listen(connection, began + timeout):
                 if kind == "progress_text":
-                    texts.setdefault(data["node"], []).append(data["text"])
+                    texts.setdefault(data["node"], []).append(html.unescape(data["text"]))
                 if kind != "status" and data.get("prompt_id", prompt_id) != prompt_id:
                     continue
                 messages.append((kind, data))

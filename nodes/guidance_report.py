@@ -5,6 +5,7 @@ import torch
 from comfy_api.latest import io, ui
 
 from .host.plan import plan_of
+from .ui.plain_text import plain
 from .ui.report import plan_lines, planned, report_picture, run_lines
 
 TITLE = "Guidance Report"
@@ -64,5 +65,5 @@ class GuidanceReport(io.ComfyNode):
             lines.append("No run on this MODEL is known: connect the one that goes into the sampler.")
         shown = lines if len(lines) <= SHOWN_LINES else [*lines[:SHOWN_LINES], f"... {len(lines) - SHOWN_LINES} more"]
         image = report_picture(as_planned, ran)
-        on_node = ui.PreviewImage(image, cls=cls).as_dict() | ui.PreviewText("\n".join(shown)).as_dict()
+        on_node = ui.PreviewImage(image, cls=cls).as_dict() | ui.PreviewText(plain("\n".join(shown))).as_dict()
         return io.NodeOutput("\n".join(lines), image, ui=on_node)

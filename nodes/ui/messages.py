@@ -7,14 +7,17 @@ from contextvars import ContextVar
 from server import PromptServer
 
 from ...guidance_core.errors import GuidanceError
+from .plain_text import plain, visible
+
+GuidanceError.__module__ = "Guidance Kit"  # ComfyUI shows it above the sentence; a pack's own is the path of a file
 
 _heading: ContextVar[str] = ContextVar("heading", default="")
 
 
 def say(node_id: str | None, text: str) -> None:
-    """Show text on a node."""
+    """Show text on a node, as it is written: what comes from files makes no link and hides nothing."""
     if node_id is not None and PromptServer.instance is not None:
-        PromptServer.instance.send_progress_text(f"{_heading.get()}\n{text}".strip(), node_id)
+        PromptServer.instance.send_progress_text(plain(f"{_heading.get()}\n{text}".strip()), node_id)
 
 
 @contextmanager
@@ -33,5 +36,5 @@ def speaking_as(title: str) -> Iterator[None]:
     try:
         yield
     except GuidanceError as error:
-        text = str(error)
+        text = visible(str(error))
         raise GuidanceError(text if text.startswith(f"{title}: ") else f"{title}: {text}") from error

@@ -156,3 +156,13 @@ def test_missing_file_is_refused_before_the_run(server):
         return ksampler(g, classifier_guidance(g, m, g.GuidanceKitLoadNoisyClassifier(file="gone.safetensors"), "cat"))
 
     assert "there is no file 'gone.safetensors' in models/noisy_classifiers" in refusal(server, build)
+
+
+def test_the_type_of_an_error_is_no_path(server):
+    """ComfyUI shows it above the sentence."""
+    g = Graph()
+    guided = cfg_combine(g, g.ProbeModel(kind="eps", seed=0, nonce=fresh()), 5.5, "perp_neg", neg_scale=1.0)
+    g.ProbeRead(latent=ksampler(g, guided), nonce=fresh())
+    with pytest.raises(PromptFailed) as caught:
+        server.run(g.prompt)
+    assert caught.value.exception_type == "Guidance Kit.GuidanceError"
