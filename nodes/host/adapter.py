@@ -5,22 +5,21 @@ carry it: OUTER_SAMPLE opens and closes the run, PREDICT_NOISE guides one call o
 for conditions that are left out.
 """
 
-from itertools import pairwise
-
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 
-from ...guidance_core.cfg import Pipeline
-from ...guidance_core.run import Run
 from ..ui.run_texts import speak, speak_meanwhile
-from .connections import active_parts
-from .guided_call import guided_by_cfg
+from .conditions import active_parts, window_of
+from .denoisers import Start
+from .guided_call import counted_call, guided_by_cfg
+from .guider_kinds import kind_of
 from .guiders import overridden
 from .host_run import HostRun, opened
 from .noise_levels import remember
 from .plan import KEY, Plan
 
 RUN = "guidance_kit_run"
+OUTERMOST = "guidance_kit_outermost"
 
 
 def with_plan(model: ModelPatcher, plan: Plan) -> ModelPatcher:
@@ -32,7 +31,7 @@ def with_plan(model: ModelPatcher, plan: Plan) -> ModelPatcher:
         return model  # of several nodes that set cfg the one nearest the sampler wins: do not come nearer
     for kind, wrapper in (
         (WrappersMP.OUTER_SAMPLE, _outer_sample),
-        (WrappersMP.PREDICT_NOISE, _predict_noise),
+        (WrappersMP.PREDICT_NOISE, _guide),
         (WrappersMP.CALC_COND_BATCH, _calc_cond_batch),
     ):
         model.remove_wrappers_with_key(kind, KEY)
@@ -45,37 +44,59 @@ def _outer_sample(executor, noise, latent_image, sampler, sigmas, *args, **kwarg
     plan = guider.model_options.get(KEY)
     if plan is None or len(sigmas) < 2:
         return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
-    seed = kwargs.get("seed", args[3] if len(args) > 3 else None)
-    run = opened(plan, guider, sigmas, seed)
+    shapes = tuple(map(tuple, kwargs.get("latent_shapes") or [noise.shape]))
+    start = Start(noise, latent_image, sigmas, *_mask_and_seed(*args, **kwargs), shapes)
+    run = opened(plan, guider, start)
     remember(guider.model_patcher, sigmas)
     guider.model_options[RUN] = run
-    with overridden(guider, {"cfg": _loading_scale(plan.cfg.pipeline, run.about)} if run.pipeline else {}):
+    _place(run, guider.model_options["transformer_options"])
+    loading = kind_of(guider).loading(plan.cfg.pipeline, run.about) if run.pipeline else {}
+    with run.closing, overridden(guider, loading):
         result = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
     run.end()
     speak(run)
     return result
 
 
-def _loading_scale(pipeline: Pipeline, about: Run) -> float:
-    """A cfg that tells a guider before the run whether its unconditional model will be needed at all."""
-    between = [a + (b - a) * k / 8 for a, b in pairwise(about.sigmas) for k in range(8)]
-    return next((scale for scale in map(pipeline.scale_over(about), between) if scale != 1), 1.0)
+def _mask_and_seed(denoise_mask=None, callback=None, disable_pbar=False, seed=None, **more):
+    """Two of the arguments of OUTER_SAMPLE that follow the noise levels, by place or by name."""
+    return denoise_mask, seed
+
+
+def _place(run: HostRun, transformer_options: dict) -> None:
+    """Put what sees every call before the wrappers of other nodes, and what counts passes behind them.
+
+    So terms act and calls are counted at every step, in whatever order a step cache and our nodes are wired.
+    """
+    wrappers = transformer_options["wrappers"]
+    outermost = {OUTERMOST: [_predict_noise]}
+    wrappers[WrappersMP.PREDICT_NOISE] = outermost | wrappers.get(WrappersMP.PREDICT_NOISE, {})
+    run.counter.watch(transformer_options)
 
 
 def _predict_noise(executor, x, timestep, model_options=None, seed=None):
+    """One call: counted, CFG inside, and the terms added to what comes of it."""
     model_options = model_options or {}
     run: HostRun | None = model_options.get(RUN)
     if run is None:
         return executor(x, timestep, model_options, seed)
-    run.begin_call(model_options)
     if run.report.events and run.live.due():  # now and then: this waits for the call before
         speak_meanwhile(run)
     if run.pipeline is not None:
         run.pipeline.begin(x, timestep)
-    denoised = guided_by_cfg(run, lambda options: executor(x, timestep, options, seed), timestep, model_options)
+    with counted_call(run, x, timestep, model_options):
+        denoised = executor(x, timestep, model_options, seed)
     for term in run.terms:
         denoised = term(denoised, x, timestep)
     return denoised
+
+
+def _guide(executor, x, timestep, model_options=None, seed=None):
+    """CFG of one call, at its place among the nodes that set cfg."""
+    run: HostRun | None = (model_options or {}).get(RUN)
+    if run is None:
+        return executor(x, timestep, model_options, seed)
+    return guided_by_cfg(run, lambda options: executor(x, timestep, options, seed), model_options)
 
 
 def _calc_cond_batch(executor, model, conds, x_in, timestep, model_options):
@@ -85,14 +106,26 @@ def _calc_cond_batch(executor, model, conds, x_in, timestep, model_options):
     """
     out = executor(model, conds, x_in, timestep, model_options)
     run: HostRun | None = model_options.get(RUN)
-    if run is None or len(conds) > 1 and len(run.roles) != len(conds):
-        return out
+    if run is None or run.counter.in_hooks:
+        return out  # what other nodes' hooks run for themselves is theirs
+    window = window_of(model_options)
+    run.windows.add(window)
     present = [bool(active_parts(parts, timestep)) for parts in conds]
     if len(conds) == 1:  # a guider that runs its conditions one by one, the positive first
-        if present[0]:
-            run.alone = out[0]
-        return out if present[0] or run.alone is None else [run.alone.clone()]
-    stand_in = run.roles.index("positive")
+        return [_alone(run, out[0], present[0], window)]
+    roles = kind_of(run.guider).roles
+    if len(roles) != len(conds):
+        return out
+    stand_in = roles.index("positive")
     if not present[stand_in]:
         stand_in = present.index(True) if any(present) else stand_in
     return [each if there else out[stand_in].clone() for each, there in zip(out, present, strict=True)]
+
+
+def _alone(run: HostRun, out, present: bool, window: object):
+    """The output of a condition that ran by itself, or in its stead the last one in the same window."""
+    if present:
+        run.alone[window] = out
+    elif window in run.alone:
+        return run.alone[window].clone()
+    return out

@@ -1,14 +1,8 @@
 """What is connected to a CFG method (a model, a condition, a classifier), as the method and the run take it."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-import comfy.sampler_helpers
-import comfy.samplers
-import node_helpers
-import torch
-from comfy.model_patcher import ModelPatcher, create_model_options_clone
-from torch import Tensor
+from comfy.model_patcher import ModelPatcher
 
 from ...guidance_core.cfg import Method
 from ...guidance_core.errors import GuidanceError
@@ -75,76 +69,3 @@ def check_connected(model: ModelPatcher, methods: tuple[Method, ...]) -> None:
         for name in params_of(type(method)):
             if isinstance(value := getattr(method, name), ModelPatcher):
                 check_second_model(model, value)
-
-
-def active_parts(parts: list[dict] | None, sigma: Tensor) -> list[dict]:
-    """The parts of a condition that act at this noise level (ConditioningSetTimestepRange and its kin)."""
-    level = sigma[0]
-    return [
-        part
-        for part in parts or ()
-        if not ("timestep_start" in part and level > part["timestep_start"])
-        and not ("timestep_end" in part and level < part["timestep_end"])
-    ]
-
-
-def conditions_of(methods: tuple[Method, ...]) -> dict[str, list[dict]]:
-    """The conditions that methods predict under, by key, for the guider to prepare with its own."""
-    found = [
-        getattr(method, name) for method in methods for name, p in params_of(type(method)).items() if p.kind is object
-    ]
-    return {
-        each.key: comfy.sampler_helpers.convert_cond(
-            node_helpers.conditioning_set_values(each.conditioning, {"prompt_type": "negative"})
-        )
-        for each in found
-        if isinstance(each, Condition)
-    }
-
-
-def denoiser_of(guider, options: Callable[[], dict], ran: Callable[[int], None]) -> Callable[[object], Callable]:
-    """What a method was given to predict with -> denoiser, under a guider's run.
-
-    options gives the model_options of the call under way; ran is told of each pass.
-    """
-
-    def from_model(patcher: ModelPatcher):
-        own = None
-
-        def predict(x: Tensor, sigma: Tensor) -> Tensor:
-            nonlocal own
-            active = active_parts(guider.conds["positive"], sigma)
-            if not active:
-                return None
-            if own is None:
-                if not patcher.is_clone(guider.model_patcher):
-                    patcher.pre_run()
-                own = create_model_options_clone(patcher.model_options)
-                sigmas = options()["transformer_options"]["sample_sigmas"]
-                own.setdefault("transformer_options", {})["sample_sigmas"] = sigmas
-            ran(len(active))
-            return _predicted(patcher.model, active, x, sigma, own)
-
-        return predict
-
-    def from_condition(condition: Condition):
-        def predict(x: Tensor, sigma: Tensor) -> Tensor:
-            active = active_parts(guider.conds[condition.key], sigma)
-            if not active:
-                return None
-            ran(len(active))
-            return _predicted(guider.inner_model, active, x, sigma, options())
-
-        return predict
-
-    def of(source: object):
-        if isinstance(source, ModelPatcher):
-            return from_model(source)
-        return from_condition(source) if isinstance(source, Condition) else source
-
-    return of
-
-
-def _predicted(model, parts: list[dict], x: Tensor, sigma: Tensor, options: dict) -> Tensor:
-    with torch.no_grad():
-        return comfy.samplers.calc_cond_batch(model, [parts], x, sigma, options)[0]

@@ -1,59 +1,80 @@
 """One call of a guider under a run's CFG pipeline: its scales are set, passes are left out, methods act."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from torch import Tensor
 
 from ..ui.messages import speaking_as
-from .connections import active_parts
-from .guiders import Call, kind_of, overridden
+from .conditions import active_parts, passes_of
+from .guider_kinds import kind_of
+from .guiders import Call, overridden
 from .hooks import HOOKS
 from .host_run import HostRun
 from .plan import KEY, CfgEvent
 
 
-def guided_by_cfg(run: HostRun, predict: Callable[[dict], Tensor], timestep: Tensor, model_options: dict) -> Tensor:
+@contextmanager
+def counted_call(run: HostRun, x: Tensor, timestep: Tensor, model_options: dict) -> Iterator[None]:
+    """Keep account of a call of the guider, whether it comes to it or a step cache fills in."""
+    before = run.counter.own
+    call = Call({}) if run.pipeline is None else _call(run, timestep, model_options)
+    run.begin_call(model_options, call)
+    yield
+    run.windows_a_call = len(run.windows) or run.windows_a_call
+    passes = run.counter.own - before
+    run.idle += passes == 0
+    if run.pipeline is not None:
+        asked, expected = _asked(run, x, timestep) if kind_of(run.guider).known else (passes, passes)
+        run.asked += asked
+        run.expected += expected
+        run.acted |= call.combines
+        passes = passes if run.seen else asked
+    scale = getattr(run.guider, "cfg", 1.0) if call.scale is None else call.scale
+    run.report.events.append(CfgEvent(timestep[0], scale, passes, run.adjusted))
+
+
+def guided_by_cfg(run: HostRun, predict: Callable[[dict], Tensor], model_options: dict) -> Tensor:
     """The guider's prediction, guided. predict: model_options -> denoised, as the guider gives it."""
-    sigma, guider = timestep[0], run.guider
+    guider, call = run.guider, run.call
     if run.pipeline is None:
-        denoised = predict(model_options)
-        run.report.events.append(CfgEvent(sigma, getattr(guider, "cfg", 1.0)))
-        return denoised
-    before = run.passes
-    active = {role: len(active_parts(parts, timestep)) for role, parts in guider.conds.items()}
-    call = _call(run, sigma, active, model_options)
-    _count(run, call, active)
-    run.roles = kind_of(guider).roles
+        return predict(run.counter.before_hooks(model_options))
     conds = {role: None if role in call.without else parts for role, parts in guider.conds.items()}
+    model_options = run.counter.before_hooks(model_options)
     with overridden(guider, call.attributes | {"conds": conds}):
         if not run.pipeline.plain and call.methods and call.combines:
             model_options = _with_method(run, model_options)
-        denoised = predict(model_options)
-    run.report.events.append(CfgEvent(sigma, call.scale, run.passes - before, run.adjusted))
-    return denoised
+        return predict(model_options)
 
 
-def _call(run: HostRun, sigma: Tensor, active: dict[str, int], model_options: dict) -> Call:
+def _call(run: HostRun, timestep: Tensor, model_options: dict) -> Call:
     """What the guider's kind sets, less what the sampler or other nodes need."""
-    present = frozenset(role for role, parts in active.items() if parts)
-    call = kind_of(run.guider).call(run.guider, run.pipeline, sigma, present)
+    guider = run.guider
+    present = frozenset(role for role, parts in guider.conds.items() if active_parts(parts, timestep))
+    call = kind_of(guider).call(guider, run.pipeline, timestep[0], present)
     if model_options.get("disable_cfg1_optimization", False):
         run.forced = True
-        return Call(call.attributes)
+        return replace(call, skipped=frozenset(), without=frozenset())
     if any(model_options.get(hook) for hook in HOOKS):
         return replace(call, without=call.without - {"positive"})  # other nodes' hooks read it
     return call
 
 
-def _count(run: HostRun, call: Call, active: dict[str, int]) -> None:
-    """Count the passes of a call, and those that a call without any left out would run."""
-    beside = {role for role in active if role.startswith(KEY)}  # run by methods, which count them
+def _asked(run: HostRun, x: Tensor, timestep: Tensor) -> tuple[int, int]:
+    """The passes that a call asks for, and those that it would without any left out."""
+    call = run.call
+    passes = {role: passes_of(parts, x, timestep) for role, parts in run.guider.conds.items()}
     left_out = call.skipped | call.without
-    run.expected += sum(active.values())
+    beside = {role for role in passes if role.startswith(KEY)}  # run by methods, where they act
+    if not (call.combines and call.methods):
+        left_out = left_out | beside
+    asked = sum(count for role, count in passes.items() if role not in left_out)
+    expected = sum(passes.values())
     if run.plan.cfg.pipeline.replaces_uncond:  # the second model runs on the positive, in place of the negative
-        run.expected += active["positive"] - (active.get("negative", 0) if "negative" in left_out else 0)
-    run.passes += sum(parts for role, parts in active.items() if role not in left_out | beside)
+        asked += passes["positive"] if call.combines and call.methods else 0
+        expected += passes["positive"] - (passes.get("negative", 0) if "negative" in left_out else 0)
+    return asked * run.windows_a_call, expected * run.windows_a_call
 
 
 def _with_method(run: HostRun, model_options: dict) -> dict:
@@ -62,7 +83,7 @@ def _with_method(run: HostRun, model_options: dict) -> dict:
 
     def combine(args):
         cond, uncond = kind.predictions(run.guider, args)
-        with speaking_as(run.plan.cfg.title):
+        with speaking_as(run.plan.cfg.title), run.counter.by_methods():
             return run.pipeline.combine(cond, uncond, args["input"], args["sigma"], args["cond_scale"])
 
     return {

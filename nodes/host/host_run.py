@@ -1,6 +1,7 @@
 """One sampling run of a plan under a guider: what it has asked for, what it has seen, and what of it is kept."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -13,27 +14,35 @@ from ...guidance_core.terms.judged import TermEvent
 from ...guidance_core.throttle import Throttle
 from ..ui.live import INTERVAL
 from ..ui.messages import speaking_as
-from .connections import check_connected, conditions_of, denoiser_of
-from .guiders import Guider
+from .connections import check_connected
+from .denoisers import Denoisers, Start, add_conditions
+from .guiders import Call, Guider
 from .model_facts import ModelOutput, path_of, percent_of
+from .packed import PackedPipeline, Packing
+from .passes import PassCounter
 from .plan import PartEvent, Plan, RunReport, TermPart
 
 
 class TermRun:
     """One run of a classifier term, and what it has seen so far."""
 
-    def __init__(self, part: TermPart, run: Run, record: Callable[[object], None]):
+    def __init__(self, part: TermPart, run: Run, record: Callable[[object], None], packing: Packing):
         self.part, self.gradients = part, 0
         self.last: PartEvent | None = None
         self.now: PartEvent | None = None  # of the call under way, or the one just done
         self._record = record
+        self._packing, self._place = packing, 0
         with speaking_as(part.title):
+            if len(packing.shapes) > 1:
+                self._place = packing.part_for(part.term.classifier.channels)
             self._guided = part.term.start(replace(run, record=self._seen))
 
     def __call__(self, denoised, x, sigma):
         self.now = None
+        parts, xs = self._packing.split(denoised), self._packing.split(x)
         with speaking_as(self.part.title):
-            return self._guided(denoised, x, sigma)
+            parts[self._place] = self._guided(parts[self._place], xs[self._place], sigma)
+        return self._packing.joined(parts)
 
     def _seen(self, event: TermEvent) -> None:
         self.gradients += 1
@@ -43,36 +52,51 @@ class TermRun:
 
 @dataclass
 class HostRun:
-    """The state of a run."""
+    """The state of a run, and of the call of the guider that is under way."""
 
     plan: Plan
     guider: Guider
     report: RunReport
+    counter: PassCounter
+    closing: ExitStack = field(default_factory=ExitStack)  # what is done when the run is over
+    denoisers: Denoisers | None = None
     about: Run | None = None
     steps: Cursor | None = None
     pipeline: PipelineRun | None = None
     terms: list[TermRun] = field(default_factory=list)
-    passes: int = 0  # that CFG asks for
-    expected: int = 0  # that CFG would ask for without leaving any out
+    asked: int = 0  # passes that CFG asked for
+    expected: int = 0  # passes without leaving any out
+    idle: int = 0  # calls of which no pass reached the network
+    acted: bool = False  # whether CFG combined two predictions at any call
     forced: bool = False  # the sampler or another node asked for every pass
     live: Throttle = field(default_factory=lambda: Throttle(INTERVAL))
+    windows_a_call: int = 1  # as the last call had them that ran at all
     # of the call under way:
-    options: dict = field(default_factory=dict)
-    roles: tuple[str, ...] = ()  # of its batch of passes
+    call: Call = Call({})
+    windows: set = field(default_factory=set)  # context windows that it ran
     adjusted: float | torch.Tensor | None = None  # the scale that methods made
-    alone: torch.Tensor | None = None  # output of its last pass that ran by itself
+    alone: dict[object, torch.Tensor] = field(default_factory=dict)  # last output that ran by itself, by window
 
-    def begin_call(self, model_options: dict) -> None:
+    @property
+    def passes(self) -> int:
+        """Passes that CFG ran; those that it asked for where none could be seen."""
+        return self.counter.own if self.seen else self.asked
+
+    @property
+    def seen(self) -> bool:
+        """Whether passes are seen at all, or run somewhere out of sight."""
+        return self.counter.own + self.counter.of_hooks > 0
+
+    def begin_call(self, model_options: dict, call: Call) -> None:
         """Forget what belongs to the call before."""
-        self.options, self.adjusted, self.alone = model_options, None, None
+        self.call, self.adjusted, self.denoisers.options = call, None, model_options
+        self.alone.clear()
+        self.windows.clear()
+        self.counter.begin_call()
 
     def end(self) -> None:
         """Keep the counts of a run that came to its end."""
         self.report.passes, self.report.expected, self.report.finished = self.passes, self.expected, True
-
-    def ran(self, parts: int) -> None:
-        """Count passes that a method runs beside the guider's."""
-        self.passes += parts
 
     def combined(self, event: ScaleEvent) -> None:
         """Note the scale of a combination."""
@@ -91,22 +115,21 @@ def run_of(model: ModelPatcher, sigmas: torch.Tensor, seed: int | None = None, *
     )
 
 
-def opened(plan: Plan, guider: Guider, sigmas: torch.Tensor, seed: int | None) -> HostRun:
+def opened(plan: Plan, guider: Guider, start: Start) -> HostRun:
     """A run of a plan with fresh state, noted in its journal; the guider is given the conditions of methods."""
-    run = HostRun(plan, guider, RunReport(type(guider).__name__, tuple(sigmas.tolist())))
-    run.about = run_of(
-        guider.model_patcher,
-        sigmas,
-        seed,
-        record=run.combined,
-        denoiser_of=denoiser_of(guider, lambda: run.options, run.ran),
-    )
+    counter, packing = PassCounter(len(start.noise)), Packing(start.shapes)
+    report = RunReport(type(guider).__name__, tuple(start.sigmas.tolist()))
+    run = HostRun(plan, guider, report, counter)
+    run.denoisers = Denoisers(guider, start, counter, run.closing)
+    run.about = run_of(guider.model_patcher, start.sigmas, start.seed, record=run.combined, denoiser_of=run.denoisers)
     run.steps = Cursor(run.about)
-    run.terms = [TermRun(part, run.about, run.report.events.append) for part in plan.terms]
+    run.terms = [TermRun(part, run.about, report.events.append, packing) for part in plan.terms]
     if plan.cfg is not None:
+        pipeline = plan.cfg.pipeline
         with speaking_as(plan.cfg.title):
-            check_connected(guider.model_patcher, plan.cfg.pipeline.methods)
-            run.pipeline = plan.cfg.pipeline.start(run.about)
-        guider.conds = {**guider.conds, **conditions_of(plan.cfg.pipeline.methods)}
-    plan.journal.runs.append(run.report)
+            check_connected(guider.model_patcher, pipeline.methods)
+            packed = len(packing.shapes) > 1
+            run.pipeline = PackedPipeline(pipeline, run.about, packing) if packed else pipeline.start(run.about)
+        add_conditions(guider, pipeline.methods)
+    plan.journal.runs.append(report)
     return run

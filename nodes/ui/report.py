@@ -11,7 +11,7 @@ from ...guidance_core.params import params_of
 from ...guidance_core.scale import ScaleSchedule
 from ...guidance_core.shapes import Constant
 from ...guidance_core.terms.judged import TermEvent
-from ..host.guiders import not_running
+from ..host.guider_kinds import not_running
 from ..host.hooks import HOOKS, hook_names
 from ..host.host_run import run_of
 from ..host.plan import CfgEvent, Plan, RunReport

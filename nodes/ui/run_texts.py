@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-from ..host.guiders import Guider, kind_of
+from ..host.guider_kinds import kind_of
+from ..host.guiders import Guider
 from ..host.hooks import HOOKS, hook_names
 from ..host.host_run import HostRun, TermRun
 from ..host.plan import CfgEvent
@@ -51,9 +52,12 @@ def _term_lines(term: TermRun) -> list[str]:
 
 def _cfg_lines(run: HostRun) -> list[str]:
     """What CFG did in a run, in a few lines for the node."""
-    lines = [f"CFG: {run.passes} of {run.expected} passes run."]
-    if note := kind_of(run.guider).note(run.guider, run.plan.cfg.pipeline):
+    lines = [_counted(run), *_by_others(run)]
+    note = kind_of(run.guider).note(run.guider, run.plan.cfg.pipeline)
+    if note:
         lines.append(note)
+    elif not run.acted:
+        lines.append(_why_off(run))
     if run.forced:
         lines.append("The sampler or another node needs both passes at every step, so none are skipped.")
     replaced = hook_names(run.guider.model_options, "sampler_cfg_function")
@@ -62,6 +66,37 @@ def _cfg_lines(run: HostRun) -> list[str]:
             f"The CFG function of {' and '.join(replaced)} is replaced by the method here; remove one of them."
         )
     return [*lines, *_unread_hooks(run.guider)]
+
+
+def _counted(run: HostRun) -> str:
+    """The passes of a run, as far as they are known."""
+    if not kind_of(run.guider).known:
+        return f"CFG: {run.passes} passes run." if run.seen else "CFG: its passes cannot be seen."
+    if not run.seen:
+        return f"CFG: {run.asked} of {run.expected} passes asked for; what ran cannot be seen on this model."
+    return f"CFG: {run.passes} of {run.expected} passes run."
+
+
+def _by_others(run: HostRun) -> list[str]:
+    """What other nodes ran beside CFG's passes, or left out of them."""
+    lines = []
+    if run.counter.of_hooks:
+        lines.append(f"Hooks of other nodes ran {run.counter.of_hooks} more.")
+    if run.idle and run.seen:
+        calls = sum(isinstance(event, CfgEvent) for event in run.report.events)
+        lines.append(f"At {run.idle} of {calls} calls a step cache of another node filled in, and no pass ran.")
+    return lines
+
+
+def _why_off(run: HostRun) -> str:
+    """Why CFG combined nothing at any step."""
+    pipeline = run.plan.cfg.pipeline
+    sigmas = [event.sigma for event in run.report.events if isinstance(event, CfgEvent)]
+    if not any(map(pipeline.schedule.over(run.about), sigmas)):
+        return "CFG acted at no step: its schedule is 0 at each of them. Widen its window."
+    if all(scale == 1 for scale in map(pipeline.scale_over(run.about), sigmas)):
+        return "CFG acted at no step: at scale 1 it is off."
+    return "CFG acted at no step: a condition to lead away from was missing."
 
 
 def _unread_hooks(guider: Guider) -> list[str]:

@@ -32,7 +32,7 @@ TAKEN = {
     "inspect": {"isabstract", "isclass", "signature"},
     "os": {"PathLike", "environ", "fstat", "fsync", "path", "replace", "sep", "stat", "walk"},
     "pkgutil": {"iter_modules"},
-    "unicodedata": {"normalize"},
+    "unicodedata": {"bidirectional", "category", "normalize"},
     "server": {"PromptServer"},
     "signal": {"SIGINT", "SIGTERM", "signal"},
     "sys": {"exit", "stderr"},
@@ -42,6 +42,7 @@ TAKEN_IN = {
     ("guidance_core/classifier/adm_import.py", "pickle"): {"UnpicklingError"},  # to name what torch.load refuses
     ("guidance_core/train/distributed.py", "torch"): {"distributed"},  # for torchrun
     ("guidance_core/demo/data.py", "sklearn"): {"datasets", "model_selection"},  # the digits, when run by hand
+    ("nodes/host/passes.py", "threading"): {"Lock", "local"},  # to count in the threads that ComfyUI starts
     ("nodes/ui/curve_route.py", "aiohttp"): {"web"},  # to answer a request to ComfyUI's own server
     ("nodes/ui/curve_route.py", "asyncio"): {"to_thread"},
 }

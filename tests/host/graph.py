@@ -82,6 +82,11 @@ def executed(result) -> set[str]:
     return {data["node"] for kind, data in result.messages if kind == "executing" and data["node"] is not None}
 
 
+def said(result) -> str:
+    """All that nodes have said."""
+    return "\n".join(text for texts in result.texts.values() for text in texts)
+
+
 def emptied(server, outputs: bool, kept: Graph | None = None) -> None:
     """Have ComfyUI unload every model and, where `outputs`, forget what its nodes gave.
 

@@ -260,7 +260,7 @@ def test_the_cfg_slot_of_another_node_keeps_working(server, scale):
 
 @pytest.mark.parametrize("scale", [5.5, 0.0])
 def test_a_post_cfg_hook_of_another_node_keeps_working(server, scale):
-    """PAG adds its own term and runs its own passes, which CFG Combine's report does not claim."""
+    """PAG adds its own term and runs its own passes, which are told apart from those of CFG."""
 
     def pag(g, m):
         return g.PerturbedAttentionGuidance(model=m, scale=3.0)
@@ -269,7 +269,8 @@ def test_a_post_cfg_hook_of_another_node_keeps_working(server, scale):
     core, *_ = run(server, lambda g, m: ksampler(g, pag(g, m), scale))
     assert np.array_equal(ours.latent, core.latent)
     assert ours.passes == core.passes == 18
-    assert any("12 of 12 passes run" in text for texts in result.texts.values() for text in texts)
+    said = [text for texts in result.texts.values() for text in texts]
+    assert any("12 of 12 passes run.\nHooks of other nodes ran 6 more." in text for text in said)
 
 
 def test_a_pre_cfg_hook_outside_the_window_sees_no_guidance(server):

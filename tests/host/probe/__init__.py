@@ -14,6 +14,7 @@ import comfy.multigpu
 import comfy.ops
 import comfy.samplers
 import comfy.supported_models_base
+import comfy.utils
 import folder_paths
 import psutil
 import torch
@@ -23,7 +24,9 @@ from comfy_api.latest import ComfyExtension, io
 from safetensors.torch import save_file
 from torch import nn
 
+from .av import AVModel, AVNetwork, ProbeNested
 from .faults import ProbeCancel, ProbeKill, ProbeListings
+from .foreign import ProbeForeignGuider, QuietModel
 from .pack import kit
 from .parts import ProbeParts
 
@@ -76,27 +79,33 @@ class VideoNetwork(nn.Module):
         self.prompt = nn.Linear(16, 8)
         self.outside = nn.Conv3d(8, 4, 3, padding=1)
 
-    def forward(self, x, timesteps, context=None, **kwargs):
+    def forward(self, x, timesteps, context=None, *args, **kwargs):
         bias = self.prompt(context.mean(1))[:, :, None, None, None]
         return self.outside(torch.tanh(self.inside(x) + bias))
+
+
+NETWORKS = {"video": VideoNetwork, "av": AVNetwork, "quiet": VideoNetwork}
+BASES = {"av": AVModel, "quiet": QuietModel}
 
 
 def logged(network: nn.Module) -> nn.Module:
     """Make a network keep (timestep, conditions in the batch) of each of its calls; ComfyUI numbers the conditions.
 
     At call number `interrupt_at` (from 1; 0 is never) it presses Cancel and goes on; at call `nan_at` it gives NaN.
+    Where the network runs wrappers of its own (a step cache), what they leave out is no call.
     """
     network.calls, network.count, network.interrupt_at, network.nan_at = [], 0, 0, 0
-    forward = network.forward
+    inside = "_forward" if hasattr(network, "_forward") else "forward"
+    forward = getattr(network, inside)
 
-    def counting(x, timesteps, context=None, *args, transformer_options=None, **kwargs):
+    def counting(x, timesteps, context=None, y=None, control=None, transformer_options=None, **kwargs):
         options = transformer_options or {}
         network.calls.append((float(timesteps[0]), list(options.get("cond_or_uncond", []))))
         cancel(network)
-        out = forward(x, timesteps, context, *args, transformer_options=options, **kwargs)
+        out = forward(x, timesteps, context, y, control, transformer_options=options, **kwargs)
         return out * torch.nan if network.count == network.nan_at else out
 
-    network.forward = counting
+    setattr(network, inside, counting)
     return network
 
 
@@ -113,7 +122,7 @@ class ProbeModel(io.ComfyNode):
         return io.Schema(
             node_id="ProbeModel",
             inputs=[
-                io.Combo.Input("kind", options=[*TYPES, "video"]),
+                io.Combo.Input("kind", options=[*TYPES, "video", "av", "quiet"]),
                 io.Int.Input("seed", default=0),
                 io.Int.Input("nonce", default=0),
                 io.Int.Input("interrupt_at", default=0, optional=True),
@@ -125,11 +134,15 @@ class ProbeModel(io.ComfyNode):
     @classmethod
     def execute(cls, kind, seed, nonce, interrupt_at=0, nan_at=0):
         torch.manual_seed(seed)
-        video = kind == "video"
-        config = VideoConfig({"disable_unet_model_creation": True}) if video else Sd15Config(dict(UNET))
-        model = comfy.model_base.BaseModel(config, TYPES["flow" if video else kind])
-        if video:
-            model.diffusion_model = VideoNetwork()
+        if network := NETWORKS.get(kind):
+            config, base = (
+                VideoConfig({"disable_unet_model_creation": True}),
+                BASES.get(kind, comfy.model_base.BaseModel),
+            )
+            model = base(config, TYPES["flow"])
+            model.diffusion_model = network()
+        else:
+            model = comfy.model_base.BaseModel(Sd15Config(dict(UNET)), TYPES[kind])
         for parameter in model.diffusion_model.parameters():
             parameter.copy_(torch.randn(parameter.shape) * (0.1 if parameter.ndim > 1 else 0.02))
         model.diffusion_model = logged(model.diffusion_model)
@@ -330,7 +343,10 @@ class ProbeRead(io.ComfyNode):
 
     @classmethod
     def execute(cls, latent, nonce, model=None, second_model=None, classifier=None):
-        samples = latent["samples"].float().contiguous()
+        samples = latent["samples"].float()
+        if samples.is_nested:  # its parts one after the other, as samplers see them
+            samples, _ = comfy.utils.pack_latents(samples.unbind())
+        samples = samples.contiguous()
         report = {
             "shape": list(samples.shape),
             "data": base64.b64encode(samples.numpy().tobytes()).decode(),
@@ -501,6 +517,7 @@ class Probe(ComfyExtension):
         return [
             ProbeModel,
             ProbeFamily,
+            ProbeForeignGuider,
             ProbeLatents,
             ProbeCondition,
             ProbeLatent,
@@ -512,6 +529,7 @@ class Probe(ComfyExtension):
             ProbeControlNet,
             ProbeCheckpoint,
             ProbeMultiGPU,
+            ProbeNested,
             ProbeObjects,
             ProbeKill,
             ProbeCancel,
