@@ -57,7 +57,7 @@ class Noised(Copies):
 class Shifted(Copies):
     """Copies of images moved by up to `share` of their sides, one way and the other; the edges are repeated."""
 
-    share: float = 0.1
+    share: float = 0.06
 
     def pair(self, inputs, spread, seed, draws, samples):
         offsets = 2 * self.share * _uniform(inputs, seed, draws, samples)

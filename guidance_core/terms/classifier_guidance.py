@@ -20,5 +20,5 @@ class ClassifierTerm(JudgedTerm):
         gradient = gradient_of_run(judge_of(self.classifier, run.path), as_target(self.target))
         return lambda denoised, x, sigma: gradient(x, sigma)
 
-    def factor(self, sigma, path):
+    def factor(self, grad, sigma, path):
         return bayes_factor(sigma, path)

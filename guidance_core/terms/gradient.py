@@ -57,21 +57,24 @@ def leave_inference_mode(module: nn.Module) -> None:
 class Judge:
     """What a gradient is taken of. logits: (x, sigma [B], which samples of the batch these are) -> logits [B, K].
 
-    head: what they mean. network: the module among it, if any.
+    head: what they mean. modules: those among it, whose weights autograd must be able to use.
     """
 
     logits: Callable[[Tensor, Tensor, Sequence[int]], Tensor]
     head: Head
-    network: object = None
+    modules: tuple[nn.Module, ...] = ()
 
 
 def judge_of(classifier: Classifier, path: NoisePath) -> Judge:
     """A classifier as a judge; the logits of a plain callable are of labels that exclude each other."""
-    network: object = classifier
+    parts: tuple[object, ...] = (classifier,)
     head = as_head("single")
-    if isinstance(classifier, NoisyClassifier | CleanClassifier):
-        network, head = classifier.network, as_head(classifier.head)
-    return Judge(lambda x, sigma, samples: classifier(x, sigma, path), head, network)
+    if isinstance(classifier, NoisyClassifier):
+        parts, head = (classifier.network,), as_head(classifier.head)
+    elif isinstance(classifier, CleanClassifier):
+        parts, head = (classifier.network, classifier.to_input), as_head(classifier.head)
+    modules = tuple(part for part in parts if isinstance(part, nn.Module))
+    return Judge(lambda x, sigma, samples: classifier(x, sigma, path), head, modules)
 
 
 def target_gradient(
@@ -82,8 +85,8 @@ def target_gradient(
     Raises GuidanceError when the logits do not depend on x.
     """
     with torch.inference_mode(False), torch.enable_grad():
-        if isinstance(judge.network, nn.Module):
-            leave_inference_mode(judge.network)
+        for module in judge.modules:
+            leave_inference_mode(module)
         leaf = x.detach().clone().to(torch.promote_types(x.dtype, torch.float32)).requires_grad_()
         logits = judge.logits(leaf, per_sample(sigma, leaf).to(leaf.dtype).clone(), samples)
         if not logits.requires_grad:

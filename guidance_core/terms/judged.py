@@ -76,8 +76,8 @@ class JudgedTerm(Term):
         """Open a run: (denoised, x, sigma [B]) -> the gradient of the target's log-probability, like x."""
 
     @abstractmethod
-    def factor(self, sigma: Tensor, path: NoisePath) -> Tensor:
-        """What the gradient is multiplied by to be a change of denoised, [B], from sigma [B] in float32 at least."""
+    def factor(self, grad: Tensor, sigma: Tensor, path: NoisePath) -> Tensor:
+        """What a gradient like denoised is multiplied by to be a change of it, [B]; sigma [B] in float32 at least."""
 
     def start(self, run: Run) -> Guidance:
         gradient, strength = self.gradients(run), self.schedule.over(run)
@@ -105,7 +105,7 @@ class JudgedTerm(Term):
         scales: float | Tensor = scale
         if self.entropy_aware:
             scales = scale * result.max_entropy / result.entropy.clamp(min=MIN_ENTROPY)
-        factor = self.factor(sigma.to(torch.promote_types(sigma.dtype, torch.float32)), path)
+        factor = self.factor(result.grad, sigma.to(torch.promote_types(sigma.dtype, torch.float32)), path)
         return expand(scales, result.grad) * expand(factor, result.grad) * result.grad
 
 

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 import guidance_core as gc
 from guidance_core.classifier.clean import spread
 from guidance_core.classifier.copies import Noised, Shifted
+from guidance_core.terms.clean_guidance import RootOfSize
 
 LABELS = ("zero", "one", "two")
 TARGET = torch.tensor([0, 2, 1])
@@ -230,3 +231,19 @@ def test_spread_is_finite_at_pure_noise():
     assert float(spread(torch.ones(1), gc.FLOW)) == 1
     assert float(spread(torch.zeros(1), gc.VE)) == 0
     assert Noised().count == 4
+
+
+def test_weights_made_in_inference_mode_serve_in_the_network_and_before_it(given):
+    with torch.inference_mode():
+        made = gc.clean_classifier(Bent(), LABELS, to_input=nn.BatchNorm2d(2).double().eval())
+        inside = pushed(made, given, 0.7)
+    plain = gc.clean_classifier(Bent(), LABELS, to_input=nn.BatchNorm2d(2).double().eval())
+    assert torch.equal(pushed(plain, given, 0.7), inside.clone())
+    assert torch.equal(pushed(made, given, 0.7), inside.clone())
+
+
+def test_the_portable_unit_is_the_root_of_a_samples_size(given):
+    """32 numbers a sample: scale 1 is then what sqrt(32) is by itself."""
+    clean = gc.clean_classifier(Bent(), LABELS)
+    got = pushed(clean, given, 0.7, scale=1.0, unit=RootOfSize())
+    torch.testing.assert_close(got, pushed(clean, given, 0.7, scale=32**0.5))
