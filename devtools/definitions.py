@@ -105,7 +105,7 @@ def _input_breaks(where: str, old: list[dict], new: list[dict]) -> Iterator[str]
 
 
 def _changes(here: str, was: dict, now: dict) -> Iterator[str]:
-    if was["type"] != now["type"]:
+    if not set(was["type"].split(",")) <= set(now["type"].split(",")):  # a socket may come to take more
         yield f"{here}: its type was {was['type']} and is {now['type']}; what is linked or saved there is refused."
         return
     lost = was.get("widget") and not now.get("widget")  # one that is gained is judged by its place among the others

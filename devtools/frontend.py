@@ -36,7 +36,7 @@ ADD = """
     const socket = node.inputs[place];
     const grown = /\\.\\D+[1-9]\\d*$/.test(name);  // further sockets of a growing input
     if (!(name in sources) && (socket.widget || grown)) continue;
-    const fits = output => socket.type === "*" || output.type === socket.type;
+    const fits = output => socket.type === "*" || socket.type.split(",").includes(output.type);
     const source = others.find(each => each.type === (sources[name] ?? each.type) && each.outputs.some(fits));
     source?.connect(source.outputs.findIndex(fits), node, place);
   }

@@ -20,6 +20,7 @@ from devtools import browser as chromium
 from devtools import frontend
 from devtools.host import ROOT
 from devtools.server import ComfyServer
+from devtools.tiny_classifier import write_classifier
 from guidance_core.writing import write_whole
 
 EXAMPLES = ROOT / "example_workflows"
@@ -33,6 +34,7 @@ SCHEDULE, SIX_DIGITS = f"{P}ScaleSchedule", "one | two | three | four | five | s
 # In the order in which they are wired: node id (or one of ComfyUI's own nodes), widgets, sockets with a wish.
 IN_USE: tuple[tuple[str, dict, dict], ...] = (
     (f"{P}LoadDigitsDemo", {}, {}),
+    (f"{P}LoadImageClassifier", {"folder": "cats and dogs"}, {"vae": f"{P}LoadDigitsDemo"}),
     ("EmptyLatentImage", {"width": 128, "height": 128, "batch_size": 10}, {}),
     (f"{P}ClassCondition", {"label": "three | seven"}, {}),
     (f"{P}NullConditionEncoder", {"kind": "class null label"}, {}),
@@ -124,6 +126,7 @@ def main() -> int:
         folder = server.base / "models" / "noisy_classifiers"
         folder.mkdir(parents=True)
         shutil.copy(ROOT / "guidance_core" / "demo" / "classifier.safetensors", folder / "digits.safetensors")
+        write_classifier(server.base / "models" / "classifiers" / "cats and dogs")
         for name, value in (
             ("Comfy.TutorialCompleted", True),
             ("Comfy.Minimap.Visible", False),

@@ -4,19 +4,17 @@ from dataclasses import replace
 
 from comfy_api.latest import io
 
-from ..guidance_core.paths import FLOW
 from ..guidance_core.scale import ScaleSchedule
 from ..guidance_core.terms.classifier_guidance import ClassifierTerm
 from ..guidance_core.terms.target_text import parse_target
 from .host.adapter import with_plan
-from .host.model_facts import check_classifier, path_of
+from .host.classifiers import FLOW_SIGMA, AnyClassifier
 from .host.plan import Journal, TermPart, plan_of
-from .host.types import NOISY_CLASSIFIER, SCALE_SCHEDULE, HostClassifier
+from .host.types import SCALE_SCHEDULE, guiding_classifier
 from .ui.messages import speaking_as
 from .ui.widgets import widgets
 
 TITLE = "Classifier Guidance"
-FLOW_SIGMA = 0.85  # above this the factor sigma^2 / alpha on flow models grows without bound while the gradient fades
 
 
 def target_input() -> io.Input:
@@ -33,24 +31,19 @@ def target_input() -> io.Input:
 
 def classifier_part(
     model,
-    classifier: HostClassifier,
+    classifier: AnyClassifier,
     target: str,
     schedule: ScaleSchedule | None,
     title: str,
     node_id: str | None,
     **options,
 ) -> TermPart:
-    """A classifier term for a MODEL. Raises GuidanceError for an unknown label or a classifier of other latents."""
+    """A classifier's term for a MODEL. Raises GuidanceError for an unknown label or a classifier of other latents."""
     with speaking_as(title):
-        check_classifier(model, classifier.classifier)
-        parsed = parse_target(target, classifier.classifier.labels, classifier.classifier.head)
-        note = ""
-        if schedule is None and path_of(model) is FLOW:
-            schedule = ScaleSchedule("interval", start=FLOW_SIGMA, axis="sigma")
-            note = f"This flow model is guided below sigma {FLOW_SIGMA}; connect a schedule to choose another window."
-        schedule = schedule or ScaleSchedule()
-        term = ClassifierTerm(classifier.classifier, parsed, schedule=schedule, **options)
-    return TermPart(term, classifier.patcher, title, node_id, note)
+        classifier.check(model)
+        parsed = parse_target(target, classifier.labels, classifier.head)
+        term, note = classifier.term(model, parsed, schedule, **options)
+    return TermPart(term, classifier.patchers, title, node_id, note)
 
 
 class ClassifierGuidance(io.ComfyNode):
@@ -68,10 +61,7 @@ class ClassifierGuidance(io.ComfyNode):
             search_aliases=["classifier", "guidance", "steer", "steering", "label", "target", "negative", "gradient"],
             inputs=[
                 io.Model.Input("model", tooltip="The model to steer."),
-                NOISY_CLASSIFIER.Input(
-                    "classifier",
-                    tooltip="The classifier that judges each step; it must be trained on this model's kind of latents.",
-                ),
+                guiding_classifier(),
                 target_input(),
                 *widgets(ClassifierTerm),
                 SCALE_SCHEDULE.Input(

@@ -11,7 +11,7 @@ from .classifier_guidance import classifier_part, target_input
 from .host.adapter import with_plan
 from .host.plan import CfgPart, plan_of
 from .host.sampling import Sampling, sampled, sampling_inputs
-from .host.types import NOISY_CLASSIFIER, SCALE_SCHEDULE
+from .host.types import SCALE_SCHEDULE, guiding_classifier
 from .ui.trace_plot import trace_picture
 from .ui.widgets import widgets
 
@@ -35,10 +35,7 @@ class ClassifierGuidanceSampler(io.ComfyNode):
             has_intermediate_output=True,
             inputs=[
                 io.Model.Input("model", tooltip="The model to sample and to steer."),
-                NOISY_CLASSIFIER.Input(
-                    "classifier",
-                    tooltip="The classifier that judges each step; it must be trained on this model's kind of latents.",
-                ),
+                guiding_classifier(),
                 io.Conditioning.Input("positive", tooltip="What the picture should show."),
                 io.Conditioning.Input("negative", tooltip="What it should not show; not run where cfg is 1."),
                 io.Latent.Input("latent_image", tooltip="An empty latent, or a picture to begin from."),

@@ -8,9 +8,10 @@ from ..guidance_core.assess.page import card_picture
 from ..guidance_core.classifier.heads import Head
 from ..guidance_core.errors import GuidanceError
 from .host.classifier_files import host_classifier
+from .host.classifiers import HostClassifier
 from .host.labelled import LabelledLatents
 from .host.model_facts import check_classifier, in_sampler_scale
-from .host.types import LABELLED_LATENTS, NOISY_CLASSIFIER, SCALE_SCHEDULE, HostClassifier
+from .host.types import LABELLED_LATENTS, NOISY_CLASSIFIER, SCALE_SCHEDULE
 from .ui.messages import say, speaking_as
 from .ui.progress import with_bar
 from .ui.trace_plot import as_image

@@ -17,6 +17,7 @@ from .labelled_folder import LabelledFolder
 from .labelled_latents import LabelledLatentsNode
 from .load_classifier import LoadNoisyClassifier
 from .load_digits import LoadDigitsDemo
+from .load_image_classifier import LoadImageClassifier
 from .null_condition import NULL_FOLDER, NullConditionEncoder
 from .save_classifier import SaveNoisyClassifier
 from .scale_schedule import ScaleScheduleNode
@@ -48,6 +49,7 @@ class GuidanceKit(ComfyExtension):
             EvaluateNoisyClassifier,
             SaveNoisyClassifier,
             LoadNoisyClassifier,
+            LoadImageClassifier,
             LoadDigitsDemo,
             ClassCondition,
         ]

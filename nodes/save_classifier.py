@@ -9,7 +9,8 @@ from PIL import Image
 
 from ..guidance_core.classifier.card_values import MAX_PREVIEW
 from .host.classifier_files import file_named, new_file, relative
-from .host.types import NOISY_CLASSIFIER, HostClassifier
+from .host.classifiers import HostClassifier
+from .host.types import NOISY_CLASSIFIER
 from .ui.messages import say, speaking_as
 
 TITLE = "Save Noisy Classifier"

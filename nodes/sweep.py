@@ -19,7 +19,7 @@ from .host.judgement import judgement_by
 from .host.plan import CfgPart, Journal, Plan, plan_of
 from .host.sampling import Sampling, previews, sampled, sampling_inputs
 from .host.sweep_kept import Finished, finished_cells
-from .host.types import NOISY_CLASSIFIER
+from .host.types import any_classifier
 from .ui.messages import headed, say, speaking_as
 from .ui.report import planned
 from .ui.sweep_axis import Axis, Guidance, axis_input, axis_of
@@ -59,12 +59,12 @@ class GuidanceSweep(io.ComfyNode):
                 *sampling_inputs(6.0, "Classifier-free guidance, where it is not swept."),
                 target,
                 scale,
-                NOISY_CLASSIFIER.Input("classifier", optional=True, tooltip="Steers to the target."),
-                NOISY_CLASSIFIER.Input(
+                any_classifier("classifier", "Steers to the target.", optional=True),
+                any_classifier(
                     "judge",
-                    optional=True,
-                    tooltip="Says under each picture how probable the target is. Without it the classifier that steers "
+                    "Says under each picture how probable the target is. Without it the classifier that steers "
                     "judges its own work, which flatters it.",
+                    optional=True,
                 ),
             ],
             outputs=[

@@ -17,7 +17,7 @@ from ...guidance_core.classifier.noisy import NoisyClassifier
 from ...guidance_core.errors import GuidanceError
 from ...guidance_core.file_names import name_parts
 from ...guidance_core.writing import create
-from .types import HostClassifier
+from .classifiers import HostClassifier
 
 CLASSIFIER_FOLDER = "noisy_classifiers"
 ENDING = ".safetensors"

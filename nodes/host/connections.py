@@ -7,8 +7,8 @@ from comfy.model_patcher import ModelPatcher
 from ...guidance_core.cfg import Method
 from ...guidance_core.errors import GuidanceError
 from ...guidance_core.params import params_of
+from .classifiers import HostClassifier
 from .model_facts import check_classifier, latent_space, path_of
-from .types import HostClassifier
 
 
 @dataclass(frozen=True, eq=False)

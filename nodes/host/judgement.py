@@ -7,42 +7,39 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-from ...guidance_core.paths import VE
 from ...guidance_core.terms.target_text import parse_target
 from ...guidance_core.terms.targets import Target
 from ..ui.live import sure
 from ..ui.messages import speaking_as
-from .model_facts import check_classifier, in_sampler_scale, path_of
-from .types import HostClassifier
+from .classifiers import AnyClassifier
+from .model_facts import in_sampler_scale
 
 
 @dataclass(frozen=True, eq=False)
 class Judgement:
     """Who says how probable the target is in a finished picture."""
 
-    judge: HostClassifier
+    judge: AnyClassifier
     target: Target
     words: str
 
     def of(self, model: ModelPatcher, samples: Tensor) -> str:
         """The mean over a batch of latents, without noise, at the cleanest level that the judge knows."""
-        comfy.model_management.load_models_gpu([self.judge.patcher])
-        classifier, path = self.judge.classifier, path_of(model) or VE
-        x0 = in_sampler_scale(model, samples).to(self.judge.patcher.load_device, torch.float32)
-        sigma = path.sigma_at(classifier.log_snr_range[1]).to(x0)
-        logits = classifier(path.alpha(sigma) * x0, sigma, path)
-        return sure(self.target.unweighted().log_prob(logits.float(), classifier.head), classifier.head)
+        comfy.model_management.load_models_gpu(list(self.judge.patchers))
+        x0 = in_sampler_scale(model, samples).to(self.judge.patchers[0].load_device, torch.float32)
+        logits = self.judge.logits(model, x0).float()
+        return sure(self.target.unweighted().log_prob(logits, self.judge.head), self.judge.head)
 
 
 def judgement_by(
-    model: ModelPatcher, classifier: HostClassifier | None, judge: HostClassifier | None, target: str
+    model: ModelPatcher, classifier: AnyClassifier | None, judge: AnyClassifier | None, target: str
 ) -> Judgement | None:
     """The judgement by the judge or, without one, by the classifier that guides; None without either."""
     chosen = judge or classifier
     if chosen is None:
         return None
     with speaking_as("judge"):
-        check_classifier(model, chosen.classifier)
-        parsed = parse_target(target, chosen.classifier.labels, chosen.classifier.head)
+        chosen.check(model)
+        parsed = parse_target(target, chosen.labels, chosen.head)
     by = "the classifier that guides" if chosen is classifier else "another classifier"
     return Judgement(chosen, parsed, f"Target: {' '.join(target.split())}, judged by {by}.")

@@ -7,8 +7,7 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ...guidance_core.cfg import Pipeline
-from ...guidance_core.terms.classifier_guidance import ClassifierTerm
-from ...guidance_core.terms.judged import TermEvent
+from ...guidance_core.terms.judged import JudgedTerm, TermEvent
 
 KEY = "guidance_kit"
 KEPT_RUNS = 8
@@ -26,10 +25,10 @@ class CfgPart:
 
 @dataclass(frozen=True)
 class TermPart:
-    """A classifier term on a MODEL, the patcher that keeps its network in memory, and the node that speaks for it."""
+    """A term on a MODEL, the patchers that keep its networks in memory, and the node that speaks for it."""
 
-    term: ClassifierTerm
-    patcher: ModelPatcher
+    term: JudgedTerm
+    patchers: tuple[ModelPatcher, ...]
     title: str
     node_id: str | None
     note: str = ""
@@ -101,7 +100,8 @@ class Plan:
     @property
     def patchers(self) -> list[ModelPatcher]:
         """The models that must be loaded beside the MODEL itself."""
-        parts = [*(self.cfg.patchers if self.cfg else ()), *(part.patcher for part in self.terms)]
+        parts = [*(self.cfg.patchers if self.cfg else ())]
+        parts += [patcher for part in self.terms for patcher in part.patchers]
         return list(dict.fromkeys(parts))
 
 

@@ -1,20 +1,21 @@
-"""The socket types of the pack, and what travels on them."""
+"""The socket types of the pack."""
 
-from dataclasses import dataclass
-
-from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
-
-from ...guidance_core.classifier.noisy import NoisyClassifier
 
 SCALE_SCHEDULE = io.Custom("SCALE_SCHEDULE")
 NOISY_CLASSIFIER = io.Custom("NOISY_CLASSIFIER")
+CLEAN_CLASSIFIER = io.Custom("CLEAN_CLASSIFIER")
 LABELLED_LATENTS = io.Custom("LABELLED_LATENTS")
 
 
-@dataclass(frozen=True, eq=False)
-class HostClassifier:
-    """What NOISY_CLASSIFIER carries: a classifier and the patcher by which ComfyUI moves its network."""
+def any_classifier(name: str, tooltip: str, optional: bool = False) -> io.Input:
+    """A socket for a classifier of noisy latents or of clean pictures."""
+    return io.MultiType.Input(name, [NOISY_CLASSIFIER, CLEAN_CLASSIFIER], optional=optional, tooltip=tooltip)
 
-    classifier: NoisyClassifier
-    patcher: ModelPatcher
+
+def guiding_classifier() -> io.Input:
+    """The socket for the classifier that steers."""
+    return any_classifier(
+        "classifier",
+        "The classifier that judges each step: a noisy one for this model's kind of latents, or one of pictures.",
+    )

@@ -8,14 +8,11 @@ import tokenize
 from pathlib import Path
 
 import pytest
-import torch
-from PIL import Image
 
 import guidance_core as gc
 from devtools.host import ROOT
 from devtools.make_methods import PAGE, PICTURE, with_text
 from guidance_core import cfg_methods
-from guidance_core.data.shards import ShardSource
 from guidance_core.params import params_of
 
 MATHEMATICS = (ROOT / "docs" / "mathematics.md").read_text(encoding="utf-8")
@@ -95,52 +92,3 @@ def test_what_is_pointed_at_is_there(folder: str):
     pointed = [(file, at) for file, text in texts.items() for at in POINTS.findall(text)]
     lost = [(file, at) for file, at in pointed if not any((base / at).is_file() for base in (ROOT, file.parent))]
     assert lost == []
-
-
-def python(page: str) -> list[str]:
-    """The Python on a page."""
-    return re.findall(
-        r"^```python\n(.*?)^```", (ROOT / "docs" / page).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
-    )
-
-
-@pytest.fixture
-def in_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with my_pictures, of two classes."""
-    for label, colour in (("cat", "red"), ("dog", "blue")):
-        (tmp_path / "my_pictures" / label).mkdir(parents=True)
-        for i in range(6):
-            Image.new("RGB", (16 + i, 16), colour).save(tmp_path / "my_pictures" / label / f"{i}.png")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def test_the_python_about_training_runs(in_pictures: Path):
-    """With small pictures, few samples and few steps."""
-    known = {
-        "encode": lambda pictures: torch.nn.functional.adaptive_avg_pool2d(pictures.movedim(3, 1).mean(1, True), 8),
-        "denoiser": lambda x, sigma: x / 2,
-        "sigmas": gc.karras(0.1, 10.0, 3),
-    }
-    changes = {
-        "(1024, 1024)": "(16, 16)",
-        "(4, 64, 64)": "(1, 8, 8)",
-        "400)": "20)",
-        "sd15": 'sd15", steps=3, size="small',
-    }
-    blocks = python("training-a-classifier.md")
-    assert len(blocks) == 3
-    for code in blocks:
-        for wide, small in changes.items():
-            code = code.replace(wide, small)
-        exec(compile(code, "training-a-classifier.md", "exec"), known)
-    assert known["latents"].shape == (12, 1, 8, 8) and known["labels"].shape == (12,)
-    assert len(ShardSource.open(in_pictures / "my_shards")) == 12
-    assert gc.NoisyClassifier.load(in_pictures / "my-style.safetensors").labels == ["my style", "other"]
-
-
-def test_the_python_about_methods_runs():
-    (code,) = python("cfg-methods.md")
-    known = {"gc": gc, "cond": lambda x, sigma: x, "uncond": lambda x, sigma: 0 * x}
-    exec(compile(code, "cfg-methods.md", "exec"), known)
-    assert known["guided"](torch.ones(1, 1, 4, 4), 1.0).shape == (1, 1, 4, 4)

@@ -43,6 +43,7 @@ TAKEN_IN = {
     ("guidance_core/train/distributed.py", "torch"): {"distributed"},  # for torchrun
     ("guidance_core/demo/data.py", "sklearn"): {"datasets", "model_selection"},  # the digits, when run by hand
     ("nodes/host/passes.py", "threading"): {"Lock", "local"},  # to count in the threads that ComfyUI starts
+    ("nodes/host/image_folders.py", "transformers"): {"AutoModelForImageClassification"},  # and of it one call
     ("nodes/ui/curve_route.py", "aiohttp"): {"web"},  # to answer a request to ComfyUI's own server
     ("nodes/ui/curve_route.py", "asyncio"): {"to_thread"},
 }
@@ -57,7 +58,9 @@ RUNS = re.compile(
     r"|import_module|load_module|load_dynamic|__import__|__builtins__|__subclasses__|__reduce\w*__|read_pickle"
     r"|urlopen|urlretrieve|load_url|load_state_dict_from_url|open_connection|create_connection|client_session"
 )
-BY_CALLS_ALONE = {"torch.load", "importlib.import_module"}  # and those as is_harmless says
+FROM_FOLDER = "transformers.AutoModelForImageClassification.from_pretrained"
+FROM_FOLDER_SAYS = {"local_files_only": "True", "trust_remote_code": "False", "use_safetensors": "True"}
+BY_CALLS_ALONE = {"torch.load", "importlib.import_module", FROM_FOLDER}  # and those as is_harmless says
 OWN_MODULE = r"importlib\.import_module\(f'(\{__name__\}\.[^']*'|\.\{[^']*', __name__)\)"
 
 
@@ -103,6 +106,9 @@ def is_harmless(call, path):
     """Of calls under the names above: patterns, a network's eval(), modules of this project, weights and no code."""
     if path == "torch.load":
         return any(word.arg == "weights_only" and ast.unparse(word.value) == "True" for word in call.keywords)
+    if path == FROM_FOLDER:
+        said = {word.arg: ast.unparse(word.value) for word in call.keywords}
+        return FROM_FOLDER_SAYS.items() <= said.items() and None not in said
     if path == "importlib.import_module":
         return re.fullmatch(OWN_MODULE, ast.unparse(call))
     return path == "re.compile" or ast.unparse(call).endswith(".eval()")
@@ -121,6 +127,8 @@ def wrongs(source, file=""):
     for node in nodes:
         path = path_of(node, known)
         if path and not may_take(path, file) or path in BY_CALLS_ALONE and node not in fine:
+            yield f"takes {path}"
+        if path and path.startswith("transformers") and path != FROM_FOLDER and node not in owners:
             yield f"takes {path}"
         if isinstance(node, ast.Name) and path and path not in HARMLESS and "." not in path and node not in owners:
             yield f"hands on all of {path}"
@@ -230,6 +238,26 @@ def test_the_search_finds_what_it_looks_for(source):
     assert list(wrongs(source, "guidance_core/anything.py"))
 
 
+FROM = "from transformers import AutoModelForImageClassification as A"
+SAFE = ", ".join(f"{word}={value}" for word, value in FROM_FOLDER_SAYS.items())
+OTHER_USES = [
+    "A.from_pretrained(folder)",
+    f"A.from_pretrained(folder, {SAFE.replace('trust_remote_code=False', 'trust_remote_code=True')})",
+    f"A.from_pretrained(folder, {SAFE.replace('local_files_only=True', 'local_files_only=online')})",
+    f"A.from_pretrained(folder, {SAFE.replace(', use_safetensors=True', '')})",
+    f"A.from_pretrained(folder, {SAFE}, **more)",
+    "A.from_config(config, trust_remote_code=True)",
+    "A.register(config, network)",
+    "read = A.from_pretrained",
+    "use(A)",
+]
+
+
+def test_the_one_call_of_transformers_passes():
+    assert list(wrongs(f"{FROM}\nA.from_pretrained(folder, {SAFE}, dtype=t)", "nodes/host/image_folders.py")) == []
+    assert list(wrongs(FROM, "nodes/host/anything.py"))
+
+
 @pytest.mark.parametrize(
     ("file", "source"),
     [
@@ -238,6 +266,9 @@ def test_the_search_finds_what_it_looks_for(source):
         ("nodes/ui/curve_route.py", "from aiohttp import web\nweb.run_app(app)"),
         ("nodes/ui/curve_route.py", "from asyncio import create_subprocess_exec"),
         ("nodes/ui/curve_route.py", "import asyncio\nasyncio.open_connection('a', 1)"),
+        ("nodes/host/image_folders.py", "from transformers import AutoModel"),
+        ("nodes/host/image_folders.py", "import transformers\ntransformers.pipeline('image-classification')"),
+        *(("nodes/host/image_folders.py", f"{FROM}\n{use}") for use in OTHER_USES),
         ("guidance_core/classifier/adm_import.py", "from pickle import loads"),
         ("guidance_core/classifier/adm_import.py", "import pickle as p\np.load(file)"),
         ("guidance_core/train/distributed.py", "import torch\ntorch.hub.load('a/b', 'c')"),

@@ -98,6 +98,7 @@ ADDITIONS = {
     "wider range": lambda n: input_of(n, "scale").update(min=-1, max=2),
     "no range": lambda n: (input_of(n, "scale").pop("min"), input_of(n, "scale").pop("max")),
     "required to optional": lambda n: input_of(n, "model").update(optional=True),
+    "socket of more kinds": lambda n: input_of(n, "mask").update(type="IMAGE,MASK"),
     "output at the end": lambda n: n[NODE]["outputs"].append({"name": "a", "type": "MASK"}),
 }
 
@@ -117,6 +118,12 @@ def test_additions_break_nothing(name):
     ADDITIONS[name](new)
     assert new != example()
     assert breaks(example(), new) == []
+
+
+def test_a_socket_that_takes_less_than_before_breaks_workflows():
+    old, new = example(), example()
+    input_of(old, "mask").update(type="IMAGE,MASK")
+    assert any("its type was IMAGE,MASK and is MASK" in each for each in breaks(old, new))
 
 
 @pytest.mark.parametrize(

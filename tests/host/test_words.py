@@ -106,7 +106,7 @@ def test_pages_show_their_node(page):
 def spoken() -> list[str]:
     """The texts in the pack's source, with … for what is filled in."""
     found = []
-    for file in [*(ROOT / "nodes").glob("*.py"), *(ROOT / "guidance_core").rglob("*.py")]:
+    for file in [*(ROOT / "nodes").rglob("*.py"), *(ROOT / "guidance_core").rglob("*.py")]:
         for part in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(part, ast.JoinedStr):
                 found.append("".join(each.value if isinstance(each, ast.Constant) else "…" for each in part.values))
@@ -191,7 +191,8 @@ FOUND = {  # what users type, and a node that they must find
     "dataset": ["LabelledFolder", "LabelledLatents"],
     "training": ["TrainNoisyClassifier", "LabelledFolder"],
     "save": ["SaveNoisyClassifier"],
-    "load": ["LoadNoisyClassifier", "LoadDigitsDemo"],
+    "load": ["LoadNoisyClassifier", "LoadImageClassifier", "LoadDigitsDemo"],
+    "nsfw": ["LoadImageClassifier"],
     "demo": ["LoadDigitsDemo"],
     "grid": ["GuidanceSweep"],
     "compare": ["GuidanceSweep"],
