@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import sys
 import unicodedata
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from guidance_core.classifier.heads import as_head
 from guidance_core.classifier.latent_encoder import LatentEncoder
 from guidance_core.classifier.measurements import Bin, Suggestion
 from guidance_core.classifier.metadata import check_card, from_metadata, to_metadata
-from guidance_core.classifier.names import appearance, as_labels
+from guidance_core.classifier.names import HIDDEN, LINES, appearance, as_labels
 from guidance_core.classifier.values import declarations
 from guidance_core.data.folders import read_folder
 
@@ -103,6 +104,14 @@ def test_a_record_that_says_nothing_is_not_written():
     assert from_metadata(to_metadata(bare), "a file") == bare
 
 
+def test_a_card_that_says_little_is_written_in_full():
+    metadata = to_metadata(Card(["a", "b"]))
+    assert metadata.keys() == {"format", "version", "created_with", *declarations(Card)}
+    assert (metadata["latent_space"], metadata["info"], metadata["head"]) == ("", "{}", "single")
+    older = {key: text for key, text in metadata.items() if key not in ("latent_space", "info", "head", "created_with")}
+    assert from_metadata(older, "a file") == Card(["a", "b"], record=Record(created_with=""))
+
+
 def test_a_classifier_is_a_network_and_a_card():
     network = torch.nn.Linear(2, 2)
     whole, by_parts = gc.NoisyClassifier(network, CARD), gc.NoisyClassifier(network, ["a", "b"], "sd15", head="multi")
@@ -168,6 +177,7 @@ DISGUISED = {
 ALIKE = [
     ("cat", "cat"),
     ("café", "cafe\u0301"),
+    ("café", "cafe\u200d\u0301"),
     ("cat", "cat "),
     ("two words", "two\u00a0words"),
     ("cat", "c\u200dat"),
@@ -179,7 +189,9 @@ ALIKE = [
 
 @pytest.mark.parametrize("label", HONEST)
 def test_labels_of_any_script_are_kept(label):
-    read = from_metadata(to_metadata(with_labels("a", label, "b")), "a file").labels
+    written = to_metadata(with_labels("a", label, "b"))
+    assert json.loads(written["labels"])[1] == unicodedata.normalize("NFC", label)
+    read = from_metadata(written, "a file").labels
     assert read == ["a", unicodedata.normalize("NFC", label), "b"] == as_labels(["a", label, "b"])
     for written in (label, unicodedata.normalize("NFD", label), unicodedata.normalize("NFC", label)):
         quoted = f'"{written}"'
@@ -195,6 +207,20 @@ def test_what_cannot_be_seen_is_refused(label):
             refused()
     with pytest.raises(gc.GuidanceError, match="Label names must not hold characters that cannot be seen, as 'cat|'"):
         as_labels(["a", label])
+
+
+SIGNS = [*range(0x600, 0x606), 0x6DD, 0x70F, 0x890, 0x891, 0x8E2, 0x110BD, 0x110CD, *range(0x13430, 0x13440)]
+"""Of Arabic, Syriac, Kaithi and Egyptian: they count as controls of format, and are seen."""
+
+
+def test_every_character_that_controls_is_refused():
+    """By Unicode's categories: controls, formats, halves of characters, ends of lines and paragraphs."""
+    fine = {"\t", "\n", "\u200c", "\u200d", *map(chr, SIGNS)}
+    found = [
+        chr(i) for i in range(sys.maxunicode + 1) if unicodedata.category(chr(i)) in ("Cc", "Cf", "Cs", "Zl", "Zp")
+    ]
+    assert {text for text in found if not (HIDDEN.search(text) or LINES.search(text))} <= fine - {"\t", "\n"}
+    assert {text for text in fine if HIDDEN.search(text)} == set()
 
 
 @pytest.mark.parametrize("text", [text for name, text in DISGUISED.items() if name != "a line"])

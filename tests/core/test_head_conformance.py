@@ -199,6 +199,7 @@ def test_descending_its_loss_makes_it_right(head, y):
     measured = head.measure(found, y)
     assert measured.accuracy > 0.99 and float(head.accuracy(found, y).mean()) > 0.99
     assert float(head.loss(found, y).mean()) < 0.2 * head.chance(y)[1]
+    assert bool((measured.confidence > 0.8).all())
 
 
 def test_chance_is_the_best_that_one_answer_to_all_can_be(head, y):
