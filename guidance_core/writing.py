@@ -84,7 +84,7 @@ def _delete_stale(part: Path) -> None:
 
 
 def _sentence(file: Path, error: OSError) -> str:
-    why, what_to_do = WHY.get(error.errno, (error.strerror or str(error), ELSEWHERE))
+    why, what_to_do = WHY.get(error.errno or 0, (error.strerror or str(error), ELSEWHERE))
     if os.path.isdir(file):
         why, what_to_do = "a folder has this name", "choose another name"
     return f"'{file}' could not be written: {why}. {what_to_do.capitalize()}."
