@@ -63,9 +63,13 @@ ONE, NOISED, SHIFTED = Noised(1), Noised(4), Shifted(4)
 SETTINGS = [
     Setting("unguided", "off"),
     Setting("sigma^2 / alpha at the prediction (the trap), scale 1, one copy", TrapTerm, 1.0, ONE),
+    Setting("one copy, ODE", copies=ONE, sampler=ODE),
+    Setting("8 noised copies, ODE", copies=Noised(8), sampler=ODE),
     Setting("4 shifted copies, ODE", copies=SHIFTED, sampler=ODE),
     Setting("one copy", copies=ONE),
     Setting("4 noised copies", copies=NOISED),
+    Setting("4 copies with 0.3 of the noise", copies=Noised(4, amount=0.3)),
+    Setting("4 shifted copies, scale 8", scale=8.0, copies=SHIFTED),
     Setting(SHOWN, copies=SHIFTED),
     Setting("4 shifted copies, scale 32", scale=32.0, copies=SHIFTED),
     Setting("back through the denoiser (DPS), scale 4, one copy", "through", 4.0, ONE),
