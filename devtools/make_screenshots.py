@@ -85,6 +85,7 @@ IN_USE: tuple[tuple[str, dict, dict], ...] = (
     ),
     (f"{P}GuidanceReport", {}, {}),
 )
+NOT_RUN = {f"{P}ImageReferences", f"{P}LoadAestheticHead"}  # for want of a CLIP vision model: the least are large
 APART = 3000  # from node to node, so that none is in the picture of another
 EDGE, BADGE = 14, 26  # pixels around a node; above it in the classic renderer, for the pack's name
 WIDEST = 2400  # pixels of a workflow's picture
@@ -166,7 +167,7 @@ def _take_nodes(page: Page, server: ComfyServer, nodes2: bool) -> None:
     shown: dict[str, int] = {}
     for i, (node, values, sources) in enumerate((*IN_USE, *((each, {}, {}) for each in others))):
         shown[node] = frontend.add_node(page, node, (APART * i, 0), values, sources)
-        if not info[node]["output_node"] and info[node]["output"]:  # so that it runs
+        if not info[node]["output_node"] and info[node]["output"] and node not in NOT_RUN:  # so that it runs
             frontend.add_node(page, "PreviewAny", (APART * i, APART), sources={"source": node})
     frontend.press_run(page, server)
     page.evaluate(ALONE)

@@ -13,8 +13,10 @@ from .evaluate_classifier import EvaluateNoisyClassifier
 from .guidance_report import GuidanceReport
 from .guidance_target import GuidanceTarget
 from .host.classifier_files import CLASSIFIER_FOLDER
+from .image_references import ImageReferences
 from .labelled_folder import LabelledFolder
 from .labelled_latents import LabelledLatentsNode
+from .load_aesthetic_head import LoadAestheticHead
 from .load_classifier import LoadNoisyClassifier
 from .load_digits import LoadDigitsDemo
 from .load_image_classifier import LoadImageClassifier
@@ -50,6 +52,8 @@ class GuidanceKit(ComfyExtension):
             SaveNoisyClassifier,
             LoadNoisyClassifier,
             LoadImageClassifier,
+            ImageReferences,
+            LoadAestheticHead,
             LoadDigitsDemo,
             ClassCondition,
         ]

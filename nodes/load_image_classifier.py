@@ -2,8 +2,6 @@
 
 import os
 
-import comfy.model_management
-from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 
 from ..guidance_core.errors import GuidanceError
@@ -11,6 +9,7 @@ from ..guidance_core.terms.target_text import written
 from .host.classifiers import PictureClassifier
 from .host.clean_view import view_through
 from .host.image_folders import FOLDER, WEIGHTS, folder_named, folders, load_image_classifier
+from .host.patchers import patcher_of
 from .host.types import CLEAN_CLASSIFIER
 from .ui.messages import say, speaking_as
 
@@ -74,11 +73,7 @@ class LoadImageClassifier(io.ComfyNode):
             if path is None:
                 raise GuidanceError(f"there is no folder '{folder}' in models/{FOLDER}.")
             loaded, view = load_image_classifier(path), view_through(vae)
-        patcher = ModelPatcher(
-            loaded.network,
-            load_device=comfy.model_management.get_torch_device(),
-            offload_device=comfy.model_management.unet_offload_device(),
-        )
+        patcher = patcher_of(loaded.network)
         classifier = PictureClassifier(loaded.network, loaded.prepared, loaded.labels, loaded.head, view, patcher)
         shown = ", ".join(written(label) for label in loaded.labels[:12])
         more = f" and {len(loaded.labels) - 12} more" if len(loaded.labels) > 12 else ""

@@ -1,16 +1,12 @@
 """Noisy classifiers as ComfyUI's objects and files: the folder models/noisy_classifiers, and names in it."""
 
-import copy
 import itertools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
-import comfy.model_management
 import folder_paths
-from comfy.model_patcher import ModelPatcher
 
 from ...guidance_core.classifier.card import Card
 from ...guidance_core.classifier.noisy import NoisyClassifier
@@ -18,6 +14,7 @@ from ...guidance_core.errors import GuidanceError
 from ...guidance_core.file_names import name_parts
 from ...guidance_core.writing import create
 from .classifiers import HostClassifier
+from .patchers import patcher_of
 
 CLASSIFIER_FOLDER = "noisy_classifiers"
 ENDING = ".safetensors"
@@ -25,18 +22,7 @@ ENDING = ".safetensors"
 
 def host_classifier(classifier: NoisyClassifier) -> HostClassifier:
     """A classifier that ComfyUI loads and unloads together with the diffusion model."""
-    patcher = ModelPatcher(
-        classifier.network,
-        load_device=comfy.model_management.get_torch_device(),
-        offload_device=comfy.model_management.unet_offload_device(),
-    )
-    patcher.cached_patcher_init = (_for_another_device, (classifier,))
-    return HostClassifier(classifier, patcher)
-
-
-def _for_another_device(classifier: NoisyClassifier, disable_dynamic: bool = False) -> ModelPatcher:
-    """A patcher with weights of its own, which MultiGPU CFG Split wants of all that is loaded with a model."""
-    return host_classifier(replace(classifier, network=copy.deepcopy(classifier.network))).patcher
+    return HostClassifier(classifier, patcher_of(classifier.network))
 
 
 def file_named(name: str) -> Path:

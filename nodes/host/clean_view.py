@@ -4,7 +4,6 @@ import copy
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-import comfy.model_management
 import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
@@ -12,6 +11,7 @@ from torch.nn import functional as F
 
 from ...guidance_core.errors import GuidanceError
 from .model_facts import latent_space
+from .patchers import patcher_of
 
 
 class View(ABC):
@@ -73,10 +73,7 @@ def view_through(vae) -> View:
         raise GuidanceError("the VAE is one of video or sound: connect a VAE of pictures, or none.")
     with torch.inference_mode(False):
         decoder = copy.deepcopy(vae.first_stage_model).requires_grad_(False)
-    patcher = ModelPatcher(
-        decoder, load_device=comfy.model_management.get_torch_device(), offload_device=vae.patcher.offload_device
-    )
-    return Decoded(decoder, vae.latent_channels, vae.vae_dtype, (patcher,))
+    return Decoded(decoder, vae.latent_channels, vae.vae_dtype, (patcher_of(decoder),))
 
 
 def check_single_pictures(model: ModelPatcher) -> None:

@@ -11,12 +11,12 @@ import folder_paths
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ...guidance_core.classifier.card_values import MAX_LABELS
 from ...guidance_core.classifier.heads import Head, as_head
 from ...guidance_core.classifier.names import appearance, composed, label_fault
 from ...guidance_core.errors import GuidanceError
+from .pixels import Prepared
 
 FOLDER = "classifiers"
 CONFIG, WEIGHTS, PREPROCESSOR = "config.json", "model.safetensors", "preprocessor_config.json"
@@ -77,20 +77,6 @@ class Logits(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         return self.model(pixel_values=pixels).logits
-
-
-class Prepared(nn.Module):
-    """Pictures about [0, 1] resized whole to what a network takes, and normalised; with a gradient all along."""
-
-    def __init__(self, size: tuple[int, int], mean: list[float], std: list[float]):
-        super().__init__()
-        self.size = size
-        self.register_buffer("mean", torch.tensor(mean).reshape(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(std).reshape(1, 3, 1, 1))
-
-    def forward(self, pictures: Tensor) -> Tensor:
-        pictures = F.interpolate(pictures, self.size, mode="bilinear", antialias=True, align_corners=False)
-        return (pictures - self.mean.to(pictures)) / self.std.to(pictures)
 
 
 def _network(folder: Path) -> nn.Module:

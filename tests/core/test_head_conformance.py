@@ -60,6 +60,12 @@ def test_how_sure_it_is_can_be_told_and_drawn(head):
     assert len({head.in_words(value) for value in shown.tolist()}) == 3
 
 
+def test_the_mean_of_logits_has_the_mean_of_their_probabilities(head, logits, randn):
+    several = torch.stack([logits, 3 * randn(N, K, seed=1), -logits])
+    want = torch.stack([head.probabilities(each) for each in several]).mean(0)
+    torch.testing.assert_close(head.probabilities(head.mean(several)), want)
+
+
 # --- its labels -------------------------------------------------------------------------------------------------------
 
 

@@ -44,6 +44,7 @@ TAKEN_IN = {
     ("guidance_core/demo/data.py", "sklearn"): {"datasets", "model_selection"},  # the digits, when run by hand
     ("nodes/host/passes.py", "threading"): {"Lock", "local"},  # to count in the threads that ComfyUI starts
     ("nodes/host/image_folders.py", "transformers"): {"AutoModelForImageClassification"},  # and of it one call
+    ("nodes/host/aesthetic.py", "pickle"): {"UnpicklingError"},  # likewise
     ("nodes/ui/curve_route.py", "aiohttp"): {"web"},  # to answer a request to ComfyUI's own server
     ("nodes/ui/curve_route.py", "asyncio"): {"to_thread"},
 }

@@ -193,6 +193,8 @@ FOUND = {  # what users type, and a node that they must find
     "save": ["SaveNoisyClassifier"],
     "load": ["LoadNoisyClassifier", "LoadImageClassifier", "LoadDigitsDemo"],
     "nsfw": ["LoadImageClassifier"],
+    "reference": ["ImageReferences"],
+    "aesthetic": ["LoadAestheticHead"],
     "demo": ["LoadDigitsDemo"],
     "grid": ["GuidanceSweep"],
     "compare": ["GuidanceSweep"],

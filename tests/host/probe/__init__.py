@@ -29,6 +29,7 @@ from .faults import ProbeCancel, ProbeKill, ProbeListings
 from .foreign import ProbeForeignGuider, QuietModel
 from .pack import kit
 from .parts import ProbeParts
+from .vision import ProbeVision, ProbeVisionSum
 
 UNET = {  # Stable Diffusion 1.5's shape, made small
     "image_size": 32,
@@ -519,6 +520,8 @@ class Probe(ComfyExtension):
             ProbeFamily,
             ProbeForeignGuider,
             ProbeLatents,
+            ProbeVision,
+            ProbeVisionSum,
             ProbeCondition,
             ProbeLatent,
             ProbeVideoVAE,
