@@ -19,7 +19,8 @@ from .terms.classifier_guidance import ClassifierTerm
 from .terms.gradient import Classifier, log_prob_grad, shift_denoised
 from .terms.target_text import parse_target
 from .terms.targets import Target
-from .train.loop import TrainSettings, TrainStep, train_classifier
+from .train.loop import TrainStep, train_classifier
+from .train.settings import TrainSettings
 from .train.validation import Validation
 from .version import __version__ as __version__
 

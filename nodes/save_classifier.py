@@ -8,7 +8,7 @@ from comfy_api.latest import io
 from PIL import Image
 
 from ..guidance_core.classifier.card_values import MAX_PREVIEW
-from .host.classifier_files import file_named, new_file, relative
+from .host.classifier_files import file_named, new_file, numbered, relative
 from .host.classifiers import HostClassifier
 from .host.types import NOISY_CLASSIFIER
 from .ui.messages import say, speaking_as
@@ -55,7 +55,7 @@ class SaveNoisyClassifier(io.ComfyNode):
             said = {key: text.strip() for key, text in (("licence", licence), ("author", author)) if text.strip()}
             if preview is not None:
                 said["preview"] = _png(preview[0])
-            with nullcontext(file) if replace else new_file(file) as file:
+            with nullcontext(file) if replace else new_file(numbered(file)) as file:
                 classifier.classifier.recording(**said).save(file)
         say(cls.hidden.unique_id, f"Saved as {relative(file)} ({file.stat().st_size / 1e6:.1f} MB).")
         return io.NodeOutput()

@@ -20,8 +20,9 @@ from ..data.sources import Source, TensorSource
 from ..demo.data import LABELS, load_digits
 from ..errors import GuidanceError
 from ..params import params_of
-from ..train.distributed import launched, share
-from ..train.loop import TrainSettings, TrainStep, train_classifier
+from ..train.distributed import launched, this_process
+from ..train.loop import Training, TrainStep, train_classifier
+from ..train.settings import TrainSettings
 from . import Line, add_options
 
 HELP = "Train a noise-aware classifier on latent shards, on a folder of pictures, or on the bundled digits."
@@ -63,27 +64,38 @@ def run(arguments: argparse.Namespace) -> int:
     if out.suffix != ".safetensors" or not out.parent.is_dir():
         raise GuidanceError(f"--out must be a .safetensors file in a folder that exists, got '{out}'.")
     with launched() as device:
-        mine = share()
-        line = Line(quiet=mine.rank > 0)
+        process = this_process()
+        line = Line(quiet=process.rank > 0)
         options = _data(arguments, line)
         given = {name: getattr(arguments, name) for name in (*SETTINGS, "augment", "log_snr_range")}
         options |= {name: value for name, value in given.items() if value is not None}
         options["device"] = arguments.device or device or ("cuda" if torch.cuda.is_available() else "cpu")
         checkpoint = arguments.checkpoint or out.with_name(f"{out.name}.checkpoint")
         steps = train_classifier(**options, checkpoint=checkpoint)
-        with stopped(breaks_off=mine.world == 1) as stop, closing(steps):
+        with stopped(breaks_off=process.world_size == 1) as stop, closing(steps):
             step = _follow(steps, stop, line, options["device"])
-        if mine.rank == 0:
-            (step.classifier or step.best()).save(out)
-            if step.classifier:
-                if not arguments.checkpoint:
-                    checkpoint.unlink(missing_ok=True)
-                _judged(step.classifier, _held_out(arguments, options["latents"], step), line).save(out)
+            if process.rank == 0:
+                (step.classifier or step.best()).save(out)  # before the run is closed, which may fail
+            lost = _close(steps)
+        if process.rank == 0 and step.classifier:
+            _judged(step.classifier, _held_out(arguments, options["latents"], step), line).save(out)
+            if not arguments.checkpoint:
+                checkpoint.unlink(missing_ok=True)
     if step.classifier:
         line.say(f"Saved '{out}'.")
         return 0
-    line.say(f"Stopped at step {step.step} of {step.steps}: the best so far is in '{out}', the same command goes on.")
+    goes_on = f"but the same command will not go on from there. {lost}" if lost else "the same command goes on."
+    line.say(f"Stopped at step {step.step} of {step.steps}: the best so far is in '{out}', {goes_on}")
     return 128 + (stop or [signal.SIGINT])[0]
+
+
+def _close(steps: Training) -> str:
+    """Close a run, which writes its checkpoint; why that could not be written, or nothing."""
+    try:
+        steps.close()
+    except GuidanceError as error:
+        return str(error)
+    return ""
 
 
 def _data(arguments: argparse.Namespace, line: Line) -> dict[str, Any]:
@@ -145,13 +157,15 @@ def _say_what_is_left_out(pictures: PictureFolder, line: Line) -> None:
         line.say(f"Tags that too few pictures have, or lack: {', '.join(pictures.left_out)}.")
 
 
-def _follow(steps: Iterator[TrainStep], stop: list[int], line: Line, device: torch.device | str) -> TrainStep:
+def _follow(steps: Training, stop: list[int], line: Line, device: torch.device | str) -> TrainStep:
     """Draw the steps until the last, or until every process has heard that one was asked to stop."""
     began, first = time.monotonic(), None
     for step in steps:
         first = first or step.step
         line.show(_told(step, first, time.monotonic() - began), step.step, step.steps, bool(step.validation))
-        if share().add_up(torch.tensor(len(stop), device=device)).item():
+        for note in step.notes:
+            line.say(note)
+        if this_process().all_reduce(torch.tensor(len(stop), device=device)).item():
             break
     return step
 

@@ -19,8 +19,9 @@ from ..paths import VE
 from ..progress import Progress, run_to_end
 from ..schedules import betas, sigmas_from_betas
 from ..tensors import expand
-from ..train.batches import uniform_levels
-from ..train.loop import TrainStep, descend, follow, train_classifier, warm_up_and_cosine
+from ..train.data import uniform_levels
+from ..train.loop import TrainStep, train_classifier
+from ..train.optimization import optimizer_step, update_ema, warm_up_and_cosine
 from .data import ABOUT, LABELS, Digits, jitter, load_digits, to_image
 from .guide import Guide, halves
 from .judge import Judge, JudgeNetwork, within_class_distance
@@ -66,12 +67,12 @@ def train(
 ) -> Training:
     """Minimise loss_of(network) with AdamW, warm-up and cosine; returns the running average of the network."""
     average = copy.deepcopy(network).requires_grad_(False)
-    averaged, weights = list(average.parameters()), list(network.parameters())
+    weights = list(network.parameters())
     optimizer = torch.optim.AdamW(weights, learning_rate, weight_decay=weight_decay)
     for step in range(1, steps + 1):
         loss = loss_of(network)
-        descend(optimizer, loss, learning_rate * warm_up_and_cosine(step, steps))
-        follow(averaged, weights, ema, step)
+        optimizer_step(optimizer, loss, learning_rate * warm_up_and_cosine(step, steps))
+        update_ema(average.parameters(), weights, ema, step)
         yield LossProgress(step, steps, loss.item())
     return average.eval()
 

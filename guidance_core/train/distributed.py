@@ -1,9 +1,9 @@
-"""Training in several processes at once: each takes its share of every batch, and the gradients are added up.
+"""Training in several processes at once: each takes its part of every batch, and the gradients are added up.
 
 Everything random is drawn for the whole batch, the same in every process, so that one process or many do the same sums.
-The gradients are added by one plain call, not by DistributedDataParallel, which averages them: a share's loss is its
-samples' sum over the size of the *whole* batch, so that the sum over the processes is exact however unevenly the batch
-divides, and the network stays the bare module that is averaged, checkpointed and saved.
+The gradients are added by one plain call, not by DistributedDataParallel, which averages them: the loss of a part is
+its samples' sum over the size of the *whole* batch, so that the sum over the processes is exact however unevenly the
+batch divides, and the network stays the bare module that is averaged, checkpointed and saved.
 """
 
 import os
@@ -17,43 +17,43 @@ from torch import distributed as dist
 
 
 @dataclass(frozen=True)
-class Share:
-    """One process among `world`; the first, of rank 0, writes the files."""
+class Process:
+    """One process of a group of `world_size`; the first, of rank 0, writes the files."""
 
     rank: int = 0
-    world: int = 1
+    world_size: int = 1
 
-    def of(self, count: int) -> slice:
+    def part_of(self, count: int) -> slice:
         """Its part of `count` samples; the parts differ by one sample at most."""
-        return slice(count * self.rank // self.world, count * (self.rank + 1) // self.world)
+        return slice(count * self.rank // self.world_size, count * (self.rank + 1) // self.world_size)
 
-    def add_up(self, tensor: Tensor) -> Tensor:
+    def all_reduce(self, tensor: Tensor) -> Tensor:
         """The sum of a tensor over the processes, in place."""
-        if self.world > 1:
+        if self.world_size > 1:
             dist.all_reduce(tensor)
         return tensor
 
-    def add_up_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+    def all_reduce_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Make every gradient its sum over the processes, in one exchange."""
-        if self.world > 1:
+        if self.world_size > 1:
             grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
-            whole = self.add_up(torch.cat([grad.flatten() for grad in grads]))
+            whole = self.all_reduce(torch.cat([grad.flatten() for grad in grads]))
             for grad, part in zip(grads, whole.split([grad.numel() for grad in grads]), strict=True):
                 grad.copy_(part.view_as(grad))
 
-    def agree(self, value: int, device: torch.device) -> bool:
+    def all_equal(self, value: int, device: torch.device) -> bool:
         """Whether every process has the same number here."""
         ends = torch.tensor([value, -value], device=device)
-        if self.world > 1:
+        if self.world_size > 1:
             dist.all_reduce(ends, dist.ReduceOp.MAX)
         return ends.tolist() == [value, -value]
 
 
-def share() -> Share:
-    """This process's share: everything, unless a process group was joined."""
+def this_process() -> Process:
+    """This process: the only one, unless a process group was joined."""
     if dist.is_available() and dist.is_initialized():
-        return Share(dist.get_rank(), dist.get_world_size())
-    return Share()
+        return Process(dist.get_rank(), dist.get_world_size())
+    return Process()
 
 
 @contextmanager

@@ -7,14 +7,14 @@ trained.classifier.save("my-style.safetensors")    # labels: "my style", "other"
 Why it steers well. Between pictures p(x | style) and samples p(x) a balanced classifier learns the odds p(x | style) /
 p(x), whose gradient is exactly that of log p(style | x), even though p(x) has some of the style in it. The gradient of
 the classifier's own log-probability, however, is (1 - probability) times that: it fades as soon as x is more like the
-style than the average sample. So the trained classifier is told how rare the style is (`expect_share`): the smaller the
-share, the closer its gradient is to that of the odds. So few pictures make a weak classifier all the same: it suggests
-a scale of 4 in its file, where one trained on hundreds needs 2.
+style than the average sample. So the classifier is given a prior that says how rare the style is (`with_prior`):
+the smaller it is, the closer the gradient is to that of the odds. So few pictures make a weak classifier all the same:
+it suggests a scale of 4 in its file, where one trained on hundreds needs 2.
 """
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import replace
 from typing import Any
@@ -32,11 +32,12 @@ from ..errors import GuidanceError
 from ..paths import VE, NoisePath
 from ..progress import Progress, Work
 from ..sampling import sample
-from .loop import TrainStep, train_classifier
+from .loop import Training, train_classifier
 
 OTHER = "other"
-SHARE = 0.01
+PRIOR = 0.01
 SCALE = 4.0
+KEY = "expected_share"  # of a prior, in the training record of a file
 Draw = Callable[[int, torch.Generator], Tensor]
 """(count, generator) -> clean samples [count, C, ...] of a model, in the sampler's scale."""
 
@@ -98,62 +99,62 @@ def against(examples: Mapping[str, Tensor], negatives: Tensor, other: str = OTHE
 
 
 def train_against_negatives(
-    examples: Mapping[str, Tensor], negatives: Tensor, *, other: str = OTHER, share: float = SHARE, **options: Any
-) -> Iterator[TrainStep]:
-    """As train_classifier on `against`; the classifiers of its steps expect the share of `expect_share`.
+    examples: Mapping[str, Tensor], negatives: Tensor, *, other: str = OTHER, prior: float = PRIOR, **options: Any
+) -> Training:
+    """As train_classifier on `against`; the classifiers of its steps have the prior of `with_prior`.
 
     options: those of train_classifier. The classes must stay balanced, or the few examples drown among the negatives.
     Hold nothing out of few examples: the weights that do best on a handful of them steer badly.
     """
-    _check_share(share, len(examples))
+    _check_prior(prior, len(examples))
     source, names = against(examples, negatives, other)
     if not as_head(options.get("head", "single")).has_prior or not options.get("balance", True):
         raise GuidanceError(
             "Negatives need the head 'single' and balanced classes: leave head and balance as they are."
         )
-    return _expecting(train_classifier(source, label_names=names, **options), share, other)
+    return _with_prior(train_classifier(source, label_names=names, **options), prior, other)
 
 
-def _expecting(steps: Iterator[TrainStep], share: float, other: str) -> Iterator[TrainStep]:
+def _with_prior(steps: Training, prior: float, other: str) -> Training:
     with closing(steps):  # a checkpoint is written when they are closed
         for step in steps:
-            classifier = step.classifier and expect_share(step.classifier, share, other)
-            yield replace(step, classifier=classifier, best=lambda s=step: expect_share(s.best(), share, other))
+            classifier = step.classifier and with_prior(step.classifier, prior, other)
+            yield replace(step, classifier=classifier, best=lambda s=step: with_prior(s.best(), prior, other))
 
 
-def expect_share(classifier: NoisyClassifier, share: float = SHARE, other: str = OTHER) -> NoisyClassifier:
-    """A classifier trained on balanced classes, as it answers where each label but `other` has this share of samples.
+def with_prior(classifier: NoisyClassifier, prior: float = PRIOR, other: str = OTHER) -> NoisyClassifier:
+    """A classifier trained on balanced classes, as it answers where each label but `other` has this prior probability.
 
-    That is Bayes' rule under another prior, a change of its last bias. share: about how often the model makes the style
+    That is Bayes' rule under another prior, a change of its last bias. prior: about how often the model makes the style
     by itself; a smaller one steers harder once the style shows. Its record suggests the scale SCALE.
-    Raises GuidanceError for a share out of range, for a classifier without the label `other` or one that has a share
+    Raises GuidanceError for a prior out of range, for a classifier without the label `other` or one that has a prior
     already, and for one whose classes were not balanced.
     """
     labels = list(classifier.labels)
     if other not in labels or not classifier.head.has_prior or not isinstance(classifier.network, LatentEncoder):
         raise GuidanceError(
-            f"Only a classifier trained here, of the head 'single' with a label '{other}', has a share."
+            f"Only a classifier trained here, of the head 'single' with a label '{other}', can be given a prior."
         )
-    _check_share(share, len(labels) - 1)
+    _check_prior(prior, len(labels) - 1)
     training = classifier.record.training
-    if "expected_share" in training:
-        raise GuidanceError(f"This classifier already expects a share of {training['expected_share']}.")
+    if KEY in training:
+        raise GuidanceError(f"This classifier already has a prior of {training[KEY]} for each label.")
     if not training.get("balance", True):
-        raise GuidanceError("This classifier was trained without balance: its classes have another share already.")
-    rest = 1 - share * (len(labels) - 1)
+        raise GuidanceError("This classifier was trained without balance: its classes have another prior already.")
+    rest = 1 - prior * (len(labels) - 1)
     with torch.inference_mode(False), torch.no_grad():
         network = copy.deepcopy(classifier.network)
         for i, name in enumerate(labels):
-            network.head.bias[i] += math.log(len(labels) * (rest if name == other else share))
+            network.head.bias[i] += math.log(len(labels) * (rest if name == other else prior))
     network.eval().requires_grad_(False)
     changed = replace(classifier, network=network)
     reason = f"Trained on the model's own samples as '{other}': begin with a scale of {SCALE:g}."
     suggestion = Suggestion(SCALE, classifier.log_snr_range, reason)
-    return changed.recording(training=training | {"expected_share": share}, suggestion=suggestion)
+    return changed.recording(training=training | {KEY: prior}, suggestion=suggestion)
 
 
-def _check_share(share: float, classes: int) -> None:
-    if not 0 < share * classes < 1:
+def _check_prior(prior: float, classes: int) -> None:
+    if not 0 < prior * classes < 1:
         raise GuidanceError(
-            f"The share of each label must be above 0, and all {classes} below 1 together; got {share}."
+            f"The prior of each label must be above 0, and all {classes} below 1 together; got {prior}."
         )

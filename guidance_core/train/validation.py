@@ -4,10 +4,10 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..classifier.heads import Head
-from .batches import Batches
+from .data import NoisyData, Subset
 
 BINS = 5
 """Parts of the log-SNR range for which there are figures."""
@@ -41,38 +41,38 @@ class Validation:
 
 @dataclass(frozen=True, eq=False)
 class Validator:
-    """Measures a network on the examples `held`, in batches. weights: of each held example, [len(held)]."""
+    """Measures a network on the examples that are held out, in batches, each counting by its weight."""
 
-    batches: Batches
+    data: NoisyData
     head: Head
-    held: Tensor
-    weights: Tensor
+    held_out: Subset
     batch: int
     seed: int
 
     @torch.no_grad()
     def __call__(self, network: nn.Module, least: float, precision: torch.autocast) -> Validation:
         """The figures, the same in every process; least: the lowest loss before."""
-        device, share = self.batches.device, self.batches.share
-        low, high = self.batches.log_snr_range
+        device, process = self.data.device, self.data.process
+        low, high = self.data.log_snr_range
         generator = torch.Generator(device).manual_seed(self.seed)
-        count = min(max(DRAWS[0], len(self.held)), DRAWS[1])
-        order = torch.randperm(len(self.held), generator=torch.Generator().manual_seed(self.seed))
+        count = min(max(DRAWS[0], len(self.held_out)), DRAWS[1])
+        order = torch.randperm(len(self.held_out), generator=torch.Generator().manual_seed(self.seed))
         order = order.repeat(math.ceil(count / len(order)))[:count]
-        levels = self.batches.levels(count, generator)
+        levels = self.data.draw_levels(count, generator)
         totals = torch.zeros(BINS, 3, device=device)  # of the weights, and of loss and accuracy times them
         for start in range(0, count, self.batch):
             part = order[start : start + self.batch]
-            x, log_snr, y = self.batches.noised(self.held[part], levels[start : start + self.batch], generator)
+            indices = self.held_out.indices[part]
+            x, log_snr, y = self.data.noised(indices, levels[start : start + self.batch], generator)
             if not len(x):
                 continue  # fewer samples than processes
             with precision:
                 logits = network(x, log_snr)
             figures = [torch.ones_like(log_snr), self.head.loss(logits, y), self.head.accuracy(logits, y)]
-            weight = self.weights[part[share.of(len(part))]].to(logits)
+            weight = self.held_out.weights[part[process.part_of(len(part))]].to(logits)
             which = ((log_snr - low) / (high - low) * BINS).long().clamp(0, BINS - 1)
             totals.index_add_(0, which, weight[:, None] * torch.stack(figures, 1))
-        totals = share.add_up(totals).cpu().double()
+        totals = process.all_reduce(totals).cpu().double()
         means = totals[:, 1:] / totals[:, :1]
         edges = torch.linspace(low, high, BINS + 1).tolist()
         bins = (ValidationBin(*edges[i : i + 2], *means[i].tolist()) for i in range(BINS))

@@ -2,7 +2,7 @@
 
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -43,13 +43,13 @@ def file_named(name: str) -> Path:
 
 
 @contextmanager
-def new_file(file: Path) -> Iterator[Path]:
-    """A place to write to that nobody else has: the file itself, or with a number where there is one of this name.
+def new_file(names: Iterable[Path]) -> Iterator[Path]:
+    """A place to write to that nobody else has, the first of the names that is free (see `numbered`).
 
     It is taken at once, as an empty file, since two processes may look for a free number at the same time; where
     nothing is written to it, it is given back. Raises GuidanceError where the folder cannot be written.
     """
-    free = _taken(file)
+    free = next(file for file in names if create(file))
     try:
         yield free
     finally:
@@ -57,11 +57,11 @@ def new_file(file: Path) -> Iterator[Path]:
             free.unlink(missing_ok=True)
 
 
-def _taken(file: Path) -> Path:
-    for number in itertools.count(1):
-        free = file if number == 1 else file.with_name(f"{file.stem} {number}{ENDING}")
-        if create(free):
-            return free
+def numbered(file: Path) -> Iterator[Path]:
+    """The file itself, then with the numbers from 2 on."""
+    yield file
+    for number in itertools.count(2):
+        yield file.with_name(f"{file.stem} {number}{ENDING}")
 
 
 def relative(file: Path) -> str:

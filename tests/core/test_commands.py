@@ -1,5 +1,6 @@
 """The command line, run as its users run it: in a process of its own."""
 
+import contextlib
 import io
 import os
 import re
@@ -13,6 +14,7 @@ import torch
 from PIL import Image
 
 import guidance_core as gc
+from devtools.small_disk import NoDisk, small_disk
 from guidance_core import demo
 from guidance_core.__main__ import main
 from guidance_core.assess.assessment import assess
@@ -271,6 +273,45 @@ def test_ctrl_c_keeps_the_best_so_far_and_the_same_command_goes_on(ran, shards, 
     assert int(re.search(r"step (\d+) of 60", said)[1]) == step + 1
     assert gc.NoisyClassifier.load(out).record.training["trained_steps"] == 60
     assert not (tmp_path / "a.safetensors.checkpoint").exists()
+
+
+def stopping_at(step):
+    """What stands for the user's Ctrl-C at a step of a training in this process."""
+
+    @contextlib.contextmanager
+    def stopped(breaks_off=True):
+        yield Asked(step)
+
+    return stopped
+
+
+class Asked(list):
+    """Empty until it was asked for its length so many times."""
+
+    def __init__(self, times):
+        super().__init__([signal.SIGINT])
+        self.times = times
+
+    def __len__(self):
+        self.times -= 1
+        return int(self.times < 1)
+
+
+def test_ctrl_c_on_a_full_disk_saves_the_best_all_the_same(shards, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("guidance_core.commands.train.stopped", stopping_at(4))
+    out = tmp_path / "a.safetensors"
+    words = ["train", "--shards", shards, "--out", out, "--steps", 60, "--checkpoint-every", 2, *TINY]
+    try:
+        with small_disk(tmp_path / "disk", 2**16) as disk:
+            status = main([str(word) for word in [*words, "--checkpoint", disk.path / "run"]])
+            assert not list(disk.path.iterdir())
+    except NoDisk as error:
+        pytest.skip(str(error))
+    said = capsys.readouterr().err
+    assert status == 130 and gc.NoisyClassifier.load(out).record.training["trained_steps"] == 4
+    assert said.count("Training goes on, but cannot be resumed from here: '") == 1
+    assert re.search(r"Stopped at step 4 of 60: the best so far is in '.*', but the same command will not go on", said)
+    assert said.count("the disk is full") == 2
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

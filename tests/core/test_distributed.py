@@ -12,7 +12,7 @@ import torch
 
 import guidance_core as gc
 from guidance_core.train import validation
-from guidance_core.train.distributed import Share, launched
+from guidance_core.train.distributed import Process, launched
 
 ROOT = Path(gc.__file__).parent.parent
 NAMES = ["left", "right", "both"]
@@ -51,6 +51,9 @@ def work(folder):
         run = training(folder / "half.safetensors")
         answers["half"] = figures(itertools.islice(run, 5))
         run.close()
+        torn = folder / "torn.safetensors"  # damaged by the test, one file for both
+        torn_steps = list(itertools.islice(training(torn), 2))
+        answers["torn"] = [figures(torn_steps), [note for step in torn_steps for note in step.notes]]
         # `own` is a folder that the processes do not share: one finds a checkpoint and the other does not
         own = folder / str(rank)
         own.mkdir()
@@ -71,6 +74,7 @@ def work(folder):
 def two(tmp_path_factory):
     """The answers of two processes, and the folder that they left."""
     folder = tmp_path_factory.mktemp("two")
+    (folder / "torn.safetensors").write_bytes(b"torn")
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     if sys.platform == "linux":
@@ -113,10 +117,18 @@ def test_processes_that_cannot_train_together_say_so(two):
         assert "different checkpoints: the file must be on a disk that all of them see" in answers["apart"]
 
 
+def test_processes_begin_anew_together_where_the_checkpoint_is_damaged(two):
+    folder, answers = two
+    assert [answer["torn"][0] for answer in answers] == [answer["whole"][:2] for answer in answers]
+    assert "was set aside as 'torn (damaged).safetensors'" in answers[0]["torn"][1][0]
+    assert (folder / "torn (damaged).safetensors").read_bytes() == b"torn"
+    assert [file.name for file in folder.glob("torn (*")] == ["torn (damaged).safetensors"]
+
+
 @pytest.mark.parametrize("world", [1, 2, 3, 7])
 @pytest.mark.parametrize("count", [0, 1, 5, 64])
-def test_shares_are_even_parts_of_the_whole(world, count):
-    parts = [list(range(count))[Share(rank, world).of(count)] for rank in range(world)]
+def test_parts_are_even_parts_of_the_whole(world, count):
+    parts = [list(range(count))[Process(rank, world).part_of(count)] for rank in range(world)]
     assert list(itertools.chain(*parts)) == list(range(count))
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 

@@ -12,12 +12,12 @@ from guidance_core.classifier.latent_encoder import LatentEncoder
 from guidance_core.demo.data import LABELS, load_digits
 from guidance_core.progress import Progress, run_to_end
 from guidance_core.train.negatives import (
-    SHARE,
+    PRIOR,
     against,
     draw_from,
     draw_negatives,
-    expect_share,
     train_against_negatives,
+    with_prior,
 )
 
 TINY = {"width": 8, "multipliers": [1, 2], "depth": 1, "embedding": 8}
@@ -110,29 +110,29 @@ def test_examples_that_do_not_fit(examples, sentence):
         against(examples, torch.zeros(3, 1, 2, 2))
 
 
-# --- the share --------------------------------------------------------------------------------------------------------
+# --- the prior --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("share", [0.01, 0.2])
-def test_a_share_is_bayes_rule_under_another_prior(classifier, randn, share):
+@pytest.mark.parametrize("prior", [0.01, 0.2])
+def test_it_is_bayes_rule_under_another_prior(classifier, randn, prior):
     x = randn(5, 2, 8, 8)
     before = classifier(x, 1.0).double().softmax(1)
-    prior = torch.tensor([share, share, 1 - 2 * share], dtype=torch.float64)
-    wanted = before * prior / (before * prior).sum(1, keepdim=True)
-    torch.testing.assert_close(expect_share(classifier, share)(x, 1.0).double().softmax(1), wanted)
+    of_each = torch.tensor([prior, prior, 1 - 2 * prior], dtype=torch.float64)
+    wanted = before * of_each / (before * of_each).sum(1, keepdim=True)
+    torch.testing.assert_close(with_prior(classifier, prior)(x, 1.0).double().softmax(1), wanted)
     torch.testing.assert_close(classifier(x, 1.0).double().softmax(1), before)  # it was not touched
 
 
-def test_equal_shares_change_nothing(classifier, randn):
+def test_equal_priors_change_nothing(classifier, randn):
     x = randn(5, 2, 8, 8)
-    torch.testing.assert_close(expect_share(classifier, 1 / 3)(x, 1.0), classifier(x, 1.0))
+    torch.testing.assert_close(with_prior(classifier, 1 / 3)(x, 1.0), classifier(x, 1.0))
 
 
-def test_a_small_share_steers_by_the_odds(classifier, randn):
+def test_a_small_prior_steers_by_the_odds(classifier, randn):
     """Of log p's gradient, the factor (1 - p) that makes it fade is gone."""
     x = randn(4, 2, 8, 8)
     target = gc.parse_target("ink", classifier.labels)
-    grad, log_prob = gc.log_prob_grad(expect_share(classifier, 1e-5), x, 1.0, target)
+    grad, log_prob = gc.log_prob_grad(with_prior(classifier, 1e-5), x, 1.0, target)
     leaf = x.clone().requires_grad_()
     logits = classifier(leaf, 1.0).double()
     (odds,) = torch.autograd.grad((logits[:, 0] - logits[:, 2]).sum(), leaf)
@@ -141,33 +141,33 @@ def test_a_small_share_steers_by_the_odds(classifier, randn):
     assert log_prob.exp().max() > 0.2 and (faded.norm() / odds.norm()) < 0.9
 
 
-def test_the_share_is_in_the_file_and_is_given_once(classifier, tmp_path, randn):
-    rare = expect_share(classifier, 0.1)
+def test_the_prior_is_in_the_file_and_is_given_once(classifier, tmp_path, randn):
+    rare = with_prior(classifier, 0.1)
     rare.save(tmp_path / "rare.safetensors")
     loaded = gc.NoisyClassifier.load(tmp_path / "rare.safetensors")
     assert loaded.record.training["expected_share"] == 0.1
     assert loaded.record.suggestion.scale == 4 and "begin with a scale of 4" in loaded.record.suggestion.reason
     x = randn(2, 2, 8, 8, dtype=torch.float32)
     torch.testing.assert_close(loaded(x, 1.0), rare(x.double(), 1.0), rtol=1e-4, atol=1e-4)
-    with pytest.raises(gc.GuidanceError, match="already expects a share of 0.1"):
-        expect_share(loaded)
+    with pytest.raises(gc.GuidanceError, match="already has a prior of 0.1"):
+        with_prior(loaded)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.5, -0.1, float("nan")])
-def test_shares_out_of_range(classifier, share):
-    with pytest.raises(gc.GuidanceError, match="share of each label must be above 0, and all 2 below 1"):
-        expect_share(classifier, share)
+@pytest.mark.parametrize("prior", [0.0, 0.5, -0.1, float("nan")])
+def test_priors_out_of_range(classifier, prior):
+    with pytest.raises(gc.GuidanceError, match="prior of each label must be above 0, and all 2 below 1"):
+        with_prior(classifier, prior)
 
 
-def test_what_has_no_share(classifier):
+def test_what_can_have_no_prior(classifier):
     with pytest.raises(gc.GuidanceError, match="of the head 'single'"):
-        expect_share(dataclasses.replace(classifier, head="multi"))
+        with_prior(dataclasses.replace(classifier, head="multi"))
     with pytest.raises(gc.GuidanceError, match="with a label 'rest'"):
-        expect_share(classifier, other="rest")
-    with pytest.raises(gc.GuidanceError, match="has a share"):
-        expect_share(demo.load().classifier)
+        with_prior(classifier, other="rest")
+    with pytest.raises(gc.GuidanceError, match="can be given a prior"):
+        with_prior(demo.load().classifier)
     with pytest.raises(gc.GuidanceError, match="without balance"):
-        expect_share(classifier.recording(training={"balance": False}))
+        with_prior(classifier.recording(training={"balance": False}))
 
 
 # --- training ---------------------------------------------------------------------------------------------------------
@@ -175,7 +175,7 @@ def test_what_has_no_share(classifier):
 QUICK = {"steps": 4, "batch": 8}
 
 
-def test_every_classifier_of_the_run_expects_the_share():
+def test_every_classifier_of_the_run_has_the_prior():
     examples, negatives = halves(4, left=True), torch.cat([halves(8, left=False), halves(2, left=True)])
     source, names = against({"left": examples}, negatives)
     plain = list(gc.train_classifier(source, label_names=names, **QUICK))
@@ -183,9 +183,9 @@ def test_every_classifier_of_the_run_expects_the_share():
     assert [step.loss for step in steps] == [step.loss for step in plain]
     assert [step.classifier is None for step in steps] == [True] * 3 + [False]
     for step, before in zip(steps, plain, strict=True):
-        wanted = expect_share(before.best(), SHARE)
+        wanted = with_prior(before.best(), PRIOR)
         torch.testing.assert_close(step.best()(negatives, 1.0), wanted(negatives, 1.0))
-    assert steps[-1].classifier.record.training["expected_share"] == SHARE
+    assert steps[-1].classifier.record.training["expected_share"] == PRIOR
 
 
 def test_an_interrupted_run_keeps_its_checkpoint(tmp_path):
@@ -203,7 +203,7 @@ def test_an_interrupted_run_keeps_its_checkpoint(tmp_path):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"share": 1.0}, "share of each label"),
+        ({"prior": 1.0}, "prior of each label"),
         ({"balance": False}, "balanced classes"),
         ({"head": "multi"}, "the head 'single'"),
         ({"steps": 0}, "steps must be in"),

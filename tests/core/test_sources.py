@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 import guidance_core as gc
 from guidance_core.data.augment import AUGMENTS, augmentation
 from guidance_core.data.sources import joined
-from guidance_core.train.batches import Batches, drawn, first_of_each, split
-from guidance_core.train.distributed import Share
+from guidance_core.train.data import NoisyData, Subset, first_of_each, split
+from guidance_core.train.distributed import Process
 
 
 def source(count=6, dtype=torch.float32, **more):
@@ -112,7 +112,7 @@ def test_a_split_is_of_its_seed():
 
 def test_draws_follow_their_weights():
     among, weights = torch.tensor([3, 5, 8, 9]), torch.tensor([0.0, 1.0, 2.0, 5.0], dtype=torch.float64)
-    draws = drawn(among, weights.cumsum(0), 40_000, torch.Generator().manual_seed(0))
+    draws = Subset(among, weights).draw(40_000, torch.Generator().manual_seed(0))
     shares = torch.tensor([(draws == i).float().mean() for i in among])
     assert shares[0] == 0
     torch.testing.assert_close(shares.double(), weights / 8, rtol=0, atol=0.01)
@@ -120,24 +120,24 @@ def test_draws_follow_their_weights():
 
 @pytest.mark.parametrize("augment", [None, *AUGMENTS.values()], ids=lambda a: a.__name__ if a else "plain")
 @pytest.mark.parametrize("world", [2, 3])
-def test_the_shares_of_all_processes_are_the_batch(augment, world):
+def test_the_parts_of_all_processes_are_the_batch(augment, world):
     indices, log_snr = torch.tensor([0, 3, 3, 5, 1]), torch.linspace(-4, 4, 5)
 
-    def batch(share):
-        batches = Batches(source(), torch.arange(6), (-10.0, 10.0), torch.device("cpu"), share)
-        return batches.noised(indices, log_snr, torch.Generator().manual_seed(7), augment)
+    def batch(process=Process()):  # noqa: B008
+        data = NoisyData(source(), torch.arange(6), (-10.0, 10.0), torch.device("cpu"), process)
+        return data.noised(indices, log_snr, torch.Generator().manual_seed(7), augment)
 
-    parts = [batch(Share(rank, world)) for rank in range(world)]
-    for together, *shares in zip(batch(Share()), *parts, strict=True):
-        assert torch.equal(torch.cat(shares), together)
-    assert torch.equal(batch(Share())[2], indices)
+    parts = [batch(Process(rank, world)) for rank in range(world)]
+    for together, *each in zip(batch(), *parts, strict=True):
+        assert torch.equal(torch.cat(each), together)
+    assert torch.equal(batch()[2], indices)
 
 
 def test_noise_is_of_the_level_asked_for():
     """In the VP frame: alpha^2 + sigma^2 = 1, alpha^2 / sigma^2 = exp(log-SNR)."""
     ones = gc.TensorSource(torch.ones(2, 1, 200, 200), torch.tensor([0, 1]))
-    batches = Batches(ones, ones.labels, (-10.0, 10.0), torch.device("cpu"), Share())
-    x, log_snr, _ = batches.noised(torch.tensor([0, 1]), torch.tensor([-1.0, 2.0]), torch.Generator().manual_seed(0))
+    data = NoisyData(ones, ones.labels, (-10.0, 10.0), torch.device("cpu"), Process())
+    x, log_snr, _ = data.noised(torch.tensor([0, 1]), torch.tensor([-1.0, 2.0]), torch.Generator().manual_seed(0))
     mean, var = x.mean((1, 2, 3)), x.var((1, 2, 3))
     torch.testing.assert_close(mean**2 + var, torch.ones(2), rtol=0, atol=0.03)
     torch.testing.assert_close((mean**2 / var).log(), log_snr, rtol=0, atol=0.05)

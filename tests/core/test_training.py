@@ -13,8 +13,8 @@ from guidance_core.assess.metrics import accuracy_by_log_snr, calibration_error
 from guidance_core.classifier.heads import as_head
 from guidance_core.classifier.latent_encoder import SIZES, LatentEncoder, ResidualBlock
 from guidance_core.train import validation
-from guidance_core.train.batches import uniform_levels
-from guidance_core.train.loop import descend, follow, warm_up_and_cosine
+from guidance_core.train.data import uniform_levels
+from guidance_core.train.optimization import optimizer_step, update_ema, warm_up_and_cosine
 
 NAMES = ["left", "right", "both"]
 LOG_SNR = torch.tensor([-3.0, 0.0, 4.0])
@@ -239,6 +239,18 @@ def test_refuses_before_any_work(change, sentence):
         gc.train_classifier(**{"latents": latents, "labels": labels, "label_names": NAMES, **change})
 
 
+def test_settings_are_an_object_or_names():
+    latents, labels = halves(12)
+    settings = gc.TrainSettings(steps=3, batch=4, seed=5)
+    losses = [
+        [step.loss for step in gc.train_classifier(latents, labels, NAMES, **options)]
+        for options in ({"settings": settings}, {"steps": 3, "batch": 4, "seed": 5}, {"settings": settings, "seed": 6})
+    ]
+    assert losses[0] == losses[1] != losses[2]
+    with pytest.raises(gc.GuidanceError, match="has no parameter 'speed'"):
+        gc.train_classifier(latents, labels, NAMES, settings=settings, speed=3)
+
+
 def test_a_source_trains_like_its_tensors():
     latents, labels = halves(12)
     plain = trained(latents, labels, steps=3)
@@ -408,7 +420,9 @@ def test_steps_are_clipped_whatever_the_loss_is_scaled_by_and_overflows_make_non
     def moved(scaler=None, factor=1.0):
         layer = torch.nn.Linear(2, 1, bias=False)
         torch.nn.init.constant_(layer.weight, 0.5)
-        descend(torch.optim.SGD(layer.parameters()), layer(torch.tensor([[3.0, -1.0]])).sum() * factor, 0.125, scaler)
+        optimizer_step(
+            torch.optim.SGD(layer.parameters()), layer(torch.tensor([[3.0, -1.0]])).sum() * factor, 0.125, scaler
+        )
         return layer.weight.detach() - 0.5
 
     gradient = torch.tensor([[3.0, -1.0]])
@@ -421,7 +435,7 @@ def test_steps_are_clipped_whatever_the_loss_is_scaled_by_and_overflows_make_non
 def test_average_of_constant_weights_is_the_weights():
     weights, average = ([torch.randn(2, 2), torch.randn(3)] for _ in range(2))
     for step in range(1, 200):
-        follow(average, weights, 0.9, step)
+        update_ema(average, weights, 0.9, step)
     torch.testing.assert_close(average, weights)
 
 

@@ -1,0 +1,68 @@
+"""The settings of a training run, declared once for the library, the command line and the node."""
+
+from dataclasses import dataclass
+
+import torch
+
+from ..classifier.heads import Head, as_head, heads
+from ..classifier.latent_encoder import SIZES
+from ..errors import GuidanceError
+from ..params import Checked, choice, flag, integer, number
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class TrainSettings(Checked):
+    """The settings of train_classifier that are plain values."""
+
+    head: str = choice(
+        "single", tuple(heads()), "What labels are: one a picture (single), any number (multi), or scores (regression)."
+    )
+    size: str = choice("small", tuple(SIZES), "The network: small for simple data, base or large for real pictures.")
+    steps: int = integer(2000, 1, 10_000_000, "How many batches to learn from.")
+    batch: int = integer(64, 1, 65536, "Pictures in a batch, over all processes together.")
+    learning_rate: float = number(1e-3, 1e-7, 1.0, 1e-5, "The highest learning rate: it rises, then falls to 0.")
+    hold_out: float = number(0.0, 0.0, 0.5, 0.05, "Share of the pictures kept aside to validate with; 0 is none.")
+    patience: int = integer(
+        0, 0, 10_000, "Stop after this many validations in a row that bring nothing better; 0 never stops early."
+    )
+    balance: bool = flag(True, "Draw every class equally often, so that large classes do not drown small ones.")
+    seed: int = integer(0, 0, 2**64 - 1, "Everything random comes from it.")
+    evaluate_every: int = integer(100, 1, 1_000_000, "Steps from one validation to the next.", advanced=True)
+    checkpoint_every: int = integer(500, 1, 1_000_000, "Steps from one checkpoint to the next.", advanced=True)
+    weight_decay: float = number(0.05, 0.0, 1.0, 0.01, "How strongly weights are drawn to 0.", advanced=True)
+    entropy_penalty: float = number(
+        0.1, 0.0, 10.0, 0.05, "Keeps the classifier from being too sure (ECT, arXiv:2206.11474).", advanced=True
+    )
+    label_smoothing: float = number(
+        0.0, 0.0, 0.9, 0.01, "Doubt about the labels: this share of each is spread over all answers.", advanced=True
+    )
+    ema: float = number(0.999, 0.0, 0.999999, 0.0001, "How slowly the averaged weights follow.", advanced=True)
+    precision: str = choice(
+        "auto", ("auto", *PRECISIONS), "Arithmetic: auto is bf16 or fp16 on an NVIDIA GPU, else fp32.", advanced=True
+    )
+
+    def __post_init__(self) -> None:
+        if isinstance(self.head, Head):
+            object.__setattr__(self, "head", self.head.name)
+        super().__post_init__()
+        if self.patience and not self.hold_out:
+            raise GuidanceError("Stopping early (patience) needs a validation: hold_out must be above 0.")
+        if self.label_smoothing and not as_head(self.head).smooths:
+            raise GuidanceError(f"Scores are not smoothed: label_smoothing must be 0 with the head '{self.head}'.")
+
+    @property
+    def fewest(self) -> int:
+        """The different pictures that a class must have."""
+        return 4 if self.hold_out else 2
+
+    def dtype_on(self, device: torch.device) -> torch.dtype:
+        """What the precision is on a device. Raises GuidanceError where the device cannot do it."""
+        if self.precision == "auto":
+            if device.type != "cuda":
+                return torch.float32
+            return torch.bfloat16 if torch.cuda.get_device_capability(device)[0] >= 8 else torch.float16
+        if self.precision == "fp16" and device.type != "cuda":
+            raise GuidanceError(f"precision 'fp16' needs an NVIDIA GPU, and the device is {device}: choose 'auto'.")
+        return PRECISIONS[self.precision]
