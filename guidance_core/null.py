@@ -28,9 +28,15 @@ class NullCondition:
 def load_null_condition(file: str | os.PathLike) -> NullCondition:
     """Read a learned null condition. Raises GuidanceError with what is wrong with the file."""
     metadata, tensors = read_tensors(file, "null condition", FORMAT)
-    if "cond" not in tensors or tensors["cond"].ndim != 3:
-        raise GuidanceError(f"'{os.path.basename(file)}' holds no tensor 'cond' of shape [1, tokens, width].")
-    return NullCondition(tensors["cond"], tensors.get("pooled_output"))
+    cond, pooled, name = tensors.get("cond"), tensors.get("pooled_output"), os.path.basename(file)
+    if cond is None or cond.ndim != 3 or len(cond) != 1 or not cond.numel():
+        raise GuidanceError(f"'{name}' holds no tensor 'cond' of shape [1, tokens, width].")
+    if pooled is not None and (pooled.ndim != 2 or len(pooled) != 1 or not pooled.numel()):
+        raise GuidanceError(f"'{name}' holds a 'pooled_output' of shape {list(pooled.shape)}, it must be [1, width].")
+    for key, tensor in (("cond", cond), ("pooled_output", pooled)):
+        if tensor is not None and not (tensor.is_floating_point() and bool(tensor.isfinite().all())):
+            raise GuidanceError(f"'{name}' holds a '{key}' that is not finite real numbers: learn or convert it anew.")
+    return NullCondition(cond, pooled)
 
 
 def drop_condition(y: Tensor, null: Tensor | int | float, p: float, generator: torch.Generator | None = None) -> Tensor:

@@ -71,3 +71,26 @@ def test_what_is_no_null_condition_file_is_refused(tmp_path, randn):
     NullCondition(randn(7, 4)).save(tmp_path / "flat")
     with pytest.raises(gc.GuidanceError, match=r"'flat' holds no tensor 'cond' of shape \[1, tokens, width\]"):
         load_null_condition(tmp_path / "flat")
+
+
+COND, POOLED = torch.ones(1, 7, 4), torch.ones(1, 4)
+
+
+@pytest.mark.parametrize(
+    ("null", "sentence"),
+    [
+        (NullCondition(COND * float("nan")), "'wrong' holds a 'cond' that is not finite real numbers"),
+        (NullCondition(COND.long()), "'cond' that is not finite real numbers"),
+        (NullCondition(COND[None, None]), r"no tensor 'cond' of shape \[1, tokens, width\]"),
+        (NullCondition(COND.expand(2, -1, -1)), "no tensor 'cond' of shape"),
+        (NullCondition(COND[:, :0]), "no tensor 'cond' of shape"),
+        (NullCondition(COND, POOLED * float("inf")), "'pooled_output' that is not finite real numbers"),
+        (NullCondition(COND, POOLED.int()), "'pooled_output' that is not finite real numbers"),
+        (NullCondition(COND, POOLED[None, None, None]), r"'pooled_output' of shape \[1, 1, 1, 1, 4\]"),
+        (NullCondition(COND, POOLED.expand(3, -1)), r"'pooled_output' of shape \[3, 4\], it must be \[1, width\]"),
+    ],
+)
+def test_a_null_condition_that_no_model_could_take_is_refused(null, sentence, tmp_path):
+    null.save(tmp_path / "wrong")
+    with pytest.raises(gc.GuidanceError, match=sentence):
+        load_null_condition(tmp_path / "wrong")

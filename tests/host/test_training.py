@@ -7,6 +7,7 @@ from graph import SIZE, Graph, classifier_guidance, folder, fresh, ksampler, pro
 from PIL import Image
 
 from devtools.server import PromptFailed, PromptInterrupted, PromptRejected
+from guidance_core import demo
 from guidance_core.classifier.noisy import NoisyClassifier, read_card
 
 
@@ -147,6 +148,61 @@ def test_cancel_keeps_a_usable_file_and_running_again_goes_on(server):
     assert not file.exists()
     assert read_card(classifiers(server) / "whole.safetensors").record.training["trained_steps"] == 400
     assert set(states.iterdir()) == of_others
+
+
+def cancelled(server, seed, at=10):
+    """Train under one name with a seed, and press Cancel at a step; what the node says then."""
+    g = Graph()
+    digits = g.GuidanceKitLoadDigitsDemo()
+    trained = train(g, digits, folder(g, digits), "shared name", steps=150, evaluate_every=150, seed=seed)
+    g.PreviewAny(source=trained.slot(4))
+    pressed, said = [], []
+
+    def cancel(kind, data):
+        if kind == "progress_text" and data["node"] == trained.node:
+            said.append(data["text"])
+        if kind == "progress_state":
+            each = data["nodes"].get(trained.node)
+            if each and each["max"] == 150 and each["value"] >= at and not pressed:
+                pressed.append(each["value"])
+                server.interrupt()
+
+    with pytest.raises(PromptInterrupted):
+        server.run(g.prompt, watch=cancel)
+    return "\n".join(said)
+
+
+def test_cancelled_trainings_of_one_name_are_numbered_and_touch_only_their_own(server):
+    own = classifiers(server) / "shared name (unfinished).safetensors"
+    NoisyClassifier.load(demo.FOLDER / "classifier.safetensors").save(own)  # the user's own file of this name
+    left = own.read_bytes()
+    assert "kept as shared name (unfinished 2).safetensors. Run to go on." in cancelled(server, 1)
+    second, third = (own.with_name(f"shared name (unfinished {n}).safetensors") for n in (2, 3))
+    steps = read_card(second).record.training["trained_steps"]
+    assert "kept as shared name (unfinished 3).safetensors" in cancelled(server, 2)  # another seed, another training
+    assert "kept as shared name (unfinished 2).safetensors" in cancelled(server, 1, at=steps + 10)
+    assert read_card(second).record.training["trained_steps"] >= steps + 10
+    assert own.read_bytes() == left and third.exists()
+
+    second.write_bytes(left)  # the user put another in its place
+    g = Graph()
+    digits = g.GuidanceKitLoadDigitsDemo()
+    trained = train(g, digits, folder(g, digits), "shared name", steps=150, evaluate_every=150, seed=1)
+    g.PreviewAny(source=trained.slot(4))
+    server.run(g.prompt)
+    assert second.read_bytes() == left and own.read_bytes() == left and third.exists()
+
+
+def test_a_damaged_state_is_set_aside_and_training_begins_anew(server):
+    states = server.base / "user" / "guidance_kit" / "trainings"
+    before = set(states.glob("*"))
+    cancelled(server, 3)
+    (state,) = set(states.glob("*.safetensors")) - before
+    state.write_bytes(b"torn")
+    said = cancelled(server, 3)
+    aside = f"{state.stem} (damaged).safetensors"
+    assert f"it was set aside as '{aside}', and training begins anew." in said and "Run to go on." in said
+    assert (states / aside).read_bytes() == b"torn" and state.stat().st_size > 10_000
 
 
 def test_labelled_latents_and_a_damaged_picture(server):
