@@ -72,7 +72,7 @@ def steered(model, scale: float):
     return node(
         "classifier_guidance.ClassifierGuidance",
         model=model,
-        classifier=pack("nodes.classifier_files").host_classifier(pack("nodes.digits").load_digits()[2]),
+        classifier=pack("nodes.host.classifier_files").host_classifier(pack("nodes.host.digits").load_digits()[2]),
         target="seven",
         scale=scale,
         entropy_aware=False,
@@ -82,7 +82,7 @@ def steered(model, scale: float):
 
 def digits():
     """The bundled digits as a MODEL, its conditions for "seven" and for no class."""
-    model = pack("nodes.digits").load_digits()[0]
+    model = pack("nodes.host.digits").load_digits()[0]
     return model, [[torch.full((1, 1, 1), 7.0), {}]], [[torch.full((1, 1, 1), 10.0), {}]]
 
 

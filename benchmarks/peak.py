@@ -32,7 +32,7 @@ def main(kind: str, width: str, side: str) -> None:
         model = host.node(
             "classifier_guidance.ClassifierGuidance",
             model=model,
-            classifier=host.pack("nodes.classifier_files").host_classifier(in_pack),
+            classifier=host.pack("nodes.host.classifier_files").host_classifier(in_pack),
             target="3",
             scale=1.0,
             entropy_aware=False,

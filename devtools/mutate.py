@@ -37,15 +37,16 @@ CORE = ROOT / "guidance_core"
 MODULES = [
     *sorted(f"cfg/{path.name}" for path in (CORE / "cfg").glob("*.py")),
     *("terms/gradient.py", "terms/label_names.py", "terms/target_text.py", "terms/targets.py"),
-    *("paths.py", "scale.py", "shapes.py", "tensors.py"),
+    *("paths.py", "run.py", "scale.py", "shapes.py", "tensors.py"),
 ]
 TESTS = {  # by the beginning of a module's name: the tests that are about it, quick ones alone
-    "cfg/": ("docs", "readme", "params", "cfg", "cfg_corners", "cfg_papers"),
+    "cfg/": ("docs", "readme", "params", "cfg", "cfg_corners", "cfg_papers", "cfg_stacks", "runs"),
     "terms/gradient.py": ("gradient",),
     "terms/label_names.py": ("targets",),
     "terms/target": ("targets",),
     "paths.py": ("paths", "sampling"),
-    "scale.py": ("params", "scale"),
+    "run.py": ("runs", "scale"),
+    "scale.py": ("params", "scale", "runs"),
     "shapes.py": ("params", "scale"),
     "tensors.py": ("tensors",),
 }

@@ -1,7 +1,7 @@
 """Guidance as denoiser -> denoiser: CFG and classifier guidance, which compose freely and know nothing of samplers."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor
@@ -21,6 +21,8 @@ from .terms.clean_guidance import CleanTerm
 from .terms.gradient import Classifier
 from .terms.judged import JudgedTerm
 from .terms.targets import Target
+
+Both = Callable[..., tuple[Tensor, Tensor]]  # (x, sigma [B], **condition) -> (cond, uncond), denoised
 
 
 class Guided(ABC):
@@ -57,6 +59,7 @@ class CfgGuided(Guided):
     pipeline: Pipeline
     path: NoisePath = VE
     output: Parameterization | None = None
+    both: Both | None = None
 
     def start(self, run):
         run = self._on_path(run)
@@ -74,6 +77,8 @@ class CfgGuided(Guided):
             passes = pipeline.passes(scale)
             if not passes.cond:
                 return uncond(x, sigma, **condition)
+            if passes.uncond and self.both is not None:
+                return pipeline.combine(*self.both(x, sigma, **condition), x, sigma, scale)
             c = cond(x, sigma, **condition)
             u = uncond(x, sigma, **condition) if passes.uncond else None
             return pipeline.combine(c, u, x, sigma, scale)
@@ -108,6 +113,7 @@ def cfg_guided(
     method: str | Method | Sequence[str | Method] = "standard",
     path: NoisePath = VE,
     output: Parameterization | None = None,
+    both: Both | None = None,
     **params,
 ) -> Guided:
     """Classifier-free guidance: 1 + (scale - 1) * schedule is the weight; passes whose weight is 0 are not run.
@@ -115,10 +121,12 @@ def cfg_guided(
     method: a name, with the method's own params; a Method (`cfg.Apg(eta=0.2)`); or several of these, which act in the
     order of their phases and ranks, however they are given.
     output: the space the networks predict in, for methods that work there (eps on VE, velocity on flow by default).
+    both: (x, sigma [B], **condition) -> (cond, uncond), where one batch of the two is quicker than two passes; it is
+    called in their place where both are needed.
     Raises GuidanceError for an unknown method, a parameter out of range, and methods that have no meaning together.
     """
     pipeline = Pipeline(scale, schedule or ScaleSchedule(), methods_of(method, params))
-    return CfgGuided(cond_denoiser, uncond_denoiser, pipeline, path, output)
+    return CfgGuided(cond_denoiser, uncond_denoiser, pipeline, path, output, both)
 
 
 def classifier_guided(

@@ -10,7 +10,7 @@ from torch import Tensor
 from .errors import GuidanceError
 from .params import check_known, is_number
 
-MOST_STEPS = 1_000_000
+MAX_STEPS = 1_000_000
 
 
 def _linear(n: int, start: float = 1e-4, end: float = 0.02) -> Tensor:
@@ -40,7 +40,7 @@ def betas(name: str, n: int = 1000, **parameters: float) -> Tensor:
     Raises GuidanceError for an unknown name or parameter, for n below 1, and for betas that are not in (0, 1].
     """
     check_known("beta schedule", name, BETAS)
-    _check_count("The number of training steps", n, MOST_STEPS)
+    _check_count("The number of training steps", n, MAX_STEPS)
     known = list(inspect.signature(BETAS[name]).parameters)[1:]
     for parameter, value in parameters.items():
         if parameter not in known:
@@ -115,7 +115,7 @@ def trailing(sigmas: Tensor, steps: int) -> Tensor:
 
 def karras(sigma_min: float, sigma_max: float, steps: int, rho: float = 7.0) -> Tensor:
     """EDM's spacing (arXiv:2206.00364, eq. 5), falling, then 0: float64 [steps + 1]."""
-    _check_count("The number of sampling steps", steps, MOST_STEPS)
+    _check_count("The number of sampling steps", steps, MAX_STEPS)
     for name, value in (("sigma_min", sigma_min), ("sigma_max", sigma_max), ("rho", rho)):
         _check_number(name, value)
     if not 0 < sigma_min < sigma_max:
@@ -129,7 +129,7 @@ def karras(sigma_min: float, sigma_max: float, steps: int, rho: float = 7.0) -> 
 
 def flow_shift(steps: int, shift: float = 3.0) -> Tensor:
     """Flow times shift t / (1 + (shift - 1) t), t from 1 to 0 evenly: float64 [steps + 1] (SD3, arXiv:2403.03206)."""
-    _check_count("The number of sampling steps", steps, MOST_STEPS)
+    _check_count("The number of sampling steps", steps, MAX_STEPS)
     _check_number("shift", shift)
     if shift <= 0:
         raise GuidanceError(f"flow_shift needs shift > 0, got {shift}.")

@@ -9,14 +9,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from .errors import GuidanceError
+from .errors import GuidanceError, printable, shortened
 
 PART = re.compile(r"\.guidance-kit-[0-9a-f]{16}\.part")
 """The names of unfinished files. They are drawn: two containers may have one process id."""
 STALE = 24 * 3600.0  # seconds after which an unfinished file that nobody has written to is one of a killed process
 
 ELSEWHERE = "write to another place"
-WHY = {
+WHY: dict[int | None, tuple[str, str]] = {
     errno.ENOSPC: ("the disk is full", f"free some space, or {ELSEWHERE}"),
     errno.EDQUOT: ("your share of the disk is used up", f"free some space, or {ELSEWHERE}"),
     errno.EROFS: ("the disk is read-only", ELSEWHERE),
@@ -84,7 +84,8 @@ def _delete_stale(part: Path) -> None:
 
 
 def _sentence(file: Path, error: OSError) -> str:
-    why, what_to_do = WHY.get(error.errno, (error.strerror or str(error), ELSEWHERE))
+    why, what_to_do = WHY.get(error.errno or 0, (error.strerror or str(error), ELSEWHERE))
     if os.path.isdir(file):
         why, what_to_do = "a folder has this name", "choose another name"
-    return f"'{file}' could not be written: {why}. {what_to_do.capitalize()}."
+    name = shortened(printable(str(file)), 500)
+    return f"'{name}' could not be written: {why}. {what_to_do.capitalize()}."

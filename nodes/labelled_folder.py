@@ -119,7 +119,7 @@ class LabelledFolder(io.ComfyNode):
         with speaking_as(TITLE):
             place = place_of(folder)
             if place is None:
-                raise GuidanceError(f"there is no folder '{shortened(folder)}' in ComfyUI's input folder.")
+                raise GuidanceError(f"there is no folder '{shortened(str(folder))}' in ComfyUI's input folder.")
             if label:
                 files, skipped = with_bar(scan_images(place))
                 found = of_one_label(_encoded(files, vae, (height, width), notes.append), label)

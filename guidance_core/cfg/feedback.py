@@ -15,7 +15,7 @@ from ..terms.target_text import parse_target
 from . import order
 from .base import Decision, Method, Phase
 
-SURE = 3.0  # the tracked log-ratio stays below, so that it can fall again
+MAX_LOG_RATIO = 3.0  # the tracked log-ratio stays below, so that it can fall again
 REFERENCE = 3.0  # the scale that a picture which stays undecided has reached at `undecided`
 
 
@@ -74,7 +74,7 @@ class TrackedRatio:
             # a sampler that also calls between two steps drifts by the share of a step it moved
             drift = self.drift * (self.run.step(float(p.sigma[0]), p.step) - self.step) if self.drift else 0.0
             change = drift - self.temperature / (2 * step_variance(before, sigma)) * gap
-            self.log_ratio = (self.log_ratio + change).clamp(least, SURE)
+            self.log_ratio = (self.log_ratio + change).clamp(least, MAX_LOG_RATIO)
         self.step = self.run.step(float(p.sigma[0]), p.step) if self.drift else 0.0
         if math.isfinite(sigma):
             self.last = (sigma, p.x / expand(self.path.alpha(p.sigma), p.x), p.cond, p.uncond)

@@ -26,7 +26,7 @@ from ..terms.target_text import parse_target
 from . import Line
 
 HELP = "Sample the bundled digits model, guided by CFG, by a classifier or by both, into a contact sheet."
-MOST = 10_000  # digits on one sheet
+MAX_COUNT = 10_000  # digits on one sheet
 SCALE = params_of(ClassifierTerm)["scale"]
 NULL = "null"  # the digits model's own label for no condition
 WINDOW = Param(float, None, "")  # start and end of a schedule, which are declared to be open
@@ -76,8 +76,8 @@ def _check(arguments: argparse.Namespace) -> None:
     check_png(arguments.out)
     if arguments.count < 1 or arguments.steps < 1:
         raise GuidanceError(f"--count and --steps must be at least 1, got {arguments.count} and {arguments.steps}.")
-    if arguments.count > MOST:
-        raise GuidanceError(f"--count must be at most {MOST}, got {arguments.count}.")
+    if arguments.count > MAX_COUNT:
+        raise GuidanceError(f"--count must be at most {MAX_COUNT}, got {arguments.count}.")
     if not 0 <= arguments.seed < 2**63:
         raise GuidanceError(f"--seed must be a whole number from 0 to {2**63 - 1}, got {arguments.seed}.")
     if arguments.cfg is None and (arguments.method or arguments.null is not None):

@@ -63,21 +63,21 @@ class ShardSource:
         folder = Path(folder)
         index = _index(folder)
         shape, names, head = tuple(index["shape"]), tuple(map(composed, index["labels"])), as_head(index["head"])
-        shards, labels, groups, dtypes = [], [], [], set()
+        shards, parts, groups, dtypes = [], [], [], set()
         first = 0
         for entry in index["shards"]:
             file = folder / entry["file"]
             header = read_header(file, "latent shard", FORMAT)
             dtypes.add(_check_shard(file.name, header.tensors, (entry["count"], *shape), head, len(names)))
             small = read_tensors(file, "latent shard", FORMAT, only=("labels", "groups"))[1]
-            labels.append(small["labels"].clone())  # a copy, since the file stays mapped into memory while it is used
+            parts.append(small["labels"].clone())  # a copy, since the file stays mapped into memory while it is used
             groups.append(small["groups"].clone() if "groups" in small else first + torch.arange(entry["count"]))
             offset = header.tensors["latents"].offset
             shards.append(Shard(file, first, entry["count"], offset, entry.get("hash") or digest(file)))
             first += entry["count"]
         if len(dtypes) > 1:
             raise GuidanceError(f"The shards in '{folder}' differ in precision ({', '.join(sorted(dtypes))}).")
-        labels = torch.cat(labels)
+        labels = torch.cat(parts)
         if head.label_format.fault(labels, names):
             raise GuidanceError(
                 f"The shards in '{folder}' have labels from {labels.min():g} to {labels.max():g}, and the index "
@@ -164,7 +164,7 @@ def _check_shard(name: str, tensors: dict[str, Declared], shape: tuple[int, ...]
     """The dtype of its latents, once the shard holds what the index says."""
     count = shape[0]
     form = head.label_format
-    allowed = {
+    allowed: dict[str, set[tuple[str, tuple[int, ...]] | None]] = {
         "latents": {(dtype, shape) for dtype in DTYPES},
         "labels": {(LABEL_DTYPES[form.dtype], form.shape(count, classes))},
         "groups": {("I64", (count,)), None},

@@ -17,6 +17,7 @@ from torch import Tensor
 from ..classifier.noisy import NoisyClassifier
 from ..denoisers import Denoiser, v_denoiser
 from ..errors import GuidanceError
+from ..guiders import Both
 from ..schedules import betas, sigmas_from_betas
 from ..tensors import per_sample
 from .data import LABELS, SHAPE, to_image
@@ -44,16 +45,31 @@ class Demo:
 
     def cond(self, labels: Tensor | Sequence[int] | int) -> Denoiser:
         """The denoiser on VE under labels [B], or one label for all. Raises GuidanceError for a label outside 0..9."""
-        labels = torch.as_tensor(labels).reshape(-1).long()
-        wrong = labels[(labels < 0) | (labels >= len(self.labels))]
-        if len(wrong):
-            raise GuidanceError(f"The digits' labels are 0 to 9, got {int(wrong[0])}.")
-        return self._under(labels)
+        return self._under(self._checked(labels))
+
+    def both(self, labels: Tensor | Sequence[int] | int) -> Both:
+        """(x, sigma) -> (cond, uncond) on VE in one batch, for cfg_guided. Raises GuidanceError as cond does."""
+        asked = self._checked(labels)
+
+        def twice(x: Tensor, sigma: Tensor | float) -> tuple[Tensor, Tensor]:
+            one_each = asked if len(asked) > 1 else asked.expand(len(x))
+            denoiser = self._under(torch.cat([one_each, torch.full_like(one_each, NULL)]))
+            cond, uncond = denoiser(torch.cat([x, x]), per_sample(sigma, x).repeat(2)).chunk(2)
+            return cond, uncond
+
+        return twice
 
     @staticmethod
     def to_image(x0: Tensor) -> Tensor:
         """x0 [B, 1, 16, 16] -> images [B, 16, 16] in [0, 1], bright strokes on dark."""
         return to_image(x0)
+
+    def _checked(self, labels: Tensor | Sequence[int] | int) -> Tensor:
+        labels = torch.as_tensor(labels).reshape(-1).long()
+        wrong = labels[(labels < 0) | (labels >= len(self.labels))]
+        if len(wrong):
+            raise GuidanceError(f"The digits' labels are 0 to 9, got {int(wrong[0])}.")
+        return labels
 
     def _under(self, labels: Tensor) -> Denoiser:
         denoiser = v_denoiser(self.network, self.sigmas)

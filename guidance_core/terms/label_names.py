@@ -3,7 +3,7 @@
 import difflib
 import heapq
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -84,7 +84,7 @@ def unquoted(name: str) -> str:
     return name[1:-1].replace('""', '"') if len(name) > 2 and name[0] == name[-1] == '"' else name
 
 
-def _first(names) -> dict[str, int]:
+def _first(names: Iterable[str]) -> dict[str, int]:
     """The first index of each name."""
     found: dict[str, int] = {}
     for i, name in enumerate(names):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import ClassVar, Protocol
 
+from comfy.model_base import BaseModel
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
@@ -26,6 +27,7 @@ class Guider(Protocol):
     model_options: dict
     original_conds: dict[str, list[dict]]  # as they were given
     conds: dict[str, list[dict]]  # as they are prepared for the run
+    inner_model: BaseModel  # while it samples
 
     def predict_noise(self, x: Tensor, timestep: Tensor, model_options: dict, seed: int | None) -> Tensor:
         """The denoised prediction at one call, guided."""

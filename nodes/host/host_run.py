@@ -8,6 +8,7 @@ import torch
 from comfy.model_patcher import ModelPatcher
 
 from ...guidance_core.cfg import PipelineRun, ScaleEvent
+from ...guidance_core.classifier.noisy import NoisyClassifier
 from ...guidance_core.paths import VE
 from ...guidance_core.run import Cursor, Run
 from ...guidance_core.terms.judged import TermEvent
@@ -31,10 +32,11 @@ class TermRun:
         self.last: PartEvent | None = None
         self.now: PartEvent | None = None  # of the call under way, or the one just done
         self._record = record
-        self._packing, self._place = packing, 0
+        self._packing, self._place = packing, 0  # a judge of pictures sees the first part
+        classifier = part.term.classifier
         with speaking_as(part.title):
-            if len(packing.shapes) > 1:
-                self._place = packing.part_for(part.term.classifier.channels)
+            if len(packing.shapes) > 1 and isinstance(classifier, NoisyClassifier):
+                self._place = packing.part_for(classifier.channels)
             self._guided = part.term.start(replace(run, record=self._seen))
 
     def __call__(self, denoised, x, sigma):
@@ -62,6 +64,7 @@ class HostRun:
     denoisers: Denoisers | None = None
     about: Run | None = None
     steps: Cursor | None = None
+    followed: int = 0  # calls that `steps` has followed
     pipeline: PipelineRun | None = None
     terms: list[TermRun] = field(default_factory=list)
     asked: int = 0  # passes that CFG asked for

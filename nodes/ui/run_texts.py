@@ -20,8 +20,10 @@ def speak(run: HostRun) -> None:
 
 def speak_meanwhile(run: HostRun) -> None:
     """Show on each node of the plan what its last call did, while the run goes on."""
-    last = next(event for event in reversed(run.report.events) if isinstance(event, CfgEvent))
-    step = f"Step {int(run.steps.step(last.sigma)) + 1} of {len(run.about.levels)}"
+    calls = [event for event in run.report.events if isinstance(event, CfgEvent)]
+    last, places = calls[-1], [run.steps.step(call.sigma) for call in calls[run.followed :]]
+    run.followed = len(calls)
+    step = f"Step {int(places[-1]) + 1} of {len(run.about.levels)}"
     said = _by_node(run, lambda: [call_now(last, run.passes, run.expected)], lambda term: [term_now(term.now)])
     for node_id, lines in said.items():
         say(node_id, "\n".join([step, *lines]))
@@ -52,11 +54,11 @@ def _term_lines(term: TermRun) -> list[str]:
 
 def _cfg_lines(run: HostRun) -> list[str]:
     """What CFG did in a run, in a few lines for the node."""
+    kind = kind_of(run.guider)
     lines = [_counted(run), *_by_others(run)]
-    note = kind_of(run.guider).note(run.guider, run.plan.cfg.pipeline)
-    if note:
+    if note := kind.note(run.guider, run.plan.cfg.pipeline):
         lines.append(note)
-    elif not run.acted:
+    if kind.known and not run.acted and "negative" in run.guider.original_conds:
         lines.append(_why_off(run))
     if run.forced:
         lines.append("The sampler or another node needs both passes at every step, so none are skipped.")

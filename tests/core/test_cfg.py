@@ -355,7 +355,24 @@ def test_a_schedule_scales_the_excess_over_one(mixture):
         torch.testing.assert_close(gc.cfg_guided(cond, uncond, 6.0, ramp)(x, level), want)
 
 
+def test_both_predictions_may_come_of_one_batch_where_both_are_needed(method, counted, randn):
+    """In the place of the two passes, and never where one of them is enough."""
+    cond, uncond = counted(lambda x, s: x * 0.5), counted(lambda x, s: x.flip(-1) * 0.4)
+    both = counted(lambda x, s: (x * 0.5, x.flip(-1) * 0.4))
+    noise = randn(2, 1, 2, 2)
+    apart = gc.cfg_guided(cond, uncond, 3.0, INTERVAL, method)
+    together = gc.cfg_guided(cond, uncond, 3.0, INTERVAL, method, both=both)
+    want = gc.sample(apart, noise, SIGMAS)
+    calls = [round(s, 4) for s in uncond.calls]
+    cond.calls.clear(), uncond.calls.clear()
+    assert torch.equal(gc.sample(together, noise, SIGMAS), want)
+    assert [round(s, 4) for s in both.calls] == calls and len(both.calls) == 4 and not uncond.calls
+    assert len(cond.calls) == 4
+
+
 def test_conditions_reach_both_denoisers(randn):
+    pair = gc.cfg_guided(None, None, 2.0, both=lambda x, s, c: (x * 0 + c, x * 0 - c))
+    assert torch.equal(pair(randn(1, 1, 2, 2), 1.0, c=2.0), torch.full((1, 1, 2, 2), 6.0).double())
     guided = gc.cfg_guided(lambda x, s, c: x * 0 + c, lambda x, s, c: x * 0 - c, 2.0)
     assert torch.equal(guided(randn(1, 1, 2, 2), 1.0, c=2.0), torch.full((1, 1, 2, 2), 6.0).double())
 

@@ -218,3 +218,13 @@ def test_within_class_distance():
     images = torch.zeros(5, 2, 2)
     images[1], images[4] = 1.0, 7.0  # the last is alone in its class
     assert within_class_distance(images, torch.tensor([0, 0, 1, 1, 2])) == pytest.approx((2.0 + 0.0) / 2)
+
+
+def test_both_predictions_come_of_one_batch(d, randn):
+    x = 5 * randn(3, *d.shape, dtype=torch.float32)
+    for labels in (torch.tensor([1, 2, 3]), 7):
+        cond, uncond = d.both(labels)(x, 5.0)
+        torch.testing.assert_close(cond, d.cond(labels)(x, 5.0), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(uncond, d.uncond(x, 5.0), rtol=1e-4, atol=1e-4)
+    with pytest.raises(gc.GuidanceError, match="The digits' labels are 0 to 9, got 11"):
+        d.both(11)

@@ -218,7 +218,7 @@ def test_any_command_line_works_or_says_why_not(data, files, capsys):
         (["--scale", "nan"], "scale must be in [-100, 100], got nan"),
         (["--target", ""], "The target '' has an empty part"),
         (["--classifier", "a" * 5000], "There is no noisy classifier file"),
-        (["--out", "b" * 300 + ".png"], "File name too long"),
+        (["--out", "b" * 300 + ".png"], "could not be written: its name is too long"),
     ],
 )
 def test_refused_command_lines_of_sample(words, sentence, tmp_path, monkeypatch, capsys):

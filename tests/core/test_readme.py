@@ -42,10 +42,17 @@ def leads(file: str, section: str) -> bool:
 
 def test_library_example_runs():
     names = {}
-    exec(compile(block("demo.load()"), "README", "exec"), names)
+    exec(compile(block("images = "), "README", "exec"), names)
     assert names["images"].shape == (10, 16, 16)
     judged = names["d"].judge.accuracy(names["images"], torch.full((10,), 7))
     assert judged >= 0.8
+
+
+def test_methods_example_runs():
+    names = {}
+    torch.manual_seed(0)
+    exec(compile(block("both="), "README", "exec"), names)
+    assert names["d"].judge.accuracy(names["d"].to_image(names["x0"]), torch.arange(10)) >= 0.8
 
 
 def test_training_example_runs(tmp_path, monkeypatch, capsys):

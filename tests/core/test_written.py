@@ -245,3 +245,9 @@ def test_a_tensor_that_no_file_can_hold(tmp_path):
 def test_a_folder_that_is_not_there_is_made(tmp_path):
     write_tensors(tmp_path / "new" / "inner" / "file", {}, {})
     assert [each.name for each in tmp_path.rglob("*")] == ["new", "inner", "file"]
+
+
+def test_a_sentence_quotes_a_path_in_part(tmp_path):
+    with pytest.raises(GuidanceError) as refused:
+        writing.write_whole(tmp_path / ("x" * 100000), b"")
+    assert len(str(refused.value)) < 700 and str(refused.value).startswith(f"'{tmp_path}")

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from graph import Graph, cfg_combine, classifier_guidance, custom_sampler, fresh, ksampler, read, schedule
+from graph import Graph, cfg_combine, classifier_guidance, custom_sampler, fresh, ksampler, read, said, schedule
 
 SCALE = 5.5
 
@@ -70,9 +70,8 @@ def test_interval_runs_only_the_conditional_outside(server, guider, outside, ins
         evaluations = 1 if sampler == "euler" or i == 0 else 2
         expected = (inside if 3 <= i <= 6 else outside) * evaluations
         assert sum(at_level[t]) == expected, f"step {i}"
-    texts = " ".join(t for texts in result.texts.values() for t in texts)
     total = inside * sum(1 if sampler == "euler" or i == 0 else 2 for i in range(steps))
-    assert f"{reading.passes} of {total} passes run" in texts
+    assert f"{reading.passes} of {total} passes run" in said(result)
 
 
 def test_dual_model_does_not_run_the_weak_model_outside(server):
@@ -232,8 +231,7 @@ def test_chained_nodes_extend_one_pipeline(server):
 def test_node_says_what_it_cannot_do(server):
     """Basic Guider has nothing to combine; a CFG++ sampler needs both passes."""
     *_, basic, g = run(server, lambda g, m: custom_sampler(g, cfg_combine(g, m, SCALE), "basic", 1.0))
-    said = [t for texts in basic.texts.values() for t in texts]
-    assert any("no negative condition" in t for t in said)
+    assert "no negative condition" in said(basic)
 
     def cfg_pp(g, model):
         window = schedule(g, "interval", "step", start=0.5, end=1.0)
@@ -241,10 +239,9 @@ def test_node_says_what_it_cannot_do(server):
 
     reading, result, _ = run(server, cfg_pp)
     assert reading.passes == 12
-    said = [t for texts in result.texts.values() for t in texts]
-    assert any("needs both passes" in t for t in said)
+    assert "needs both passes" in said(result)
     *_, dual, _ = run(server, lambda g, m: custom_sampler(g, cfg_combine(g, m, SCALE), "dual_nested", SCALE))
-    assert any("its own two scales" in t for texts in dual.texts.values() for t in texts)
+    assert "its own two scales" in said(dual)
 
 
 @pytest.mark.parametrize("scale", [5.5, 1.0, 0.0])
@@ -269,8 +266,7 @@ def test_a_post_cfg_hook_of_another_node_keeps_working(server, scale):
     core, *_ = run(server, lambda g, m: ksampler(g, pag(g, m), scale))
     assert np.array_equal(ours.latent, core.latent)
     assert ours.passes == core.passes == 18
-    said = [text for texts in result.texts.values() for text in texts]
-    assert any("12 of 12 passes run.\nHooks of other nodes ran 6 more." in text for text in said)
+    assert "12 of 12 passes run.\nHooks of other nodes ran 6 more." in said(result)
 
 
 def test_a_pre_cfg_hook_outside_the_window_sees_no_guidance(server):

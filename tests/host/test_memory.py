@@ -16,6 +16,7 @@ from graph import (
     fresh,
     ksampler,
     read,
+    said,
     schedule,
 )
 
@@ -38,7 +39,7 @@ def run(server, build, most):
     classifier = of_memory(g, most)
     node = g.ProbeRead(latent=build(g, model, classifier), model=model, classifier=classifier, nonce=fresh())
     result = server.run(g.prompt)
-    return read(result, node), "\n".join(text for texts in result.texts.values() for text in texts)
+    return read(result, node), said(result)
 
 
 @pytest.mark.parametrize("most", [1, 3])

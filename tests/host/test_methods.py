@@ -4,7 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
-from graph import Graph, cfg_combine, custom_sampler, fresh, ksampler, read, schedule
+from graph import Graph, cfg_combine, custom_sampler, fresh, ksampler, read, said, schedule
 
 import guidance_core as gc
 from devtools.host import ROOT
@@ -49,10 +49,6 @@ def run_all(server, build, kind):
     nodes = {name: g.ProbeRead(latent=latent, nonce=fresh()) for name, latent in build(g, model).items()}
     result = server.run(g.prompt)
     return {name: read(result, node) for name, node in nodes.items()}, result, g
-
-
-def said(result):
-    return " ".join(text for texts in result.texts.values() for text in texts)
 
 
 @pytest.mark.parametrize("kind", ["eps", "v", "flow"])

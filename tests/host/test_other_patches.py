@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from graph import Graph, cfg_combine, checkpoint, classifier_guidance, fresh, ksampler, read, schedule
+from graph import Graph, cfg_combine, checkpoint, classifier_guidance, fresh, ksampler, read, said, schedule
 from safetensors.torch import save_file
 
 SCALE = 5.0
@@ -57,8 +57,7 @@ def sampled(server, *chains):
             patched = patch(g, patched)
         nodes.append(g.ProbeRead(latent=ksampler(g, patched, 8.0, steps=4), nonce=fresh()))
     result = server.run(g.prompt)
-    said = "\n".join(text for texts in result.texts.values() for text in texts)
-    return [read(result, node).latent for node in nodes], said
+    return [read(result, node).latent for node in nodes], said(result)
 
 
 def differ(a, b) -> bool:

@@ -177,6 +177,20 @@ def test_guidance_that_acts_at_no_step_says_so(server, scale, window, why):
     assert f"CFG acted at no step: {why}" in text
 
 
+@pytest.mark.parametrize("guider", ["cfg", "basic", "perp_neg", "dual_nested"])
+def test_guidance_that_acts_at_no_step_says_so_under_every_guider(server, guider):
+    """Basic Guider says that it has nothing to combine."""
+
+    def build(g, m, judge):
+        outside = schedule(g, "interval", "sigma", start=90.0, end=80.0)
+        return custom_sampler(g, cfg_combine(g, m, SCALE, schedule=outside), guider, SCALE, 4)
+
+    reading, text = run(server, build)
+    assert reading.passes == 4
+    assert ("CFG acted at no step" in text) == (guider != "basic")
+    assert ("nothing to combine: CFG is off" in text) == (guider == "basic")
+
+
 def test_passes_that_cannot_be_seen_are_said_to_be_asked_for(server):
     def build(g, m, judge):
         window = schedule(g, "interval", "step", start=0.0, end=0.4)

@@ -8,7 +8,8 @@ from .base import Found, Picture, Skipped, images_in, text_of, why_not
 
 def from_captions(root: Path) -> Found:
     """The pictures that have a caption; upper and lower case are one tag, as first written."""
-    items, skipped, spelling = [], [], {}
+    items, skipped = [], []
+    spelling: dict[str, str] = {}
     for file in images_in(root):
         caption, name = file.with_suffix(".txt"), printable(file.name)
         reason = why_not(caption, root)

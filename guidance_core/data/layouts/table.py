@@ -29,7 +29,8 @@ def from_table(table: Path, root: Path) -> Found:
     rows, header = _rows(table, root)
     labelled = next((header.index(name) for name in ("label", "labels") if name in header), None)
     scores = () if labelled is not None else tuple(name for name in header if name != "file")
-    items, skipped, seen = [], [], {}
+    items, skipped = [], []
+    seen: dict[Path, int] = {}
     for number, row in enumerate(rows[1:], 2):
         where = f"'{printable(table.name)}', row {number}"
         if not any(map(str.strip, row)):
