@@ -12,6 +12,7 @@ PYTHON = sys.executable
 STYLE = {
     "ruff check": [PYTHON, "-m", "ruff", "check", "."],
     "ruff format": [PYTHON, "-m", "ruff", "format", "--check", "."],
+    "mypy": [PYTHON, "-m", "mypy"],
 }
 SET_UP = {
     "core": {},

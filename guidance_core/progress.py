@@ -27,9 +27,10 @@ class Progress:
 
 
 Work = Generator[Progress, None, Result]
+Part = TypeVar("Part", bound=Progress)
 
 
-def run_to_end(work: Work[Result], show: Callable[[Progress], None] | None = None) -> Result:
+def run_to_end(work: Generator[Part, None, Result], show: Callable[[Part], None] | None = None) -> Result:
     """The result of work; `show` is called after every part, and what it raises ends the work there."""
     with closing(work):
         while True:

@@ -108,9 +108,9 @@ def _data(arguments: argparse.Namespace, line: Line) -> dict[str, Any]:
     if arguments.folder:
         pictures = line.run(scan_folder(arguments.folder, arguments.minimum), "checked {done} of {count} pictures")
         _say_what_is_left_out(pictures, line)
-        source = PictureSource(pictures.files, pictures.targets, (arguments.size_px, arguments.size_px))
-        line.say(f"{len(source)} pictures of {', '.join(pictures.labels)}.")
-        return {"latents": source, "label_names": pictures.labels, "head": pictures.head, "latent_space": "pixels"}
+        images = PictureSource(pictures.files, pictures.targets, (arguments.size_px, arguments.size_px))
+        line.say(f"{len(images)} pictures of {', '.join(pictures.labels)}.")
+        return {"latents": images, "label_names": pictures.labels, "head": pictures.head, "latent_space": "pixels"}
     from ..demo.train import CLASSIFIER_SETTINGS
 
     digits, _ = load_digits()

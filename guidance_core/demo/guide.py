@@ -34,4 +34,5 @@ def load_guide() -> Guide:
 def halves(digits: Digits) -> tuple[Digits, Digits]:
     """Every other digit of each class: what the guide learns from, and what another judge can learn from."""
     order = digits.labels.argsort(stable=True)
-    return tuple(Digits(digits.images[order[i::2]], digits.labels[order[i::2]]) for i in range(2))
+    one, other = (Digits(digits.images[order[i::2]], digits.labels[order[i::2]]) for i in range(2))
+    return one, other

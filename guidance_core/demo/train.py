@@ -4,15 +4,17 @@ import argparse
 import copy
 import time
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..assess.metrics import accuracy_by_log_snr
+from ..classifier.noisy import NoisyClassifier
 from ..files import write_tensors
 from ..null import drop_condition
 from ..paths import VE
@@ -33,7 +35,7 @@ LOG_SNR_EDGES = [float(edge) for edge in range(-10, 11, 2)]
 vary = partial(jitter, shift=0.5, degrees=5.0, zoom=0.04)
 """The variation that the denoiser and the noisy classifier both learn: they must agree on what digits look like."""
 
-CLASSIFIER_SETTINGS = {
+CLASSIFIER_SETTINGS: dict[str, Any] = {
     "steps": 2200,
     "learning_rate": 2e-3,
     "log_snr_range": (-8.0, 5.0),
@@ -54,17 +56,18 @@ class LossProgress(Progress):
     loss: float
 
 
-Training = Generator[LossProgress, None, nn.Module]
+Network = TypeVar("Network", bound=nn.Module)
+Training = Generator[LossProgress, None, Network]
 
 
 def train(
-    network: nn.Module,
-    loss_of: Callable[[nn.Module], Tensor],
+    network: Network,
+    loss_of: Callable[[Network], Tensor],
     steps: int,
     learning_rate: float,
     weight_decay: float = 0.01,
     ema: float = 0.999,
-) -> Training:
+) -> Training[Network]:
     """Minimise loss_of(network) with AdamW, warm-up and cosine; returns the running average of the network."""
     average = copy.deepcopy(network).requires_grad_(False)
     weights = list(network.parameters())
@@ -77,7 +80,7 @@ def train(
     return average.eval()
 
 
-def train_denoiser(digits: Digits, steps: int = 4000, batch: int = 64, seed: int = 0) -> Training:
+def train_denoiser(digits: Digits, steps: int = 4000, batch: int = 64, seed: int = 0) -> Training[DigitsUNet]:
     """v-prediction at uniform t on the linear schedule; 15 % of the labels become the null label."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
@@ -93,7 +96,8 @@ def train_denoiser(digits: Digits, steps: int = 4000, batch: int = 64, seed: int
         alpha, sigma = expand(log_snr.sigmoid().sqrt(), x0), expand((-log_snr).sigmoid().sqrt(), x0)
         return F.mse_loss(network(alpha * x0 + sigma * noise, t, y), alpha * noise - sigma * x0)
 
-    return train(DigitsUNet().to(memory_format=torch.channels_last), loss_of, steps, learning_rate=2e-3)
+    network = DigitsUNet().to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's own omission
+    return train(network, loss_of, steps, learning_rate=2e-3)
 
 
 def train_demo_classifier(digits: Digits) -> Iterator[TrainStep]:
@@ -101,7 +105,7 @@ def train_demo_classifier(digits: Digits) -> Iterator[TrainStep]:
     return train_classifier(digits.x0, digits.labels, LABELS, **CLASSIFIER_SETTINGS)
 
 
-def train_judge(digits: Digits, steps: int = 1000, batch: int = 64, seed: int = 1) -> Training:
+def train_judge(digits: Digits, steps: int = 1000, batch: int = 64, seed: int = 1) -> Training[JudgeNetwork]:
     """Cross-entropy on moved, turned, zoomed and slightly noisy digits."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
@@ -115,7 +119,7 @@ def train_judge(digits: Digits, steps: int = 1000, batch: int = 64, seed: int = 
     return train(JudgeNetwork(), loss_of, steps, learning_rate=1e-3, weight_decay=0.05)
 
 
-def train_guide(digits: Digits, steps: int = 1500, batch: int = 64, seed: int = 3) -> Training:
+def train_guide(digits: Digits, steps: int = 1500, batch: int = 64, seed: int = 3) -> Training[Guide]:
     """Cross-entropy on clean digits of the guide's half, moved, turned and zoomed, without any noise."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
@@ -142,30 +146,30 @@ def main() -> None:
     digits, held_out = load_digits()
     began = time.monotonic()
 
-    def report(name: str, step: int, steps: int, loss: float) -> None:
+    def report(name: str, step: int, steps: int | None, loss: float) -> None:
         if step % 250 == 0 or step == steps:
             seconds = time.monotonic() - began
             print(f"{name}: step {step} of {steps}, loss {loss:.4f}, {seconds:.0f} s", flush=True)
 
-    def trained(name: str, training: Training) -> nn.Module:
+    def trained(name: str, training: Training[Network]) -> Network:
         return run_to_end(training, lambda progress: report(name, progress.done, progress.count, progress.loss))
 
     if "judge" in arguments.only:
-        network = trained("judge", train_judge(digits))
-        accuracy = Judge(network, 0.0, 1.0).accuracy(held_out.images, held_out.labels)
+        judge = trained("judge", train_judge(digits))
+        accuracy = Judge(judge, 0.0, 1.0).accuracy(held_out.images, held_out.labels)
         spread = within_class_distance(held_out.images, held_out.labels)
         print(f"judge: accuracy {accuracy:.4f} on held-out digits")
         metadata = {"held_out_accuracy": str(accuracy), "spread": str(spread)}
-        save(network, arguments.out / "judge.safetensors", torch.float32, metadata | ABOUT)
+        save(judge, arguments.out / "judge.safetensors", torch.float32, metadata | ABOUT)
     if "guide" in arguments.only:
-        network = trained("guide", train_guide(digits))
-        right = network(held_out.x0).argmax(1) == held_out.labels
+        guide = trained("guide", train_guide(digits))
+        right = guide(held_out.x0).argmax(1) == held_out.labels
         print(f"guide: accuracy {float(right.float().mean()):.4f} on held-out digits")
-        save(network, arguments.out / "guide.safetensors", torch.float32, ABOUT)
+        save(guide, arguments.out / "guide.safetensors", torch.float32, ABOUT)
     if "classifier" in arguments.only:
         for step in train_demo_classifier(digits):
             report("classifier", step.step, step.steps, step.loss)
-        classifier = step.classifier
+        classifier = cast(NoisyClassifier, step.classifier)  # the last step brings it
         generator = torch.Generator().manual_seed(0)
         for b in accuracy_by_log_snr(classifier, held_out.x0, held_out.labels, LOG_SNR_EDGES, generator, repeats=10):
             print(
@@ -173,7 +177,9 @@ def main() -> None:
                 f"accuracy {b.accuracy:.3f}, calibration error {b.calibration_error:.3f}"
             )
         info = classifier.info | {key: ABOUT[key] for key in ("data", "data_licence")}
-        classifier = replace(classifier, info=info).recording(author=ABOUT["author"], licence=ABOUT["licence"])
+        classifier = NoisyClassifier(classifier.network, classifier.card, info=info).recording(
+            author=ABOUT["author"], licence=ABOUT["licence"]
+        )
         classifier.save(arguments.out / "classifier.safetensors")
     if "denoiser" in arguments.only:
         network = trained("denoiser", train_denoiser(digits))

@@ -4,7 +4,7 @@ import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -64,14 +64,15 @@ class Checkpoint:
 
     def set_aside(self, why: Damaged) -> None:
         """Give the damaged file another name, so that the run can be kept under this one."""
-        aside = _free(self.file)
+        file = cast(Path, self.file)  # kept nowhere, nothing is damaged
+        aside = _free(file)
         done = f"was set aside as '{aside.name}'"
         if self.writes:
             try:
-                os.rename(self.file, aside)
+                os.rename(file, aside)
             except OSError as error:
                 done = f"stays where it is ({error.strerror})"
-        self.notes.append(f"The checkpoint '{self.file.name}' is damaged ({why}): it {done}, and training begins anew.")
+        self.notes.append(f"The checkpoint '{file.name}' is damaged ({why}): it {done}, and training begins anew.")
 
     def write(self, state: State) -> None:
         """Save the state, whole or not at all. Raises GuidanceError where it cannot be written."""

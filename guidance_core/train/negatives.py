@@ -17,6 +17,7 @@ import math
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -32,7 +33,7 @@ from ..errors import GuidanceError
 from ..paths import VE, NoisePath
 from ..progress import Progress, Work
 from ..sampling import sample
-from .loop import Training, train_classifier
+from .loop import Training, TrainStep, train_classifier
 
 OTHER = "other"
 PRIOR = 0.01
@@ -119,7 +120,11 @@ def _with_prior(steps: Training, prior: float, other: str) -> Training:
     with closing(steps):  # a checkpoint is written when they are closed
         for step in steps:
             classifier = step.classifier and with_prior(step.classifier, prior, other)
-            yield replace(step, classifier=classifier, best=lambda s=step: with_prior(s.best(), prior, other))
+            yield replace(step, classifier=classifier, best=partial(_best_with_prior, step, prior, other))
+
+
+def _best_with_prior(step: TrainStep, prior: float, other: str) -> NoisyClassifier:
+    return with_prior(step.best(), prior, other)
 
 
 def with_prior(classifier: NoisyClassifier, prior: float = PRIOR, other: str = OTHER) -> NoisyClassifier:

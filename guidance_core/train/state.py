@@ -43,7 +43,8 @@ class TrainState:
         with torch.random.fork_rng(devices=[]):  # layers draw their weights from the global generator
             torch.manual_seed(int(settings.seed))
             network = LatentEncoder(**parameters)
-        network.to(device, memory_format=torch.channels_last)  # convolutions are faster so
+        # convolutions are faster so; torch's types of Module.to leave memory_format out
+        network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         optimizer = torch.optim.AdamW(
             network.parameters(),
             settings.learning_rate,
@@ -73,7 +74,8 @@ class TrainState:
 
     def best_network(self) -> LatentEncoder:
         """A copy with the best weights; the newest average where nothing was validated."""
-        network = copy.deepcopy(self.average).to(memory_format=torch.contiguous_format)  # as its file gives it back
+        network = copy.deepcopy(self.average)
+        network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # as its file gives it back
         if self.best_weights:
             network.load_state_dict(self.best_weights)
         return network

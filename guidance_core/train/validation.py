@@ -1,6 +1,7 @@
 """Validation during training: loss and accuracy on the held-out part, by noise level, at noise that never changes."""
 
 import math
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -50,7 +51,7 @@ class Validator:
     seed: int
 
     @torch.no_grad()
-    def __call__(self, network: nn.Module, least: float, precision: torch.autocast) -> Validation:
+    def __call__(self, network: nn.Module, least: float, precision: AbstractContextManager) -> Validation:
         """The figures, the same in every process; least: the lowest loss before."""
         device, process = self.data.device, self.data.process
         low, high = self.data.log_snr_range
