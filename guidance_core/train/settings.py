@@ -17,7 +17,7 @@ class TrainSettings(Checked):
     """The settings of train_classifier that are plain values."""
 
     head: str = choice(
-        "single", tuple(heads()), "What labels are: one a picture (single), any number (multi), or scores (regression)."
+        "single", tuple(heads()), f"What labels are: {'; '.join(f'{head}, {head.title}' for head in heads().values())}."
     )
     size: str = choice("small", tuple(SIZES), "The network: small for simple data, base or large for real pictures.")
     steps: int = integer(2000, 1, 10_000_000, "How many batches to learn from.")
@@ -49,8 +49,11 @@ class TrainSettings(Checked):
         super().__post_init__()
         if self.patience and not self.hold_out:
             raise GuidanceError("Stopping early (patience) needs a validation: hold_out must be above 0.")
-        if self.label_smoothing and not as_head(self.head).smooths:
-            raise GuidanceError(f"Scores are not smoothed: label_smoothing must be 0 with the head '{self.head}'.")
+        head = as_head(self.head)
+        if self.label_smoothing and not head.smooths:
+            raise GuidanceError(
+                f"{head.title.capitalize()} are not smoothed: label_smoothing must be 0 with the head '{head}'."
+            )
 
     @property
     def fewest(self) -> int:
