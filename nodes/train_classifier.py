@@ -75,8 +75,8 @@ class TrainNoisyClassifier(io.ComfyNode):
                     max=0.49,
                     step=0.01,
                     round=0.001,
-                    tooltip=f"With a label named '{OTHER}' of pictures that the model has sampled: about how many of "
-                    "its pictures show each other label by themselves. Smaller steers harder; 0 leaves it out.",
+                    tooltip=f"For a label named '{OTHER}', of pictures sampled from this model: the share of them that "
+                    "shows each of the other labels anyway. Smaller steers harder; 0 leaves it out.",
                     advanced=True,
                 ),
                 io.Float.Input(

@@ -13,7 +13,7 @@ Augment = Callable[[Tensor, torch.Generator], Tensor]
 
 
 def flip(x0: Tensor, generator: torch.Generator) -> Tensor:
-    """Every other sample, by chance, mirrored left to right."""
+    """Half of the samples, chosen at random, mirrored left to right."""
     return torch.where(expand(_draw(2, x0, generator), x0) == 1, x0.flip(-1), x0)
 
 
@@ -28,7 +28,7 @@ def shift(x0: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def crop(x0: Tensor, generator: torch.Generator) -> Tensor:
-    """A window of each sample, 3/4 to all of its height and width; one size for the batch, as it must have one."""
+    """A window cut out of each sample, 3/4 to all of its height and width; the same size for a whole batch."""
 
     def window(size: int) -> Tensor:
         kept = size - int(_draw(size // 4 + 1, x0[:1], generator))

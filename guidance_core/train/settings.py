@@ -25,20 +25,32 @@ class TrainSettings(Checked):
     learning_rate: float = number(1e-3, 1e-7, 1.0, 1e-5, "The highest learning rate: it rises, then falls to 0.")
     hold_out: float = number(0.0, 0.0, 0.5, 0.05, "Share of the pictures kept aside to validate with; 0 is none.")
     patience: int = integer(
-        0, 0, 10_000, "Stop after this many validations in a row that bring nothing better; 0 never stops early."
+        0, 0, 10_000, "Stop after this many validations in a row without improvement; 0 never stops early."
     )
     balance: bool = flag(True, "Draw every class equally often, so that large classes do not drown small ones.")
-    seed: int = integer(0, 0, 2**64 - 1, "Everything random comes from it.")
+    seed: int = integer(0, 0, 2**64 - 1, "Seed of all that is random: the same number gives the same training.")
     evaluate_every: int = integer(100, 1, 1_000_000, "Steps from one validation to the next.", advanced=True)
     checkpoint_every: int = integer(500, 1, 1_000_000, "Steps from one checkpoint to the next.", advanced=True)
-    weight_decay: float = number(0.05, 0.0, 1.0, 0.01, "How strongly weights are drawn to 0.", advanced=True)
+    weight_decay: float = number(0.05, 0.0, 1.0, 0.01, "How strongly the weights are pulled towards 0.", advanced=True)
     entropy_penalty: float = number(
         0.1, 0.0, 10.0, 0.05, "Keeps the classifier from being too sure (ECT, arXiv:2206.11474).", advanced=True
     )
     label_smoothing: float = number(
-        0.0, 0.0, 0.9, 0.01, "Doubt about the labels: this share of each is spread over all answers.", advanced=True
+        0.0,
+        0.0,
+        0.9,
+        0.01,
+        "For labels that may be wrong: this share of each is spread evenly over all labels.",
+        advanced=True,
     )
-    ema: float = number(0.999, 0.0, 0.999999, 0.0001, "How slowly the averaged weights follow.", advanced=True)
+    ema: float = number(
+        0.999,
+        0.0,
+        0.999999,
+        0.0001,
+        "Decay of the moving average of the weights: higher averages over more steps.",
+        advanced=True,
+    )
     precision: str = choice(
         "auto", ("auto", *PRECISIONS), "Arithmetic: auto is bf16 or fp16 on an NVIDIA GPU, else fp32.", advanced=True
     )
