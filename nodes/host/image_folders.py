@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ...guidance_core.classifier.card_values import MAX_LABELS
-from ...guidance_core.classifier.heads import Head, as_head
+from ...guidance_core.classifier.heads import Head, as_head, heads
 from ...guidance_core.classifier.names import appearance, composed, label_fault
 from ...guidance_core.errors import GuidanceError
 from .pixels import Prepared
@@ -162,16 +162,13 @@ def _labels(folder: Path, config: dict) -> tuple[str, ...]:
 
 
 def _head(folder: Path, config: dict) -> Head:
-    kinds = {
-        None: "single",
-        "single_label_classification": "single",
-        "multi_label_classification": "multi",
-        "regression": "regression",
-    }
-    kind = config.get("problem_type")
-    if kind not in kinds:
-        raise GuidanceError(f"'{folder.name}' solves a problem that is not known here ('{str(kind)[:40]}').")
-    return as_head("regression" if kind is None and len(config["id2label"]) == 1 else kinds[kind])
+    problem = config.get("problem_type")
+    if problem is None:
+        return as_head("regression" if len(config["id2label"]) == 1 else "single")
+    for head in heads().values():
+        if head.problem_type == problem:
+            return head
+    raise GuidanceError(f"'{folder.name}' solves a problem that is not known here ('{str(problem)[:40]}').")
 
 
 def _prepared(folder: Path, config: dict, said: dict) -> Prepared:

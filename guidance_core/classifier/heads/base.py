@@ -44,7 +44,7 @@ class Head(ABC):
     has_probabilities: whether it can be calibrated. smooths: whether labels can be smoothed. exclusive: whether a
     sample has exactly one of the labels, so that away from the only one has no meaning. has_prior: whether a prior over
     the labels is a shift of the logits, as of a softmax. scale_meaning: what a guidance scale says, as a sentence.
-    shown_title, shown_range: of a plot of `shown`.
+    shown_title, shown_range: of a plot of `shown`. problem_type: its name in the configurations of transformers.
     """
 
     name: ClassVar[str]
@@ -60,6 +60,7 @@ class Head(ABC):
     scale_meaning: ClassVar[str] = "1 is exact Bayes, more is clearer and less varied."
     shown_title: ClassVar[str] = "probability of the target, % (classifier's view)"
     shown_range: ClassVar[tuple[float | None, float | None]] = (0.0, 100.0)
+    problem_type: ClassVar[str | None] = None
 
     def __str__(self) -> str:
         return self.name

@@ -23,6 +23,7 @@ class MultiLabel(Head):
     kind = ("label", " that go together")
     rank = 1
     label_format = COLUMNS
+    problem_type = "multi_label_classification"
 
     def check(self, labels, names, fewest):
         labels = check_columns(labels, names, self)

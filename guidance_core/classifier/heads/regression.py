@@ -32,6 +32,7 @@ class Regression(Head):
     scale_meaning = "It says how many standard deviations the score is moved, where nothing holds against it."
     shown_title = "score of the target"
     shown_range = (None, None)
+    problem_type = "regression"
 
     def check(self, labels, names, fewest):
         labels = check_columns(labels, names, self)

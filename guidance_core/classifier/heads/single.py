@@ -22,6 +22,7 @@ class SingleLabel(Head):
     label_format = INDICES
     exclusive = True
     has_prior = True
+    problem_type = "single_label_classification"
 
     def check(self, labels, names, fewest):
         if len(names) < 2:
