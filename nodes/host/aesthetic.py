@@ -1,5 +1,6 @@
 """Aesthetic heads: files of a few linear layers over a CLIP vision model's embeddings, rebuilt from their shapes."""
 
+import os
 import re
 from pathlib import Path
 from pickle import UnpicklingError
@@ -43,7 +44,7 @@ def head_named(name: object) -> Path | None:
     if not isinstance(name, str) or Path(name).name != name or Path(name).suffix not in ENDINGS:
         return None
     files = (Path(root) / name for root in folder_paths.get_folder_paths(FOLDER))
-    return next((file for file in files if file.is_file()), None)
+    return next((file for file in files if os.path.isfile(file)), None)
 
 
 def load_head(file: Path) -> nn.Sequential:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
@@ -54,7 +55,7 @@ def folder_named(name: object) -> Path | None:
     if not isinstance(name, str) or Path(name).name != name or name in ("", ".."):
         return None
     roots = (Path(root) for root in folder_paths.get_folder_paths(FOLDER))
-    return next((root / name for root in roots if (root / name).is_dir()), None)
+    return next((root / name for root in roots if os.path.isdir(root / name)), None)
 
 
 def load_image_classifier(folder: Path) -> ImageClassifier:

@@ -105,7 +105,7 @@ def test_a_bad_file_is_told_in_a_sentence(server, place, name):
     assert not (place / name).with_suffix(".sprung").exists()
 
 
-@pytest.mark.parametrize("name", ["../mlp.safetensors", "none.pth", "vit", ""])
+@pytest.mark.parametrize("name", ["../mlp.safetensors", "none.pth", "vit", "", "x" * 5000 + ".pth", "a\0.pth"])
 def test_a_file_that_is_not_there_is_told(server, name):
     with pytest.raises(PromptRejected, match="there is no file"):
         run(server, name, 1.0)

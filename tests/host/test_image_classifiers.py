@@ -206,7 +206,7 @@ def test_a_bad_folder_is_told_in_a_sentence(server, folder, name):
         server.run(g.prompt)
 
 
-@pytest.mark.parametrize("name", ["../vit", "none", "/etc", "..", ""])
+@pytest.mark.parametrize("name", ["../vit", "none", "/etc", "..", "", "x" * 5000, "a\0b", "🦊"])
 def test_a_folder_that_is_not_there_is_told(server, folder, name):
     g = Graph()
     digits = g.GuidanceKitLoadDigitsDemo()
