@@ -118,6 +118,7 @@ class Denoisers:
         self._closing.callback(patcher.restore_hook_patches)
         comfy.samplers.filter_registered_hooks_on_conds(conds, options)
         comfy.samplers.cast_to_load_options(options, device=patcher.load_device, dtype=patcher.model_dtype())
+        self._closing.callback(comfy.samplers.cast_to_load_options, options, device=patcher.offload_device)
         if not patcher.is_clone(self._guider.model_patcher):
             patcher.pre_run()
             self._closing.callback(patcher.cleanup)

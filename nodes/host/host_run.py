@@ -35,7 +35,7 @@ class TermRun:
         self._packing, self._place = packing, 0  # a judge of pictures sees the first part
         classifier = part.term.classifier
         with speaking_as(part.title):
-            if len(packing.shapes) > 1 and isinstance(classifier, NoisyClassifier):
+            if isinstance(classifier, NoisyClassifier):
                 self._place = packing.part_for(classifier.channels)
             self._guided = part.term.start(replace(run, record=self._seen))
 

@@ -86,7 +86,10 @@ def latent_statistics(model: ModelPatcher) -> dict:
 
 
 def check_classifier(model: ModelPatcher, classifier) -> None:
-    """Raise GuidanceError unless the classifier was made for this model's latents."""
+    """Raise GuidanceError unless the classifier was made for this model's latents, or may be for a part of them.
+
+    One of the same latents with other channels may be of a part, as the sound of a video: the run will tell.
+    """
     if path_of(model) is None:
         kind = ", ".join(cls.__name__ for cls in type(model.get_model_object("model_sampling")).__mro__[1:3])
         raise GuidanceError(
@@ -95,12 +98,13 @@ def check_classifier(model: ModelPatcher, classifier) -> None:
         )
     latents = model.get_model_object("latent_format")
     name = latent_space(model)
-    if classifier.channels != latents.latent_channels:
+    of_these = classifier.latent_space.lower() == name.lower()
+    if classifier.channels != latents.latent_channels and not of_these:
         raise GuidanceError(
             f"the classifier was trained on {classifier.channels}-channel latents, this model has "
             f"{latents.latent_channels} ({name}): load a classifier made for {name} latents."
         )
-    if classifier.latent_space and classifier.latent_space.lower() != name.lower():
+    if classifier.latent_space and not of_these:
         raise GuidanceError(
             f"the classifier was trained on {classifier.latent_space} latents, this model has {name} latents: "
             f"load a classifier made for {name}."

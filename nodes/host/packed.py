@@ -32,9 +32,10 @@ class Packing:
             if shape[1] == channels:
                 return i
         there = " and ".join(f"{shape[1]} channels ({len(shape)}-D)" for shape in self.shapes)
+        parts = "the parts of this run's latent have" if len(self.shapes) > 1 else "this run's latent has"
         raise GuidanceError(
-            f"the classifier was trained on {channels}-channel latents; the parts of this run's latent have {there}: "
-            f"load a classifier made for one of them."
+            f"the classifier was trained on {channels}-channel latents; {parts} {there}: load a classifier made for "
+            f"{'one of them' if len(self.shapes) > 1 else 'these'}."
         )
 
 
