@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from graph import Graph, classifier_guidance, fresh, ksampler, read
+from graph import GUIDERS, Graph, classifier_guidance, custom_sampler, fresh, ksampler, read, schedule
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
@@ -114,6 +114,26 @@ def test_every_kind_of_picture_model_is_steered(server, folder, family, dtype):
         latents.append(read(result, node).latent)
     assert np.isfinite(latents[1]).all()
     assert np.abs(latents[1] - latents[0]).max() > 1e-3
+
+
+@pytest.mark.parametrize("guider", GUIDERS)
+def test_it_is_added_after_every_guider(server, folder, guider):
+    """In the last step alone: scale times the same push, whatever the guider's own scales."""
+
+    def latent(scale):
+        g = Graph()
+        model = g.ProbeFamily(family="SD15", dtype="fp32", nonce=fresh())
+        last = schedule(g, "interval", "step", start=1.0, end=1.0)
+        guided = classifier_guidance(g, model, g.GuidanceKitLoadImageClassifier(folder="vit"), "cat", scale, last)
+        empty = g.ProbeLatents(shape="2,4,16,16", level=0.0, seed=5)
+        sampled = custom_sampler(g, guided, guider, 5.0, second=model, latent=empty)
+        node = g.ProbeRead(latent=sampled, nonce=fresh())
+        return read(server.run(g.prompt), node).latent
+
+    off, once, twice = (latent(scale) for scale in (0.0, 40.0, 80.0))
+    change = np.abs(once - off).max()
+    assert change > 1e-5
+    np.testing.assert_allclose(twice - off, 2 * (once - off), atol=1e-5 * np.abs(off).max() + 1e-3 * change)
 
 
 def test_video_is_refused(server, folder):
