@@ -140,12 +140,21 @@ def classifier_guidance(g: Graph, model, classifier, target, scale=2.0, schedule
 
 
 def ksampler(
-    g: Graph, model, cfg=1.0, steps=6, sampler="euler", scheduler="normal", latent=None, positive=None, negative=None
-):
-    """A KSampler on the probe's conditions."""
+    g: Graph,
+    model,
+    cfg=1.0,
+    steps=6,
+    sampler="euler",
+    scheduler="normal",
+    latent=None,
+    positive=None,
+    negative=None,
+    seed=7,
+) -> Output:
+    """A KSampler, on the probe's conditions and its latent where none are given."""
     return g.KSampler(
         model=model,
-        seed=7,
+        seed=seed,
         steps=steps,
         cfg=cfg,
         sampler_name=sampler,
@@ -226,7 +235,30 @@ def all_in_one(g, m, c, cfg=3.0) -> Output:
     )
 
 
+def stacked(g: Graph, model, classifier) -> Output:
+    """The model under CFG by a method with a memory, under a schedule, and under a classifier behind it."""
+    window = schedule(g, "linear", start=0.0, end=1.0, low=0.3)
+    patched = cfg_combine(g, model, 5.0, "apg", window, eta=0.3, norm_threshold=5.0, momentum=-0.5)
+    return classifier_guidance(g, patched, classifier, "cat, -dog", 5.0)
+
+
 SIZE = 128  # pixels of a digit
+
+
+def guided_digits(g: Graph, digits, negative, positive=None, classifier=None, count=1, **changes) -> Output:
+    """A Classifier Guidance Sampler on the digits demo, which steers to seven; changes: of its widgets."""
+    settings = {"target": "seven", "classifier_scale": 1.0, "seed": 0, "steps": 2, "cfg": 1.0, "sampler_name": "euler"}
+    settings |= {"scheduler": "normal", "denoise": 1.0, "entropy_aware": False, "max_shift": 0.0}
+    return g.GuidanceKitClassifierGuidanceSampler(
+        model=digits,
+        classifier=classifier or digits.slot(2),
+        positive=positive or negative,
+        negative=negative,
+        latent_image=g.EmptyLatentImage(width=SIZE, height=SIZE, batch_size=count),
+        **settings | changes,
+    )
+
+
 TRAINING = {
     "size": "small",
     "steps": 60,

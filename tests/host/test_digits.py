@@ -5,33 +5,17 @@ import os
 import numpy as np
 import pytest
 import torch
-from graph import Graph, fresh, ksampler, read, schedule
+from graph import Graph, cfg_combine, fresh, guided_digits, ksampler, read, schedule
 
 import guidance_core as gc
 from guidance_core import demo
 from guidance_core.null import NullCondition
 
 
-def sampler(g, digits, target, scale, batch=10, cfg=1.0, positive=None, **changes):
+def sampler(g, digits, target, scale, batch=10, positive=None, **changes):
     null = g.GuidanceKitNullConditionEncoder(kind={"kind": "class null label"}, model=digits)
-    inputs = {
-        "model": digits,
-        "classifier": digits.slot(2),
-        "positive": positive or null,
-        "negative": null,
-        "latent_image": g.EmptyLatentImage(width=128, height=128, batch_size=batch),
-        "target": target,
-        "classifier_scale": scale,
-        "seed": 3,
-        "steps": 12,
-        "cfg": cfg,
-        "sampler_name": "euler",
-        "scheduler": "normal",
-        "denoise": 1.0,
-        "entropy_aware": False,
-        "max_shift": 0.0,
-    }
-    return g.GuidanceKitClassifierGuidanceSampler(**{**inputs, **changes})
+    settings = {"target": target, "classifier_scale": scale, "seed": 3, "steps": 12}
+    return guided_digits(g, digits, null, positive, count=batch, **settings | changes)
 
 
 def test_host_and_library_give_the_same_digits(server):
@@ -178,18 +162,7 @@ def test_drawn_curve_takes_the_place_of_the_shape(server):
         model = g.ProbeModel(kind="eps", seed=0, nonce=fresh())
         drawn = g.CurveEditor(curve={"points": curve, "interpolation": "linear"})
         made = schedule(g, "constant", "step", curve=drawn)
-        latent = g.KSampler(
-            model=g.GuidanceKitCFGCombine(model=model, scale=5.0, method={"method": "standard"}, schedule=made),
-            positive=g.ProbeCondition(seed=1),
-            negative=g.ProbeCondition(seed=2),
-            latent_image=g.ProbeLatent(batch=1, channels=4, frames=0, masked=False),
-            seed=7,
-            steps=11,
-            cfg=1.0,
-            sampler_name="euler",
-            scheduler="normal",
-            denoise=1.0,
-        )
+        latent = ksampler(g, cfg_combine(g, model, 5.0, schedule=made), steps=11)
         node = g.ProbeRead(latent=latent, model=model, nonce=fresh())
         result = server.run(g.prompt)
         assert any("drawn curve" in text for text in result.texts[made.node])

@@ -8,7 +8,6 @@ import time
 import numpy as np
 import pytest
 from graph import (
-    SIZE,
     Graph,
     all_in_one,
     cfg_combine,
@@ -17,9 +16,11 @@ from graph import (
     executed,
     folder,
     fresh,
+    guided_digits,
     ksampler,
     read,
     schedule,
+    stacked,
     train,
 )
 from PIL import Image
@@ -31,13 +32,6 @@ def objects(g, kind="eps", **classifier):
     """A probe model and a classifier, made anew."""
     made = {"channels": 4, "latent_space": "", "nan_below_log_snr": -1000.0, **classifier}
     return g.ProbeModel(kind=kind, seed=0, nonce=fresh()), g.ProbeClassifier(nonce=fresh(), **made)
-
-
-def both(g, model, classifier):
-    """CFG by a method with a memory under a schedule, and a classifier."""
-    window = schedule(g, "cosine", start=0.0, end=1.0, low=0.2)
-    patched = cfg_combine(g, model, 4.0, "apg", window, eta=0.3, norm_threshold=5.0, momentum=-0.5)
-    return classifier_guidance(g, patched, classifier, "cat, -dog", 5.0)
 
 
 def readings(server, g, *latents):
@@ -78,7 +72,7 @@ def test_one_step(server, kind):
     g = Graph()
     model, classifier = objects(g, kind)
     cfg = cfg_combine(g, model, 4.0)
-    chains = (model, cfg, classifier_guidance(g, cfg, classifier, "cat"), both(g, model, classifier))
+    chains = (model, cfg, classifier_guidance(g, cfg, classifier, "cat"), stacked(g, model, classifier))
     found, _ = readings(server, g, *(ksampler(g, each, steps=1) for each in chains))
     assert all(np.isfinite(each).all() for each in found)
     plain, combined, classified, method = found
@@ -112,7 +106,7 @@ def test_no_steps_at_all(server):
 
     g = Graph()
     model, classifier = objects(g)
-    patched = both(g, model, classifier)
+    patched = stacked(g, model, classifier)
     part = advanced(g, patched, empty(g, masked=True), 6, 6, "disable", "disable")
     (latent, given), _ = readings(server, g, part, empty(g, masked=True))
     assert np.array_equal(latent, given)
@@ -164,7 +158,7 @@ def test_every_sampler_of_the_host(server):
     assert len(names) > 30
     g = Graph()
     model, classifier = g.ProbeFamily(family="SD15", dtype="fp32", nonce=fresh()), objects(g)[1]
-    patched = both(g, model, classifier)
+    patched = stacked(g, model, classifier)
     latents = [ksampler(g, which, steps=3, sampler=name) for name in names for which in (patched, model)]
     found, _ = readings(server, g, *latents)
     for name, guided, plain in zip(names, found[::2], found[1::2], strict=True):
@@ -208,7 +202,7 @@ def test_sizes_one_after_the_other_on_one_model(server):
     """Another size and batch between two runs leaves no trace: neither in the model nor in a method's memory."""
     g = Graph()
     model, classifier = objects(g)
-    patched = both(g, model, classifier)
+    patched = stacked(g, model, classifier)
     shapes = ["1,4,16,16", "3,4,24,10", "2,4,8,32", "1,4,16,16"]
     latents = [g.ProbeLatents(shape=shape, level=0.0, seed=i) for i, shape in enumerate(shapes[:3])]
     found, _ = readings(server, g, *(ksampler(g, patched, latent=latents[i]) for i in (0, 1, 2)))
@@ -231,23 +225,8 @@ def digits_prompt(seed, first_id=1):
     g = Graph()
     digits = g.GuidanceKitLoadDigitsDemo()
     null = g.GuidanceKitNullConditionEncoder(kind={"kind": "class null label"}, model=digits)
-    sampled = g.GuidanceKitClassifierGuidanceSampler(
-        model=digits,
-        classifier=digits.slot(2),
-        positive=g.GuidanceKitClassCondition(model=digits, label="seven"),
-        negative=null,
-        latent_image=g.EmptyLatentImage(width=SIZE, height=SIZE, batch_size=2),
-        target="seven",
-        classifier_scale=2.0,
-        seed=seed,
-        steps=5,
-        cfg=3.0,
-        sampler_name="euler",
-        scheduler="normal",
-        denoise=1.0,
-        entropy_aware=False,
-        max_shift=0.0,
-    )
+    seven = g.GuidanceKitClassCondition(model=digits, label="seven")
+    sampled = guided_digits(g, digits, null, seven, count=2, classifier_scale=2.0, seed=seed, steps=5, cfg=3.0)
     picture = g.PreviewImage(images=g.VAEDecode(samples=sampled, vae=digits.slot(1)))
     if first_id != 1:
         g.prompt = with_ids(g.prompt, first_id)

@@ -13,6 +13,7 @@ from graph import (
     executed,
     folder,
     fresh,
+    guided_digits,
     ksampler,
     read,
     schedule,
@@ -38,26 +39,6 @@ def shown(g, node):
 
 def judged(g, d, node):
     return g.GuidanceKitEvaluateNoisyClassifier(model=d, classifier=d.slot(2), examples=node, repeats=1)
-
-
-def sampler(g, d, n):
-    return g.GuidanceKitClassifierGuidanceSampler(
-        model=d,
-        classifier=d.slot(2),
-        positive=n,
-        negative=n,
-        latent_image=g.EmptyLatentImage(width=SIZE, height=SIZE, batch_size=1),
-        target="seven",
-        classifier_scale=1.0,
-        seed=0,
-        steps=2,
-        cfg=1.0,
-        sampler_name="euler",
-        scheduler="normal",
-        denoise=1.0,
-        entropy_aware=False,
-        max_shift=0.0,
-    )
 
 
 def sweep(g, d, n, columns, rows):
@@ -127,7 +108,7 @@ NODES = {
         lambda g, d, n: classifier_guidance(g, d, d.slot(2), "seven, -three"),
         lambda g, d, n, node: sampled(g, node, n),
     ),
-    "sampler": (sampler, lambda g, d, n, node: g.ProbeRead(latent=node, nonce=0)),
+    "sampler": (guided_digits, lambda g, d, n, node: g.ProbeRead(latent=node, nonce=0)),
     "condition": (
         lambda g, d, n: g.GuidanceKitClassCondition(model=d, label="seven"),
         lambda g, d, n, node: sampled(g, d, node),

@@ -9,7 +9,6 @@ from graph import (
     SIZE,
     Graph,
     all_in_one,
-    cfg_combine,
     classifier_guidance,
     custom_sampler,
     emptied,
@@ -19,6 +18,7 @@ from graph import (
     ksampler,
     read,
     schedule,
+    stacked,
     train,
 )
 from PIL import Image
@@ -26,14 +26,6 @@ from PIL import Image
 from devtools.server import PromptFailed, PromptInterrupted
 from guidance_core.classifier.noisy import NoisyClassifier
 from guidance_core.demo.pictures import FOLDER
-
-
-def stacked(g, model, classifier):
-    """CFG with a method that has a memory, under a schedule, and a classifier behind it."""
-    window = schedule(g, "linear", start=0.0, end=1.0, low=0.3)
-    patched = cfg_combine(g, model, 5.0, "apg", window, eta=0.3, norm_threshold=5.0, momentum=-0.5)
-    return classifier_guidance(g, patched, classifier, "cat, -dog", 5.0)
-
 
 SAMPLERS = {
     "ksampler": lambda g, m, c: ksampler(g, stacked(g, m, c), sampler="heun"),

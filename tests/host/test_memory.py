@@ -123,18 +123,7 @@ def test_a_hundred_runs_do_not_grow(server):
         )
         model = classifier_guidance(g, model, digits.slot(2), "seven", 2.0)
         latent = g.EmptyLatentImage(width=SIZE, height=SIZE, batch_size=4)
-        sampled = g.KSampler(
-            model=model,
-            seed=seed,
-            steps=4,
-            cfg=1.0,
-            sampler_name="euler",
-            scheduler="normal",
-            denoise=1.0,
-            positive=seven,
-            negative=null,
-            latent_image=latent,
-        )
+        sampled = ksampler(g, model, steps=4, latent=latent, positive=seven, negative=null, seed=seed)
         g.ProbeRead(latent=sampled, nonce=seed)
         server.run(g.prompt)
 

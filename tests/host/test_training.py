@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from graph import SIZE, Graph, classifier_guidance, folder, fresh, ksampler, progress, read, train
+from graph import SIZE, Graph, classifier_guidance, folder, fresh, guided_digits, ksampler, progress, read, train
 from PIL import Image
 
 from devtools.server import PromptFailed, PromptInterrupted, PromptRejected
@@ -65,18 +65,7 @@ def test_two_folders_to_a_classifier_that_guides(server):
     nodes = []
     for scale in (0.0, 4.0):
         model = classifier_guidance(g, digits, loaded, target, scale)
-        sampled = g.KSampler(
-            model=model,
-            seed=3,
-            steps=15,
-            cfg=1.0,
-            sampler_name="ddim",
-            scheduler="simple",
-            denoise=1.0,
-            positive=null,
-            negative=null,
-            latent_image=latent,
-        )
+        sampled = ksampler(g, model, 1.0, 15, "ddim", "simple", latent, null, null, seed=3)
         nodes.append(g.ProbeRead(latent=sampled, nonce=fresh()))
     result = server.run(g.prompt)
     assert result.outputs[text.node]["text"][0] == "(sieben:1.5), -drei"
@@ -120,23 +109,7 @@ def test_cancel_keeps_a_usable_file_and_running_again_goes_on(server):
     digits = other.GuidanceKitLoadDigitsDemo()
     loaded = other.GuidanceKitLoadNoisyClassifier(file=file.name)
     null = other.GuidanceKitNullConditionEncoder(model=digits, kind={"kind": "class null label"})
-    sampled = other.GuidanceKitClassifierGuidanceSampler(
-        model=digits,
-        classifier=loaded,
-        positive=null,
-        negative=null,
-        latent_image=other.EmptyLatentImage(width=SIZE, height=SIZE, batch_size=1),
-        target="seven",
-        classifier_scale=1.0,
-        seed=0,
-        steps=4,
-        cfg=1.0,
-        sampler_name="euler",
-        scheduler="simple",
-        denoise=1.0,
-        entropy_aware=False,
-        max_shift=0.0,
-    )
+    sampled = guided_digits(other, digits, null, classifier=loaded)
     node = other.ProbeRead(latent=sampled, nonce=fresh())
     assert node.node in server.run(other.prompt).outputs
 
