@@ -54,6 +54,10 @@ def server() -> Iterator[ComfyServer]:
             folder.mkdir(exist_ok=True)
         shutil.copy(ROOT / "guidance_core" / "demo" / "classifier.safetensors", classifiers / "digits.safetensors")
         NullCondition(torch.zeros(1, 2, 3)).save(nulls / "zeros.safetensors")
+        images = running.base / "models" / "classifiers"
+        (images / "pets").mkdir(parents=True)
+        (images / "pets" / "config.json").touch()  # which is what makes a folder one that is listed
+        (images / "score.pth").touch()
         yield running
 
 
