@@ -5,8 +5,11 @@ carry it: OUTER_SAMPLE opens and closes the run, PREDICT_NOISE guides one call o
 for conditions that are left out.
 """
 
+from time import perf_counter
+
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
+from torch import Tensor
 
 from ..ui.run_texts import speak, speak_meanwhile
 from .conditions import active_parts, window_of
@@ -17,6 +20,7 @@ from .guiders import overridden
 from .host_run import HostRun, opened
 from .noise_levels import remember
 from .plan import KEY, Plan
+from .sampler_noise import adds_noise
 
 RUN = "guidance_kit_run"
 OUTERMOST = "guidance_kit_outermost"
@@ -47,6 +51,7 @@ def _outer_sample(executor, noise, latent_image, sampler, sigmas, *args, **kwarg
     shapes = tuple(map(tuple, kwargs.get("latent_shapes") or [noise.shape]))
     start = Start(noise, latent_image, sigmas, *_mask_and_seed(*args, **kwargs), shapes)
     run = opened(plan, guider, start)
+    run.noisy = adds_noise(sampler)
     remember(guider.model_patcher, sigmas)
     guider.model_options[RUN] = run
     _place(run, guider.model_options["transformer_options"])
@@ -84,11 +89,22 @@ def _predict_noise(executor, x, timestep, model_options=None, seed=None):
         speak_meanwhile(run)
     if run.pipeline is not None:
         run.pipeline.begin(x, timestep)
+    began = _ready(x) if run.timed else 0.0
     with counted_call(run, x, timestep, model_options):
         denoised = executor(x, timestep, model_options, seed)
+    ran = run.timed and run.report.events[-1].passes > 0
+    own = _ready(denoised) - began if ran else 0.0
     for term in run.terms:
         denoised = term(denoised, x, timestep)
+        if ran and term.now is not None:
+            term.shares.append(term.seconds / own)
     return denoised
+
+
+def _ready(tensor: Tensor) -> float:
+    """The time in seconds at which a tensor is there: to read of it is to wait for the device."""
+    tensor.flatten()[0].item()
+    return perf_counter()
 
 
 def _guide(executor, x, timestep, model_options=None, seed=None):

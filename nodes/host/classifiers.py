@@ -106,8 +106,8 @@ class PictureClassifier(AnyClassifier):
 
     def term(self, model, target, schedule, **options):
         classifier = self.on(model)
-        note = f"{self.view.note} Ancestral and SDE samplers suit it best."
-        return CleanTerm(classifier, target, schedule=schedule or ScaleSchedule(), unit=RootOfSize(), **options), note
+        schedule = schedule or ScaleSchedule()
+        return CleanTerm(classifier, target, schedule=schedule, unit=RootOfSize(), **options), self.view.note
 
     def logits(self, model, x0):
         classifier = self.on(model)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from time import perf_counter
 
 import torch
 from comfy.model_patcher import ModelPatcher
@@ -29,6 +30,7 @@ class TermRun:
 
     def __init__(self, part: TermPart, run: Run, record: Callable[[object], None], packing: Packing):
         self.part, self.gradients = part, 0
+        self.shares: list[float] = []  # at each call that was timed, its time in that of the model's own passes
         self.last: PartEvent | None = None
         self.now: PartEvent | None = None  # of the call under way, or the one just done
         self._record = record
@@ -40,10 +42,11 @@ class TermRun:
             self._guided = part.term.start(replace(run, record=self._seen))
 
     def __call__(self, denoised, x, sigma):
-        self.now = None
+        self.now, began = None, perf_counter()
         parts, xs = self._packing.split(denoised), self._packing.split(x)
         with speaking_as(self.part.title):
             parts[self._place] = self._guided(parts[self._place], xs[self._place], sigma)
+        self.seconds = perf_counter() - began  # what acted has read its gradient, and so waited for it
         return self._packing.joined(parts)
 
     def _seen(self, event: TermEvent) -> None:
@@ -72,6 +75,7 @@ class HostRun:
     idle: int = 0  # calls of which no pass reached the network
     acted: bool = False  # whether CFG combined two predictions at any call
     forced: bool = False  # the sampler or another node asked for every pass
+    noisy: bool | None = None  # whether the sampler adds noise at its steps; None where that cannot be told
     live: Throttle = field(default_factory=lambda: Throttle(INTERVAL))
     windows_a_call: int = 1  # as the last call had them that ran at all
     # of the call under way:
@@ -89,6 +93,11 @@ class HostRun:
     def seen(self) -> bool:
         """Whether passes are seen at all, or run somewhere out of sight."""
         return self.counter.own + self.counter.of_hooks > 0
+
+    @property
+    def timed(self) -> bool:
+        """Whether calls are timed, for which a GPU must be waited for: where a judge of clean data acts."""
+        return any(term.part.clean for term in self.terms)
 
     def begin_call(self, model_options: dict, call: Call) -> None:
         """Forget what belongs to the call before."""

@@ -7,6 +7,7 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ...guidance_core.cfg import Pipeline
+from ...guidance_core.terms.clean_guidance import CleanTerm
 from ...guidance_core.terms.judged import JudgedTerm, TermEvent
 
 KEY = "guidance_kit"
@@ -32,6 +33,11 @@ class TermPart:
     title: str
     node_id: str | None
     note: str = ""
+
+    @property
+    def clean(self) -> bool:
+        """Whether its classifier judges clean data."""
+        return isinstance(self.term, CleanTerm)
 
 
 @dataclass(frozen=True)

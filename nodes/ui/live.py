@@ -33,4 +33,10 @@ def term_now(event: PartEvent | None) -> str:
     """A classifier term at one call."""
     if event is None:
         return "classifier off at this step"
-    return f"{sure(event.log_prob, event.part.term.classifier.head)}, classifier scale {event.scale:.3g}"
+    return f"{believed(event)}, classifier scale {event.scale:.3g}"
+
+
+def believed(event: PartEvent) -> str:
+    """How sure a classifier is of its target; one of clean data praises what only fools it, and speaks for itself."""
+    words = sure(event.log_prob, event.part.term.classifier.head)
+    return f"in the guide's own eyes {words}" if event.part.clean else words

@@ -1,19 +1,20 @@
 """What the nodes of a plan say of a run: meanwhile, and when it is over."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from statistics import median
 
 from ..host.guider_kinds import kind_of
 from ..host.guiders import Guider
 from ..host.hooks import HOOKS, hook_names
 from ..host.host_run import HostRun, TermRun
 from ..host.plan import CfgEvent
-from .live import call_now, sure, term_now
+from .live import believed, call_now, term_now
 from .messages import say
 
 
 def speak(run: HostRun) -> None:
     """Show on each node of the plan what it did in a run."""
-    for node_id, said in _by_node(run, lambda: _cfg_lines(run), _term_lines).items():
+    for node_id, said in _by_node(run, lambda: _cfg_lines(run), lambda term: _term_lines(run, term)).items():
         run.report.lines.extend(said)
         say(node_id, "\n".join(said))
 
@@ -41,15 +42,26 @@ def _by_node(
     return lines
 
 
-def _term_lines(term: TermRun) -> list[str]:
+def _term_lines(run: HostRun, term: TermRun) -> list[str]:
     """What a classifier term did, in a few lines for the node."""
     if term.last is None:
         return ["Classifier not run: its strength was 0 at every step."]
-    last = sure(term.last.log_prob, term.part.term.classifier.head)
-    lines = [f"{term.gradients} gradients, {last} at the last."]
+    lines = [f"{term.gradients} gradients, {believed(term.last)} at the last."]
+    if term.part.clean:
+        lines.extend(_clean_lines(run, term))
     if term.last.passes > 1:
         lines.append(f"Memory did not hold the whole batch: each gradient took {term.last.passes} passes.")
     return [*lines, *filter(None, [term.part.note])]
+
+
+def _clean_lines(run: HostRun, term: TermRun) -> Iterator[str]:
+    """What guidance by a judge of clean data cost, and what would serve it better."""
+    yield "That is no measure of success: look at the pictures."
+    if count := len(term.shares):
+        steps = "1 step" if count == 1 else f"{count} steps"
+        yield f"Judging took {median(term.shares):.2g} of the time of the model's own passes (median of {steps})."
+    if run.noisy is False:
+        yield "This sampler adds no noise at its steps: an ancestral or SDE one suits this classifier better."
 
 
 def _cfg_lines(run: HostRun) -> list[str]:

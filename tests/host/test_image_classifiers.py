@@ -1,6 +1,7 @@
 """Image classifiers off the shelf in a real ComfyUI: what they steer, what they leave alone, and bad folders."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -57,9 +58,22 @@ def test_a_classifier_of_pictures_steers_what_it_never_saw_noisy(server, folder,
     away, _ = digits_run(server, -50.0)
     assert np.isfinite(towards).all() and np.isfinite(away).all()
     assert log_prob(vit, away) < log_prob(vit, plain) - 0.1 < log_prob(vit, plain) + 0.1 < log_prob(vit, towards)
-    assert "10 gradients" in said and "decoded by the VAE" in said and "Ancestral" in said
+    assert "10 gradients" in said and "decoded by the VAE" in said
     again, _ = digits_run(server, 50.0)
     assert np.array_equal(again, towards)
+
+
+def test_the_node_says_what_judging_cost_and_which_sampler_suits_it(server, folder):
+    """Its share of time at the steps where it acted; the guide's own belief as no more than that."""
+    _, ode = digits_run(server, 50.0, sampler="dpmpp_2m")
+    _, ancestral = digits_run(server, 50.0)
+    _, off = digits_run(server, 0.0)
+    for said in (ode, ancestral):
+        assert "in the guide's own eyes target" in said and "no measure of success" in said
+        cost = re.search(r"Judging took (\S+) of the time of the model's own passes \(median of 10 steps\)", said)
+        assert float(cost[1]) > 0
+    assert "an ancestral or SDE one suits" in ode and "SDE" not in ancestral
+    assert "Judging took" not in off
 
 
 def test_without_a_vae_it_sees_the_previews_colours(server, folder):
