@@ -46,7 +46,7 @@ WRONG = {  # what a user may get wrong -> what is said of it
     "gc.sample(0.5, noise, sigmas)": 'Argument 1 to "sample" has incompatible type "float"; expected "Denoiser"',
     "gc.sample(denoiser, noise, 20)": 'Argument 3 to "sample" has incompatible type "int"; expected "Tensor"',
     "gc.cfg_guided(denoiser, denoiser, 'four')": 'incompatible type "str"; expected "float"',
-    "gc.classifier_guided(denoiser, lambda x: x, labels)": 'expected "Classifier"',
+    "gc.classifier_guided(denoiser, lambda x: x, labels)": 'expected "Classifier | CleanClassifier"',
 }
 
 
