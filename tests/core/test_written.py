@@ -22,7 +22,7 @@ from guidance_core.demo.train import save
 from guidance_core.drawing.plot import write_png
 from guidance_core.errors import GuidanceError
 from guidance_core.files import DTYPES, read_header, read_tensors, write_tensors
-from guidance_core.train.checkpoint import write_checkpoint
+from guidance_core.train.checkpoint import Saved, write_checkpoint
 
 WRITERS = {
     "results": lambda file, text: results.keep(GROUPS[0], f"## {text} ({GROUPS[0]})\n", file),
@@ -30,7 +30,7 @@ WRITERS = {
     "screenshot": lambda file, text: make_screenshots._write(file, text.encode()),
     "picture": lambda file, text: write_png(np.full((8, 8, 3), len(text), dtype=np.uint8), file),
     "tensors": lambda file, text: write_tensors(file, {"x": torch.zeros(5)}, {"text": text}),
-    "checkpoint": lambda file, text: write_checkpoint(file, {"net": {"x": torch.zeros(5)}}, {"text": text}, {}),
+    "checkpoint": lambda file, text: write_checkpoint(file, Saved({"net": {"x": torch.zeros(5)}}, {"text": text}), {}),
     "demo": lambda file, text: save(torch.nn.Linear(1, 1), file, torch.float16, {"text": text}),
 }
 ENDINGS = {"picture": ".png"}
