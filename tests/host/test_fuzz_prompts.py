@@ -21,8 +21,10 @@ from graph import (
 )
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
 from devtools.server import PromptFailed, PromptRejected
+from devtools.tiny_classifier import write_classifier
 from guidance_core.null import NullCondition
 
 HUGE = 100_000
@@ -39,6 +41,14 @@ def shown(g, node):
 
 def judged(g, d, node):
     return g.GuidanceKitEvaluateNoisyClassifier(model=d, classifier=d.slot(2), examples=node, repeats=1)
+
+
+def vision(g):
+    return g.ProbeVision(kind="clip", nonce=0)
+
+
+def picture(g):
+    return g.EmptyImage(width=32, height=32, batch_size=1, color=0)
 
 
 def sweep(g, d, n, columns, rows):
@@ -116,6 +126,18 @@ NODES = {
     "load": (
         lambda g, d, n: g.GuidanceKitLoadNoisyClassifier(file="fuzzed.safetensors"),
         lambda g, d, n, node: sampled(g, classifier_guidance(g, d, node, "seven"), n),
+    ),
+    "image classifier": (
+        lambda g, d, n: g.GuidanceKitLoadImageClassifier(folder="fuzzed", vae=d.slot(1)),
+        lambda g, d, n, node: sampled(g, classifier_guidance(g, d, node, "dog"), n),
+    ),
+    "aesthetic head": (
+        lambda g, d, n: g.GuidanceKitLoadAestheticHead(file="fuzzed.safetensors", clip_vision=vision(g), vae=d.slot(1)),
+        lambda g, d, n, node: sampled(g, classifier_guidance(g, d, node, "score"), n),
+    ),
+    "references": (
+        lambda g, d, n: g.GuidanceKitImageReferences(clip_vision=vision(g), images=picture(g), vae=d.slot(1)),
+        lambda g, d, n, node: sampled(g, classifier_guidance(g, d, node, "reference"), n),
     ),
     "report": (
         lambda g, d, n: g.GuidanceKitGuidanceReport(model=d, steps=4, scheduler="normal"),
@@ -210,7 +232,7 @@ def fuzzed(server, name, changes, missing, extra) -> bool:
     use(g, digits, null, node)
     inputs = g.prompt[node.node]["inputs"]
     widgets = [key for key, value in inputs.items() if not isinstance(value, list)]
-    for place, value in changes.items():
+    for place, value in changes.items() if widgets else ():
         key = widgets[place % len(widgets)]
         if missing:
             inputs.pop(key, None)
@@ -254,7 +276,10 @@ def info(server):
 
 @pytest.fixture(scope="module")
 def base(server):
-    """A classifier and a null condition to load, and a good prompt with its result."""
+    """Classifiers and a null condition to load, and a good prompt with its result."""
+    write_classifier(server.base / "models" / "classifiers" / "fuzzed")
+    score = {"layers.0.weight": torch.ones(1, 24)}  # 24 is the size of the probe's embeddings
+    save_file(score, server.base / "models" / "classifiers" / "fuzzed.safetensors")
     null = server.base / "models" / "null_conditions" / "fuzzed.safetensors"
     null.parent.mkdir(parents=True, exist_ok=True)
     NullCondition(torch.zeros(1, 7, 16)).save(null)
@@ -291,7 +316,7 @@ def check(server, base, name, examples, **more):
     assert np.array_equal(good(server), base)
 
 
-def test_every_node_with_a_widget_is_tried(server):
+def test_every_node_with_an_input_is_tried(server):
     g = Graph()
     digits = g.GuidanceKitLoadDigitsDemo()
     null = g.GuidanceKitNullConditionEncoder(kind={"kind": "class null label"}, model=digits)
