@@ -19,5 +19,5 @@ def adds_noise(sampler: Sampler) -> bool | None:
         return False
     if "noise_sampler" in takes:
         return True
-    passes_on = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in takes.values())
+    passes_on = any(str(each).startswith("**") for each in takes.values())
     return None if passes_on else False

@@ -1,7 +1,6 @@
 """What the nodes of a plan say of a run: meanwhile, and when it is over."""
 
 from collections.abc import Callable, Iterator
-from statistics import median
 
 from ..host.guider_kinds import kind_of
 from ..host.guiders import Guider
@@ -59,7 +58,8 @@ def _clean_lines(run: HostRun, term: TermRun) -> Iterator[str]:
     yield "That is no measure of success: look at the pictures."
     if count := len(term.shares):
         steps = "1 step" if count == 1 else f"{count} steps"
-        yield f"Judging took {median(term.shares):.2g} of the time of the model's own passes (median of {steps})."
+        median = sorted(term.shares)[count // 2]
+        yield f"Judging took {median:.2g} of the time of the model's own passes (median of {steps})."
     if run.noisy is False:
         yield "This sampler adds no noise at its steps: an ancestral or SDE one suits this classifier better."
 
