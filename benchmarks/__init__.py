@@ -8,6 +8,7 @@ GROUPS = (
     "host_overhead",
     "passes",
     "classifier_cost",
+    "clean_cost",
     "gradient_reuse",
     "samplers",
     "scaling",
