@@ -69,7 +69,7 @@ class Checkpoint:
         done = f"was set aside as '{aside.name}'"
         if self.writes:
             try:
-                os.rename(file, aside)
+                os.replace(file, aside)
             except OSError as error:
                 done = f"stays where it is ({error.strerror})"
         self.notes.append(f"The checkpoint '{file.name}' is damaged ({why}): it {done}, and training begins anew.")
