@@ -314,7 +314,7 @@ def test_a_damaged_file_that_cannot_be_renamed_stays(file, monkeypatch):
     def read_only(old, new):
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr("os.rename", read_only)
+    monkeypatch.setattr("os.replace", read_only)
     monkeypatch.setattr("os.fsync", full_disk)
     steps = list(training(file))
     assert "it stays where it is (Read-only file system), and training begins anew" in steps[0].notes[0]
