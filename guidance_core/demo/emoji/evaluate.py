@@ -1,0 +1,159 @@
+"""Measure the emoji demo: `python -m guidance_core.demo.emoji.evaluate --table cfg`.
+
+Short: `--samples 88`. `--sheet FILE` writes the first samples of each row as a PNG file.
+"""
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ...denoisers import Denoiser
+from ...guiders import cfg_guided, classifier_guided
+from ...sampling import sample
+from ...scale import ScaleSchedule
+from ...schedules import trailing
+from . import Emoji, load
+from .data import WORK, Pictures, load_pictures
+from .latents import load_bank
+from .measure import Measure, copies, drawn, nearest
+from .sheet import write_sheet
+
+CFG_SCALES = (1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 12.0)
+CLASSIFIER_SCALES = (0.0, 1.0, 3.0, 6.0, 10.0)
+METHOD_SCALES = (3.0, 8.0)
+INTERVAL = ScaleSchedule(start=0.2, end=0.8)
+METHODS = {
+    "standard": {},
+    "interval 0.2 to 0.8": {"schedule": INTERVAL},
+    "rescale 0.7": {"method": "rescale", "rescale": 0.7},
+    "apg": {"method": "apg"},
+    "tcfg": {"method": "tcfg"},
+    "cfg_zero_star": {"method": "cfg_zero_star"},
+}
+BATCH = 250
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How samples are drawn."""
+
+    samples: int
+    steps: int
+    sampler: str
+    seed: int
+
+
+Guided = partial
+
+
+def table(name: str, demo: Emoji) -> Iterator[tuple[str, float, Guided]]:
+    """(what, scale, labels -> denoiser) for every row of a table."""
+    if name == "cfg":
+        for scale in CFG_SCALES:
+            yield "CFG", scale, partial(with_cfg, demo, scale=scale)
+    if name == "methods":
+        for scale in METHOD_SCALES:
+            for method, settings in METHODS.items():
+                yield method, scale, partial(with_cfg, demo, scale=scale, **settings)
+    if name == "classifier":
+        for scale in CLASSIFIER_SCALES:
+            yield "classifier", scale, partial(with_classifier, demo, scale=scale)
+
+
+def with_cfg(demo: Emoji, labels: Tensor, scale: float, **settings) -> Denoiser:
+    return cfg_guided(demo.cond(labels), demo.uncond, scale, **settings)
+
+
+def with_classifier(demo: Emoji, labels: Tensor, scale: float) -> Denoiser:
+    return classifier_guided(demo.uncond, demo.classifier, labels, scale)
+
+
+@torch.no_grad()
+def draw(demo: Emoji, guided: Guided, settings: Settings) -> tuple[Tensor, Tensor]:
+    """(x0 [N, 4, 16, 16], labels [N]): the classes in turn, the same noise for every row of a table."""
+    generator = torch.Generator().manual_seed(settings.seed)
+    noise = torch.randn(settings.samples, *demo.shape, generator=generator)
+    labels = torch.arange(settings.samples) % len(demo.labels)
+    sigmas = trailing(demo.sigmas, settings.steps)
+    parts = zip(noise.split(BATCH), labels.split(BATCH), strict=True)
+    x0 = [sample(guided(labels=y), x, sigmas, settings.sampler, generator=generator) for x, y in parts]
+    return torch.cat(x0), labels
+
+
+def spread(values: list[float], digits: int) -> str:
+    """The mean over seeds, and half the distance between the extremes where there are several."""
+    mean, half = sum(values) / len(values), (max(values) - min(values)) / 2
+    return f"{mean:.{digits}f}" + (f" ± {half:.{digits}f}" if len(values) > 1 else "")
+
+
+def measure_table(name: str, demo: Emoji, measure: Measure, settings: list[Settings]) -> list[Tensor]:
+    """Print a table, each row over all settings (which differ in their seeds); the first images of every row."""
+    print(f"{'guidance':<22}{'scale':>6}{'accuracy':>18}{'Frechet':>16}", flush=True)
+    shown = []
+    for what, scale, guided in table(name, demo):
+        accuracies, distances = [], []
+        for setting in settings:
+            x0, labels = draw(demo, guided, setting)
+            images = torch.cat([demo.to_image(part) for part in x0.split(BATCH)])
+            accuracies.append(measure.accuracy(images, labels))
+            distances.append(measure.frechet(images))
+            if setting is settings[0]:
+                shown.append(images[:22])
+        print(f"{what:<22}{scale:>6g}{spread(accuracies, 3):>18}{spread(distances, 2):>16}", flush=True)
+    return shown
+
+
+def measure_copies(demo: Emoji, pictures: Pictures, work: Path, settings: Settings, scale: float = 3.0) -> list[Tensor]:
+    """Print the share of near-copies; twenty samples and below them the training pictures that are nearest."""
+    bank = load_bank(pictures, demo.vae, work / "latents.safetensors").x0
+    x0, _ = draw(demo, partial(with_cfg, demo, scale=scale), settings)
+    counted = copies(demo, pictures, bank, x0)
+    print(
+        f"near-copies (nearer than {counted.threshold:.3f} to a varied training picture, as are 90 % of true copies): "
+        f"{counted.samples:.1%} of {len(x0)} samples at CFG {scale:g}, {counted.held_out:.1%} of held-out pictures"
+    )
+    return [demo.to_image(x0[:22]), demo.to_image(bank[nearest(x0[:22], bank)[1]])]
+
+
+@torch.no_grad()
+def measure_floor(demo: Emoji, pictures: Pictures, measure: Measure, count: int) -> None:
+    """Print what real pictures reach, as they are and through the VAE: no sample can be expected to be better."""
+    images, labels = drawn(pictures.of(0, 2), count, seed=13)
+    through = torch.cat([demo.to_image(demo.encode(part)) for part in images.split(BATCH)])
+    for what, shown in (("real", images), ("real through the VAE", through)):
+        print(f"{what:<22}{'':>6}{measure.accuracy(shown, labels):>18.3f}{measure.frechet(shown):>16.2f}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m guidance_core.demo.emoji.evaluate", description=__doc__)
+    parser.add_argument("--table", choices=("cfg", "methods", "classifier", "copies", "floor"), default="cfg")
+    parser.add_argument("--samples", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=16)
+    parser.add_argument("--sampler", default="dpmpp_2m")
+    parser.add_argument("--seeds", type=int, default=1, help="repetitions with other noise (1)")
+    parser.add_argument("--sheet", type=Path, help="write the first samples of each row to this PNG file")
+    parser.add_argument("--work", type=Path, default=WORK, help=f"folder of the pictures ({WORK})")
+    parser.add_argument("--threads", type=int, default=1, help="processor cores to use (1)")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    demo, pictures = load(), load_pictures(arguments.work)
+    settings = [Settings(arguments.samples, arguments.steps, arguments.sampler, s) for s in range(arguments.seeds)]
+    if arguments.table == "copies":
+        shown = measure_copies(demo, pictures, arguments.work, settings[0])
+    else:
+        measure = Measure.of(demo, pictures)
+        if arguments.table == "floor":
+            measure_floor(demo, pictures, measure, arguments.samples)
+            return
+        shown = measure_table(arguments.table, demo, measure, settings)
+    if arguments.sheet:
+        write_sheet(shown, arguments.sheet)
+
+
+if __name__ == "__main__":
+    main()

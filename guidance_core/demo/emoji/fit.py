@@ -1,0 +1,115 @@
+"""One training loop for every part: AdamW, a running average of the weights, and a state that survives interruption."""
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ...files import read_tensors, write_tensors
+
+half = partial(torch.autocast, "cpu", torch.bfloat16)
+"""In `with half():` a network in training multiplies in half precision, half again as fast on new processors."""
+FORMAT = "guidance-kit-emoji-training"
+KEEP_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a part is trained: warm-up, then a constant rate, then down to zero over the last `cooling` of the steps."""
+
+    steps: int
+    learning_rate: float
+    seed: int
+    weight_decay: float = 0.01
+    warm_up: int = 200
+    cooling: float = 0.25
+    ema: float = 0.9995
+
+    def rate(self, step: int) -> float:
+        left = (self.steps - step + 1) / (self.cooling * self.steps)
+        return self.learning_rate * min(1.0, step / self.warm_up, max(left, 0.0))
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A finished step; seconds: spent on all steps so far, interruptions left out."""
+
+    step: int
+    loss: float
+    seconds: float
+
+
+class Fit:
+    """A network in training with its average, optimizer and generator, kept in a file between calls."""
+
+    def __init__(self, network: nn.Module, plan: Plan, file: Path):
+        self.network, self.plan, self.file = network.to(memory_format=torch.channels_last), plan, file
+        self.average = copy.deepcopy(network).requires_grad_(False).eval()
+        for module in network.modules():  # norms are slower in half precision, and less exact
+            if isinstance(module, nn.GroupNorm):
+                module.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),))
+        self.optimizer = torch.optim.AdamW(network.parameters(), plan.learning_rate, weight_decay=plan.weight_decay)
+        self.generator = torch.Generator().manual_seed(plan.seed)
+        self.step, self.seconds = 0, 0.0
+        if file.is_file():
+            self._restore()
+
+    def run(self, loss_of: Callable[[nn.Module, torch.Generator], Tensor]) -> Iterator[Progress]:
+        """Descend loss_of(network, generator) for the steps that are left; the state is written every minute."""
+        kept = last = time.monotonic()
+        while self.step < self.plan.steps:
+            self.step += 1
+            loss = loss_of(self.network, self.generator)
+            if not math.isfinite(loss.item()):
+                raise FloatingPointError(f"The loss is {loss.item()} at step {self.step}.")
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.plan.rate(self.step)
+            self.optimizer.step()
+            self._follow()
+            now = time.monotonic()
+            self.seconds, last = self.seconds + now - last, now
+            if now - kept > KEEP_SECONDS or self.step == self.plan.steps:
+                self._keep()
+                kept = now
+            yield Progress(self.step, loss.item(), self.seconds)
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        decay = min(self.plan.ema, (1 + self.step) / (10 + self.step))
+        torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1 - decay)
+
+    def _keep(self) -> None:
+        tensors = {f"network.{name}": t for name, t in self.network.state_dict().items()}
+        tensors |= {f"average.{name}": t for name, t in self.average.state_dict().items()}
+        for index, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": t for name, t in state.items()}
+        tensors["generator"] = self.generator.get_state()
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        metadata = {"format": FORMAT, "step": str(self.step), "seconds": str(self.seconds)}
+        write_tensors(self.file, tensors, metadata)
+
+    def _restore(self) -> None:
+        metadata, tensors = read_tensors(self.file, "training state", FORMAT)
+        for kind in ("network", "average"):
+            getattr(self, kind).load_state_dict(_under(tensors, kind))
+        description = self.optimizer.state_dict()
+        for name, tensor in _under(tensors, "optimizer").items():
+            index, key = name.split(".")
+            description["state"].setdefault(int(index), {})[key] = tensor
+        self.optimizer.load_state_dict(description)
+        self.generator.set_state(tensors["generator"])
+        self.step, self.seconds = int(metadata["step"]), float(metadata["seconds"])
+
+
+def _under(tensors: dict[str, Tensor], kind: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with `kind.`, without it."""
+    return {name.removeprefix(f"{kind}."): t for name, t in tensors.items() if name.startswith(f"{kind}.")}

@@ -1,0 +1,55 @@
+"""The bank of latents that the denoiser and the noisy classifiers learn from: varied pictures, encoded once."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ...files import read_tensors, write_tensors
+from .augment import vary
+from .classes import looks
+from .data import HALF_A, HALF_B, Pictures
+from .vae import Vae
+
+FORMAT = "guidance-kit-emoji-latents"
+SIZE = 10000
+
+
+@dataclass(frozen=True)
+class Bank:
+    """x0 [N, 4, 16, 16] in the sampler's scale, (raw - shift) * factor; labels long [N]; attributes bool [N, K]."""
+
+    x0: Tensor
+    labels: Tensor
+    attributes: Tensor
+    factor: float
+    shift: float
+
+
+@torch.inference_mode()
+def make_bank(pictures: Pictures, vae: Vae, seed: int = 0) -> Bank:
+    """Pictures of both halves, drawn by their weights and varied, encoded; factor and shift make x0's variance one."""
+    pictures = pictures.of(HALF_A, HALF_B)
+    generator = torch.Generator().manual_seed(seed)
+    chosen = torch.multinomial(pictures.weights, SIZE, replacement=True, generator=generator)
+    raw, attributes = [], []
+    for part in chosen.split(50):
+        images = vary(pictures.images[part].float() / 255, pictures.labels[part], generator)
+        raw.append(vae.encode(images.to(memory_format=torch.channels_last)).contiguous())
+        attributes.append(torch.cat([pictures.smiling[part, None], looks(images)], 1))
+    x0 = torch.cat(raw)
+    shift, factor = float(x0.mean()), float(1 / x0.std())
+    return Bank((x0 - shift) * factor, pictures.labels[chosen], torch.cat(attributes), factor, shift)
+
+
+def load_bank(pictures: Pictures, vae: Vae, file: Path) -> Bank:
+    """The bank in a file, made first where there is none."""
+    if not file.is_file():
+        bank = make_bank(pictures, vae)
+        metadata = {"format": FORMAT, "space": json.dumps([bank.factor, bank.shift])}
+        tensors = {name: getattr(bank, name) for name in ("x0", "labels", "attributes")}
+        write_tensors(file, tensors, metadata)
+    metadata, tensors = read_tensors(file, "latent bank", FORMAT)
+    return Bank(**tensors, **dict(zip(("factor", "shift"), json.loads(metadata["space"]), strict=True)))

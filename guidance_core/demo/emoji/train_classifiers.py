@@ -1,0 +1,27 @@
+"""How the noisy classifiers are trained: on the latents that the denoiser learns from."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from ... import TrainStep, train_classifier
+from .classes import ATTRIBUTES, LABELS
+from .latents import Bank
+
+SETTINGS = {
+    "steps": 1200,
+    "batch": 48,
+    "learning_rate": 2e-3,
+    "log_snr_range": (-6.0, 5.0),
+    "entropy_penalty": 0.0,
+    "label_smoothing": 0.02,
+    "latent_space": "emoji",
+    "checkpoint_every": 100,
+}
+
+
+def train(part: str, bank: Bank, work: Path) -> Iterator[TrainStep]:
+    """The training of "classifier" (one class a picture) or "attributes" (any number), resumed from `work`."""
+    checkpoint = work / f"{part}-training.safetensors"
+    if part == "attributes":
+        return train_classifier(bank.x0, bank.attributes, ATTRIBUTES, head="multi", checkpoint=checkpoint, **SETTINGS)
+    return train_classifier(bank.x0, bank.labels, LABELS, checkpoint=checkpoint, **SETTINGS)
