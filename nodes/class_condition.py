@@ -21,9 +21,9 @@ def class_labels(model) -> tuple[str, ...]:
     return labels
 
 
-def label_conditioning(indices: list[int]) -> list:
-    """CONDITIONING of class indices, one a sample of the batch (repeated in turn when there are fewer)."""
-    return [[torch.tensor(indices, dtype=torch.float32).reshape(-1, 1, 1), {}]]
+def label_conditioning(model, indices: list[int]) -> list:
+    """A model's CONDITIONING of class indices, one a sample of the batch (repeated in turn when there are fewer)."""
+    return [[model.model.class_condition(torch.tensor(indices)), {}]]
 
 
 class ClassCondition(io.ComfyNode):
@@ -33,10 +33,10 @@ class ClassCondition(io.ComfyNode):
             node_id="GuidanceKitClassCondition",
             display_name=TITLE,
             category="model/conditioning",
-            description="The class to sample, for a class-conditional model such as the digits demo.",
+            description="The class to sample, for a class-conditional model such as one of the demos.",
             search_aliases=["class label", "label", "class conditional", "class-conditional", "positive", "imagenet"],
             inputs=[
-                io.Model.Input("model", tooltip="A class-conditional model, such as the digits demo."),
+                io.Model.Input("model", tooltip="A class-conditional model, such as one of the demos."),
                 io.String.Input(
                     "label",
                     default="",
@@ -51,4 +51,4 @@ class ClassCondition(io.ComfyNode):
     def execute(cls, model, label: str) -> io.NodeOutput:
         with speaking_as(TITLE):
             names = LabelNames(class_labels(model))
-            return io.NodeOutput(label_conditioning([names.index(name) for name in label.split("|")]))
+            return io.NodeOutput(label_conditioning(model, [names.index(name) for name in label.split("|")]))

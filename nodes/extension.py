@@ -19,6 +19,7 @@ from .labelled_latents import LabelledLatentsNode
 from .load_aesthetic_head import LoadAestheticHead
 from .load_classifier import LoadNoisyClassifier
 from .load_digits import LoadDigitsDemo
+from .load_emoji import LoadEmojiDemo
 from .load_image_classifier import LoadImageClassifier
 from .null_condition import NULL_FOLDER, NullConditionEncoder
 from .save_classifier import SaveNoisyClassifier
@@ -55,5 +56,6 @@ class GuidanceKit(ComfyExtension):
             ImageReferences,
             LoadAestheticHead,
             LoadDigitsDemo,
+            LoadEmojiDemo,
             ClassCondition,
         ]

@@ -20,7 +20,7 @@ KINDS = {
     "zeros": "A condition of zeros, in the shape of another one: models trained with zeroed prompts. Needs like.",
     "none": "No condition at all: models that run without one. A UNet with cross-attention refuses it.",
     "learned": "A null condition learned in training, from models/null_conditions.",
-    "class null label": "The extra label of a class-conditional model, such as the digits demo. Needs model.",
+    "class null label": "The extra label of a class-conditional model, such as one of the demos. Needs model.",
 }
 
 
@@ -94,7 +94,7 @@ class NullConditionEncoder(io.ComfyNode):
             if name == "none":
                 return io.NodeOutput([[None, {}]])
             if name == "class null label":
-                return io.NodeOutput(label_conditioning([len(class_labels(_needs(model, "model", name)))]))
+                return io.NodeOutput(label_conditioning(model, [len(class_labels(_needs(model, "model", name)))]))
             return io.NodeOutput(_learned(kind["file"]))
 
 

@@ -58,6 +58,7 @@ def digits_model(digits) -> ModelPatcher:
     )
     model.diffusion_model = DigitsNetwork(digits.network, null_label=len(digits.labels))
     model.class_labels = tuple(digits.labels)
+    model.class_condition = lambda indices: indices.float().reshape(-1, 1, 1)
     model.eval().requires_grad_(False)
     return ModelPatcher(
         model,

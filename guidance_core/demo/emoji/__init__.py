@@ -7,6 +7,7 @@ x0 = sample(cfg_guided(d.cond(labels), d.uncond, scale=3.0), noise, trailing(d.s
 images = d.to_image(x0)  # [11, 3, 64, 64]
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -32,6 +33,7 @@ class Emoji:
 
     sigmas: its training levels on VE, rising, Stable Diffusion's. classifier and attributes judge noisy latents, guide
     and judge clean images; the judge never guides. x0 = (raw - shift) * factor, raw being what the VAE has.
+    preview, five rows of RGB: what a unit of each channel of x0 adds to a pixel in [-1, 1], and the pixel of none.
     """
 
     network: Denoiser
@@ -42,6 +44,7 @@ class Emoji:
     judge: Judge
     factor: float
     shift: float
+    preview: list[list[float]]
     sigmas: Tensor
     shape: tuple[int, int, int] = (4, 16, 16)
     labels: tuple[str, ...] = LABELS
@@ -100,7 +103,8 @@ def load(device: torch.device | str = "cpu") -> Emoji:
         module.to(device)
     factor, shift = float(card["latent_factor"]), float(card["latent_shift"])
     sigmas = sigmas_from_betas(betas("scaled_linear", n=1000))
-    return Emoji(network, vae, *classifiers, guide, judge, factor, shift, sigmas)
+    preview = json.loads(card["preview"])
+    return Emoji(network, vae, *classifiers, guide, judge, factor, shift, preview, sigmas)
 
 
 __all__ = ["ATTRIBUTES", "LABELS", "NULL", "Emoji", "load"]

@@ -78,7 +78,7 @@ class Fit:
             now = time.monotonic()
             self.seconds, last = self.seconds + now - last, now
             if now - kept > KEEP_SECONDS or self.step == self.plan.steps:
-                self._keep()
+                self.keep()
                 kept = now
             yield Progress(self.step, loss.item(), self.seconds)
 
@@ -87,7 +87,8 @@ class Fit:
         decay = min(self.plan.ema, (1 + self.step) / (10 + self.step))
         torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1 - decay)
 
-    def _keep(self) -> None:
+    def keep(self) -> None:
+        """Write the state whole or not at all."""
         tensors = {f"network.{name}": t for name, t in self.network.state_dict().items()}
         tensors |= {f"average.{name}": t for name, t in self.average.state_dict().items()}
         for index, state in self.optimizer.state_dict()["state"].items():

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ...files import read_tensors, write_tensors
 from .augment import vary
 from .classes import looks
 from .data import HALF_A, HALF_B, Pictures
-from .vae import Vae
+from .vae import ZOOM, Vae
 
 FORMAT = "guidance-kit-emoji-latents"
 SIZE = 10000
@@ -53,3 +54,14 @@ def load_bank(pictures: Pictures, vae: Vae, file: Path) -> Bank:
         write_tensors(file, tensors, metadata)
     metadata, tensors = read_tensors(file, "latent bank", FORMAT)
     return Bank(**tensors, **dict(zip(("factor", "shift"), json.loads(metadata["space"]), strict=True)))
+
+
+@torch.no_grad()
+def preview(bank: Bank, vae: Vae, count: int = 500) -> list[list[float]]:
+    """Five rows of RGB: the linear map from x0's channels, and from nothing, nearest to pixels in [-1, 1]."""
+    x0 = bank.x0[:count]
+    images = torch.cat([vae.decode(part / bank.factor + bank.shift) for part in x0.split(100)])
+    pixels = 2 * F.avg_pool2d(images, ZOOM) - 1
+    known = torch.cat([x0, torch.ones_like(x0[:, :1])], 1).movedim(1, -1).reshape(-1, 5)
+    found = torch.linalg.lstsq(known, pixels.movedim(1, -1).reshape(-1, 3)).solution
+    return [[round(value, 4) for value in row] for row in found.tolist()]

@@ -5,6 +5,7 @@ command goes on where it stopped; `--write` only writes the weights that the sta
 """
 
 import argparse
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from . import train_classifiers, train_denoiser, train_judge, train_vae
 from .data import HALF_A, HALF_B, HELD_OUT, WORK, Pictures, load_pictures
 from .fit import Fit, Plan
 from .judge import Guide, Judge, accuracy
-from .latents import Bank, load_bank
+from .latents import Bank, load_bank, preview
 from .network import Denoiser
 from .vae import Vae
 from .weights import FOLDER, save
@@ -63,6 +64,7 @@ def facts(part: str, fit: Fit, pictures: Pictures, work: Path) -> dict[str, str]
     if part == "vae":
         bank = load_bank(pictures, fit.average, work / "latents.safetensors")
         told |= {"latent_factor": str(bank.factor), "latent_shift": str(bank.shift)}
+        told["preview"] = json.dumps(preview(bank, fit.average))
     if part == "denoiser":
         told |= {"predicts": "v", "betas": "scaled_linear"}
     if part in ("guide", "judge"):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 LATENT = 4
+ZOOM = 4  # pixels a latent
 FINE, COARSE = 32, 80
 
 

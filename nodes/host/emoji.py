@@ -1,0 +1,88 @@
+"""The emoji demo as ComfyUI's own kinds of object: its UNet with cross-attention, a VAE of 4 x 4 pixels a latent."""
+
+import comfy.latent_formats
+import comfy.model_base
+import comfy.model_management
+import comfy.sd
+import comfy.supported_models_base
+import torch
+from comfy.model_patcher import ModelPatcher
+from torch import Tensor, nn
+
+from ...guidance_core.demo import emoji
+from ...guidance_core.demo.emoji.unet import CONFIG
+from ...guidance_core.demo.emoji.vae import ZOOM, Vae
+
+
+class EmojiLatents(comfy.latent_formats.LatentFormat):
+    """Latents whose factor and shift have to be undone before they are decoded."""
+
+    spacial_downscale_ratio = ZOOM
+
+    def __init__(self, demo: emoji.Emoji):
+        self.scale_factor, self.shift = demo.factor, demo.shift
+        *self.latent_rgb_factors, self.latent_rgb_factors_bias = demo.preview
+
+    def process_in(self, latent: Tensor) -> Tensor:
+        return (latent - self.shift) * self.scale_factor
+
+    def process_out(self, latent: Tensor) -> Tensor:
+        return latent / self.scale_factor + self.shift
+
+
+class EmojiConfig(comfy.supported_models_base.BASE):
+    """Stable Diffusion's betas, which are ComfyUI's default."""
+
+    unet_config = CONFIG
+    unet_extra_config = {}
+    latent_format = comfy.latent_formats.LatentFormat
+    supported_inference_dtypes = [torch.float32]
+
+
+def emoji_model(demo: emoji.Emoji) -> ModelPatcher:
+    """The class-conditional emoji denoiser as a MODEL, in ComfyUI's own UNet."""
+    config = EmojiConfig(dict(CONFIG))
+    config.latent_format = EmojiLatents(demo)
+    model = comfy.model_base.BaseModel(config, comfy.model_base.ModelType.V_PREDICTION)
+    model.diffusion_model.load_state_dict(demo.network.unet.state_dict())
+    model.class_labels = tuple(demo.labels)
+    model.class_condition = demo.network.context
+    model.eval().requires_grad_(False)
+    return ModelPatcher(
+        model,
+        load_device=comfy.model_management.get_torch_device(),
+        offload_device=comfy.model_management.unet_offload_device(),
+    )
+
+
+class _FirstStage(nn.Module):
+    """The demo's VAE under the names that ComfyUI calls, for pictures in [-1, 1]."""
+
+    def __init__(self, vae: Vae):
+        super().__init__()
+        self.vae = vae
+
+    def decode(self, latent: Tensor, **kwargs) -> Tensor:
+        return 2 * self.vae.decode(latent) - 1
+
+    def encode(self, pixels: Tensor, **kwargs) -> Tensor:
+        return self.vae.encode((pixels[:, :3] + 1) / 2)
+
+
+class EmojiVAE(comfy.sd.VAE):
+    """ComfyUI's VAE with the demo's network in it."""
+
+    def __init__(self, vae: Vae):
+        super().__init__(sd={"pixel_space_vae": torch.tensor(1.0)}, dtype=torch.float32)
+        self.downscale_ratio = self.upscale_ratio = ZOOM
+        self.latent_channels = CONFIG["in_channels"]
+        self.first_stage_model = _FirstStage(vae).eval().to(self.vae_dtype)
+        self.patcher = ModelPatcher(
+            self.first_stage_model, load_device=self.device, offload_device=comfy.model_management.vae_offload_device()
+        )
+
+
+def load_emoji():
+    """(MODEL, VAE, NoisyClassifier of classes, NoisyClassifier of attributes) of the bundled demo."""
+    demo = emoji.load()
+    return emoji_model(demo), EmojiVAE(demo.vae), demo.classifier, demo.attributes
