@@ -40,8 +40,14 @@ def test_weights_are_small_and_half():
 @pytest.mark.parametrize("part", ["vae", "denoiser", "guide", "judge"])
 def test_every_card_says_whence_and_under_which_licence(part):
     card = read_header(FOLDER / f"{part}.safetensors", "weights", FORMAT).metadata
-    assert card["part"] == part and card["licence"] == "Apache-2.0" and "Noto Emoji" in card["attribution"]
+    assert card["part"] == part and card["licence"] == card["data_licence"] == "Apache-2.0"
+    assert "Noto Emoji" in card["data"]
     assert int(card["steps"]) > 0 and float(card["seconds"]) > 0
+
+
+def test_noisy_classifiers_say_it_too(d):
+    for classifier in (d.classifier, d.attributes):
+        assert classifier.card.record.licence == "Apache-2.0" and "Noto Emoji" in classifier.info["data"]
 
 
 def test_demo_says_what_it_is(d):

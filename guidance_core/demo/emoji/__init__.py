@@ -101,7 +101,7 @@ def load(device: torch.device | str = "cpu") -> Emoji:
     classifiers = [NoisyClassifier.load(FOLDER / f"{part}.safetensors") for part in ("classifier", "attributes")]
     for module in (network, vae, guide, judge, *(c.network for c in classifiers)):
         module.to(device)
-    factor, shift = float(card["latent_factor"]), float(card["latent_shift"])
+    factor, shift = float(card["latent_scale"]), float(card["latent_shift"])
     sigmas = sigmas_from_betas(betas("scaled_linear", n=1000))
     preview = json.loads(card["preview"])
     return Emoji(network, vae, *classifiers, guide, judge, factor, shift, preview, sigmas)

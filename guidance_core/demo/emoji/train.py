@@ -7,6 +7,7 @@ command goes on where it stopped; `--write` only writes the weights that the sta
 import argparse
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -20,7 +21,7 @@ from .judge import Guide, Judge, accuracy
 from .latents import Bank, load_bank, preview
 from .network import Denoiser
 from .vae import Vae
-from .weights import FOLDER, save
+from .weights import ABOUT, FOLDER, save
 
 PARTS = ("vae", "denoiser", "classifier", "attributes", "guide", "judge")
 Loss = Callable[[nn.Module, torch.Generator], Tensor]
@@ -63,7 +64,7 @@ def facts(part: str, fit: Fit, pictures: Pictures, work: Path) -> dict[str, str]
     held_out = pictures.of(HELD_OUT)
     if part == "vae":
         bank = load_bank(pictures, fit.average, work / "latents.safetensors")
-        told |= {"latent_factor": str(bank.factor), "latent_shift": str(bank.shift)}
+        told |= {"latent_scale": str(bank.factor), "latent_shift": str(bank.shift)}
         told["preview"] = json.dumps(preview(bank, fit.average))
     if part == "denoiser":
         told |= {"predicts": "v", "betas": "scaled_linear"}
@@ -74,11 +75,16 @@ def facts(part: str, fit: Fit, pictures: Pictures, work: Path) -> dict[str, str]
 
 def train_noisy(part: str, pictures: Pictures, arguments: argparse.Namespace) -> None:
     """Train a noisy classifier and write it in half precision."""
-    for done in train_classifiers.train(part, bank_of(pictures, arguments.work), arguments.work):
+    bank = bank_of(pictures, arguments.work)
+    for done in train_classifiers.train(part, bank, arguments.work):
         if done.step % 50 == 0:
             print(f"step {done.step} of {done.steps}, loss {done.loss:.4f}", flush=True)
-    done.classifier.network.half()
-    done.classifier.save(arguments.out / f"{part}.safetensors")
+    info = done.classifier.info | {key: ABOUT[key] for key in ("data", "data_licence")}
+    classifier = replace(done.classifier, info=info).recording(
+        author=ABOUT["author"], licence=ABOUT["licence"], latent_scale=bank.factor, latent_shift=bank.shift
+    )
+    classifier.network.half()
+    classifier.save(arguments.out / f"{part}.safetensors")
 
 
 def main() -> None:

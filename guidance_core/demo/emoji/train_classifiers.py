@@ -8,7 +8,7 @@ from .classes import ATTRIBUTES, LABELS
 from .latents import Bank
 
 SETTINGS = {
-    "steps": 1200,
+    "steps": 1000,
     "batch": 48,
     "learning_rate": 2e-3,
     "log_snr_range": (-6.0, 5.0),

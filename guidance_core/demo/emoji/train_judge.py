@@ -10,7 +10,7 @@ from .augment import vary
 from .data import Pictures
 from .fit import Plan
 
-GUIDE = Plan(steps=1500, learning_rate=2e-3, seed=1, weight_decay=0.05, warm_up=100, cooling=0.6, ema=0.99)
+GUIDE = Plan(steps=1000, learning_rate=2e-3, seed=1, weight_decay=0.05, warm_up=100, cooling=0.6, ema=0.99)
 JUDGE = replace(GUIDE, seed=2)
 BATCH = 32
 

@@ -10,16 +10,19 @@ from .data import PACKAGE, VERSION
 
 FOLDER = Path(__file__).parent
 FORMAT = "guidance-kit-emoji"
-LICENCE = {
+ABOUT = {
+    "author": "Guidance Kit contributors",
     "licence": "Apache-2.0",
-    "attribution": f"trained on Noto Emoji, Copyright Google, Apache License 2.0, by way of npm {PACKAGE} {VERSION}",
+    "data": f"Noto Emoji, Copyright Google, by way of npm {PACKAGE} {VERSION}",
+    "data_licence": "Apache-2.0",
 }
+"""Whose the weights are, and what they were made of."""
 
 
 def save(network: nn.Module, file: Path, part: str, facts: dict[str, str]) -> None:
     """Write a network in half precision, with its card."""
     tensors = {name: t.half() for name, t in network.state_dict().items()}
-    write_tensors(file, tensors, {"format": FORMAT, "part": part, **facts, **LICENCE})
+    write_tensors(file, tensors, {"format": FORMAT, "part": part, **facts, **ABOUT})
 
 
 def load(network: nn.Module, part: str, folder: Path = FOLDER) -> tuple[nn.Module, dict[str, str]]:
