@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ...guidance_core.demo import emoji
 from ...guidance_core.demo.emoji.unet import CONFIG
 from ...guidance_core.demo.emoji.vae import ZOOM, Vae
+from ...guidance_core.errors import GuidanceError
 
 
 class EmojiLatents(comfy.latent_formats.LatentFormat):
@@ -39,17 +40,32 @@ class EmojiConfig(comfy.supported_models_base.BASE):
     supported_inference_dtypes = [torch.float32]
 
 
+class EmojiModel(comfy.model_base.BaseModel):
+    """ComfyUI's model, whose condition is a class: no condition is the null label, and prompts are refused."""
+
+    def __init__(self, demo: emoji.Emoji):
+        config = EmojiConfig(dict(CONFIG))
+        config.latent_format = EmojiLatents(demo)
+        super().__init__(config, comfy.model_base.ModelType.V_PREDICTION)
+        self.diffusion_model.load_state_dict(demo.network.unet.state_dict())
+        self.class_labels = tuple(demo.labels)
+        self.class_condition = demo.network.context
+
+    def extra_conds(self, cross_attn: Tensor | None = None, **kwargs) -> dict:
+        if cross_attn is None:
+            cross_attn = self.class_condition(torch.tensor([emoji.NULL]))
+        if cross_attn.shape[-1] != CONFIG["context_dim"]:
+            raise GuidanceError(
+                "Load Emoji Demo: this model takes a class, not a prompt; connect Class Condition as positive and "
+                "Null-Condition Encoder (class null label) as negative."
+            )
+        return super().extra_conds(cross_attn=cross_attn, **kwargs)
+
+
 def emoji_model(demo: emoji.Emoji) -> ModelPatcher:
     """The class-conditional emoji denoiser as a MODEL, in ComfyUI's own UNet."""
-    config = EmojiConfig(dict(CONFIG))
-    config.latent_format = EmojiLatents(demo)
-    model = comfy.model_base.BaseModel(config, comfy.model_base.ModelType.V_PREDICTION)
-    model.diffusion_model.load_state_dict(demo.network.unet.state_dict())
-    model.class_labels = tuple(demo.labels)
-    model.class_condition = demo.network.context
-    model.eval().requires_grad_(False)
     return ModelPatcher(
-        model,
+        EmojiModel(demo).eval().requires_grad_(False),
         load_device=comfy.model_management.get_torch_device(),
         offload_device=comfy.model_management.unet_offload_device(),
     )

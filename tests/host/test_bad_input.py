@@ -151,6 +151,14 @@ def test_digits_refuse_a_prompt(server):
     assert "Load Digits Demo: this model takes a class, not a prompt" in refusal(server, build)
 
 
+def test_emoji_refuse_a_prompt(server):
+    def build(g, m):
+        empty = g.EmptyLatentImage(width=64, height=64, batch_size=1)
+        return ksampler(g, g.GuidanceKitLoadEmojiDemo(), latent=empty)
+
+    assert "Load Emoji Demo: this model takes a class, not a prompt" in refusal(server, build)
+
+
 def test_missing_file_is_refused_before_the_run(server):
     def build(g, m):
         return ksampler(g, classifier_guidance(g, m, g.GuidanceKitLoadNoisyClassifier(file="gone.safetensors"), "cat"))
