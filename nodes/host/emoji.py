@@ -16,12 +16,12 @@ from ...guidance_core.errors import GuidanceError
 
 
 class EmojiLatents(comfy.latent_formats.LatentFormat):
-    """Latents whose factor and shift have to be undone before they are decoded."""
+    """Latents whose scale and shift have to be undone before they are decoded."""
 
     spacial_downscale_ratio = ZOOM
 
     def __init__(self, demo: emoji.Emoji):
-        self.scale_factor, self.shift = demo.factor, demo.shift
+        self.scale_factor, self.shift = demo.scale, demo.shift
         *self.latent_rgb_factors, self.latent_rgb_factors_bias = demo.preview
 
     def process_in(self, latent: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The bundled emoji in a real ComfyUI: the library's own numbers, latents with factor and shift, attention patches."""
+"""The bundled emoji in a real ComfyUI: the library's own numbers, latents with scale and shift, attention patches."""
 
 import numpy as np
 import torch
@@ -38,7 +38,7 @@ def test_host_and_library_give_the_same_emoji(server):
         sigmas,
         "euler",
     )
-    np.testing.assert_allclose(latent, (x0 / d.factor + d.shift).numpy(), atol=5e-3)
+    np.testing.assert_allclose(latent, (x0 / d.scale + d.shift).numpy(), atol=5e-3)
 
 
 def test_vae_takes_pictures_back_to_latents(server):

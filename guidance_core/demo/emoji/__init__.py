@@ -14,11 +14,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ...classifier.clean import CleanClassifier, clean_classifier
 from ...classifier.noisy import NoisyClassifier
 from ...denoisers import Denoiser as Denoise
 from ...denoisers import v_denoiser
 from ...errors import GuidanceError
 from ...schedules import betas, sigmas_from_betas
+from ...tensors import per_sample
 from .classes import ATTRIBUTES, LABELS
 from .judge import Guide, Judge
 from .network import NULL, Denoiser
@@ -32,7 +34,7 @@ class Emoji:
     """A class-conditional model of latents [B, 4, 16, 16] in the sampler's scale.
 
     sigmas: its training levels on VE, rising, Stable Diffusion's. classifier and attributes judge noisy latents, guide
-    and judge clean images; the judge never guides. x0 = (raw - shift) * factor, raw being what the VAE has.
+    and judge clean images; the judge never guides. x0 = (raw - shift) * scale, raw being what the VAE has.
     preview, five rows of RGB: what a unit of each channel of x0 adds to a pixel in [-1, 1], and the pixel of none.
     """
 
@@ -42,7 +44,7 @@ class Emoji:
     attributes: NoisyClassifier
     guide_network: Guide
     judge: Judge
-    factor: float
+    scale: float
     shift: float
     preview: list[list[float]]
     sigmas: Tensor
@@ -64,7 +66,7 @@ class Emoji:
 
     def decode(self, x0: Tensor) -> Tensor:
         """x0 [B, 4, 16, 16] -> images [B, 3, 64, 64] in about [0, 1], differentiable."""
-        return self.vae.decode(x0.to(torch.float32) / self.factor + self.shift)
+        return self.vae.decode(x0.to(torch.float32) / self.scale + self.shift)
 
     def to_image(self, x0: Tensor) -> Tensor:
         """x0 [B, 4, 16, 16] -> images [B, 3, 64, 64] in [0, 1]."""
@@ -72,11 +74,12 @@ class Emoji:
 
     def encode(self, images: Tensor) -> Tensor:
         """Images [B, 3, 64, 64] in [0, 1] -> x0 [B, 4, 16, 16]."""
-        return (self.vae.encode(images) - self.shift) * self.factor
+        return (self.vae.encode(images) - self.shift) * self.scale
 
-    def guide(self, x0: Tensor) -> Tensor:
-        """What the clean guide makes of x0 [B, 4, 16, 16]: logits [B, 11], differentiable."""
-        return self.guide_network(self.decode(x0))
+    @property
+    def guide(self) -> CleanClassifier:
+        """The guide, reading the pictures of x0: it goes wherever a classifier goes."""
+        return clean_classifier(self.guide_network, self.labels, to_input=self.decode)
 
     def _under(self, labels: Tensor) -> Denoise:
         denoiser = v_denoiser(self.network, self.sigmas)
@@ -86,7 +89,7 @@ class Emoji:
                 raise GuidanceError(
                     f"The emoji were given {len(labels)} labels for {len(x)} samples: give one for each."
                 )
-            return denoiser(x, sigma, y=labels.to(x.device).expand(len(x)))
+            return denoiser(x, per_sample(sigma, x), y=labels.to(x.device).expand(len(x)))
 
         return conditioned
 
@@ -94,17 +97,18 @@ class Emoji:
 def load(device: torch.device | str = "cpu") -> Emoji:
     """The shipped demo, nothing cached, on a device."""
     with torch.inference_mode(False):
-        (network, _), (vae, card), (guide, _), (judge, _) = (
-            load_weights(kind(), part)
-            for kind, part in ((Denoiser, "denoiser"), (Vae, "vae"), (Guide, "guide"), (Judge, "judge"))
-        )
-    classifiers = [NoisyClassifier.load(FOLDER / f"{part}.safetensors") for part in ("classifier", "attributes")]
-    for module in (network, vae, guide, judge, *(c.network for c in classifiers)):
+        network, _ = load_weights(Denoiser(), "denoiser")
+        vae, card = load_weights(Vae(), "vae")
+        guide, _ = load_weights(Guide(), "guide")
+        judge, _ = load_weights(Judge(), "judge")
+    classifier, attributes = (
+        NoisyClassifier.load(FOLDER / f"{part}.safetensors") for part in ("classifier", "attributes")
+    )
+    for module in (network, vae, guide, judge, classifier.network, attributes.network):
         module.to(device)
-    factor, shift = float(card["latent_scale"]), float(card["latent_shift"])
-    sigmas = sigmas_from_betas(betas("scaled_linear", n=1000))
-    preview = json.loads(card["preview"])
-    return Emoji(network, vae, *classifiers, guide, judge, factor, shift, preview, sigmas)
+    scale, shift = float(card["latent_scale"]), float(card["latent_shift"])
+    preview, sigmas = json.loads(card["preview"]), sigmas_from_betas(betas("scaled_linear", n=1000))
+    return Emoji(network, vae, classifier, attributes, guide, judge, scale, shift, preview, sigmas)
 
 
 __all__ = ["ATTRIBUTES", "LABELS", "NULL", "Emoji", "load"]

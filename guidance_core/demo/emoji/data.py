@@ -48,8 +48,8 @@ class Pictures:
     def of(self, *parts: int) -> "Pictures":
         """The pictures of some parts only."""
         at = torch.isin(self.part, torch.tensor(parts)).nonzero()[:, 0]
-        tensors = (t[at] for t in (self.images, self.labels, self.emoji, self.part, self.smiling))
-        return Pictures(*tensors, tuple(self.names[i] for i in at))
+        names = tuple(self.names[i] for i in at.tolist())
+        return Pictures(self.images[at], self.labels[at], self.emoji[at], self.part[at], self.smiling[at], names)
 
     @property
     def unit(self) -> Tensor:
@@ -86,15 +86,23 @@ def fetch(folder: Path = WORK) -> Path:
 def build(archive: Path) -> Pictures:
     """Choose, clean and split what an archive of the package holds."""
     with tarfile.open(archive) as tar:
-        entries = json.load(tar.extractfile("package/emoji.json"))
+        entries = json.loads(_member(tar, "emoji.json"))
         chosen = [e for e in entries if e["has_img_google"] and e["subcategory"] in CLASS_OF]
         chosen = sorted((e for e in chosen if e["short_name"] not in LEFT_OUT), key=lambda e: e["sort_order"])
         rows = [(e, v["image"]) for e in chosen for v in [e, *_toned(e)]]
-        images = torch.stack([_on_white(tar.extractfile(f"package/img/google/64/{file}").read()) for _, file in rows])
+        images = torch.stack([_on_white(_member(tar, f"img/google/64/{file}")) for _, file in rows])
     labels = torch.tensor([LABELS.index(CLASS_OF[e["subcategory"]]) for e, _ in rows])
     emoji = _groups([_base(e["unified"]) for e, _ in rows], images, labels)
     smiling = torch.tensor([smiles(e["short_names"]) for e, _ in rows])
     return Pictures(images, labels, emoji, _split(emoji, labels), smiling, tuple(e["short_name"] for e, _ in rows))
+
+
+def _member(tar: tarfile.TarFile, name: str) -> bytes:
+    """What a file of the package holds."""
+    stream = tar.extractfile(f"package/{name}")
+    if stream is None:
+        raise GuidanceError(f"The package's '{name}' is not a plain file.")
+    return stream.read()
 
 
 def _toned(entry: dict) -> list[dict]:

@@ -4,14 +4,17 @@ Short: `--samples 88`. `--sheet FILE` writes the first samples of each row as a 
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ...classifier.clean import CleanClassifier
+from ...classifier.noisy import NoisyClassifier
 from ...denoisers import Denoiser
 from ...guiders import cfg_guided, classifier_guided
 from ...sampling import sample
@@ -25,9 +28,10 @@ from .sheet import write_sheet
 
 CFG_SCALES = (1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 12.0)
 CLASSIFIER_SCALES = (0.0, 1.0, 3.0, 6.0, 10.0)
+GUIDE_SCALES = (4.0, 16.0)
 METHOD_SCALES = (3.0, 8.0)
 INTERVAL = ScaleSchedule(start=0.2, end=0.8)
-METHODS = {
+METHODS: dict[str, dict[str, Any]] = {
     "standard": {},
     "interval 0.2 to 0.8": {"schedule": INTERVAL},
     "rescale 0.7": {"method": "rescale", "rescale": 0.7},
@@ -48,7 +52,8 @@ class Settings:
     seed: int
 
 
-Guided = partial
+Guided = Callable[..., Denoiser]
+"""labels -> denoiser."""
 
 
 def table(name: str, demo: Emoji) -> Iterator[tuple[str, float, Guided]]:
@@ -62,15 +67,20 @@ def table(name: str, demo: Emoji) -> Iterator[tuple[str, float, Guided]]:
                 yield method, scale, partial(with_cfg, demo, scale=scale, **settings)
     if name == "classifier":
         for scale in CLASSIFIER_SCALES:
-            yield "classifier", scale, partial(with_classifier, demo, scale=scale)
+            yield "classifier", scale, partial(with_classifier, demo, demo.classifier, scale=scale)
+    if name == "guide":
+        for scale in GUIDE_SCALES:
+            yield "guide", scale, partial(with_classifier, demo, demo.guide, scale=scale)
 
 
 def with_cfg(demo: Emoji, labels: Tensor, scale: float, **settings) -> Denoiser:
     return cfg_guided(demo.cond(labels), demo.uncond, scale, **settings)
 
 
-def with_classifier(demo: Emoji, labels: Tensor, scale: float) -> Denoiser:
-    return classifier_guided(demo.uncond, demo.classifier, labels, scale)
+def with_classifier(
+    demo: Emoji, classifier: NoisyClassifier | CleanClassifier, labels: Tensor, scale: float
+) -> Denoiser:
+    return classifier_guided(demo.uncond, classifier, labels, scale)
 
 
 @torch.no_grad()
@@ -131,7 +141,7 @@ def measure_floor(demo: Emoji, pictures: Pictures, measure: Measure, count: int)
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m guidance_core.demo.emoji.evaluate", description=__doc__)
-    parser.add_argument("--table", choices=("cfg", "methods", "classifier", "copies", "floor"), default="cfg")
+    parser.add_argument("--table", choices=("cfg", "methods", "classifier", "guide", "copies", "floor"), default="cfg")
     parser.add_argument("--samples", type=int, default=2000)
     parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--sampler", default="dpmpp_2m")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -45,11 +46,15 @@ class Progress:
     seconds: float
 
 
-class Fit:
+N = TypeVar("N", bound=nn.Module)
+
+
+class Fit(Generic[N]):
     """A network in training with its average, optimizer and generator, kept in a file between calls."""
 
-    def __init__(self, network: nn.Module, plan: Plan, file: Path):
-        self.network, self.plan, self.file = network.to(memory_format=torch.channels_last), plan, file
+    def __init__(self, network: N, plan: Plan, file: Path):
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network, self.plan, self.file = network, plan, file
         self.average = copy.deepcopy(network).requires_grad_(False).eval()
         for module in network.modules():  # norms are slower in half precision, and less exact
             if isinstance(module, nn.GroupNorm):
@@ -60,7 +65,7 @@ class Fit:
         if file.is_file():
             self._restore()
 
-    def run(self, loss_of: Callable[[nn.Module, torch.Generator], Tensor]) -> Iterator[Progress]:
+    def run(self, loss_of: Callable[[N, torch.Generator], Tensor]) -> Iterator[Progress]:
         """Descend loss_of(network, generator) for the steps that are left; the state is written every minute."""
         kept = last = time.monotonic()
         while self.step < self.plan.steps:

@@ -1,9 +1,10 @@
 """The measures of samples: the judge's accuracy, Frechet distance in its features, nearness to training pictures."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..judge import frechet_distance
 from . import Emoji
@@ -23,7 +24,7 @@ def drawn(pictures: Pictures, count: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def in_parts(network: nn.Module, images: Tensor, size: int = 200) -> Tensor:
+def in_parts(network: Callable[[Tensor], Tensor], images: Tensor, size: int = 200) -> Tensor:
     return torch.cat([network(part) for part in images.split(size)])
 
 

@@ -7,16 +7,17 @@ command goes on where it stopped; `--write` only writes the weights that the sta
 import argparse
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from ...classifier.noisy import NoisyClassifier
 from ...errors import GuidanceError
 from . import train_classifiers, train_denoiser, train_judge, train_vae
 from .data import HALF_A, HALF_B, HELD_OUT, WORK, Pictures, load_pictures
-from .fit import Fit, Plan
+from .fit import Fit, N, Plan
 from .judge import Guide, Judge, accuracy
 from .latents import Bank, load_bank, preview
 from .network import Denoiser
@@ -24,7 +25,7 @@ from .vae import Vae
 from .weights import ABOUT, FOLDER, save
 
 PARTS = ("vae", "denoiser", "classifier", "attributes", "guide", "judge")
-Loss = Callable[[nn.Module, torch.Generator], Tensor]
+Loss = Callable[[Any, torch.Generator], Tensor]
 
 
 def prepare(part: str, pictures: Pictures, work: Path) -> tuple[Fit, Loss]:
@@ -41,7 +42,7 @@ def prepare(part: str, pictures: Pictures, work: Path) -> tuple[Fit, Loss]:
             return started(part, Judge, train_judge.JUDGE, work), train_judge.loss_for(pictures.of(HALF_B))
 
 
-def started(part: str, network: type[nn.Module], plan: Plan, work: Path) -> Fit:
+def started(part: str, network: type[N], plan: Plan, work: Path) -> Fit[N]:
     torch.manual_seed(plan.seed)
     return Fit(network(), plan, work / f"{part}-training.safetensors")
 
@@ -62,9 +63,9 @@ def facts(part: str, fit: Fit, pictures: Pictures, work: Path) -> dict[str, str]
     """What a part's card says about its training."""
     told = {"steps": str(fit.step), "seconds": f"{fit.seconds:.0f}", "seed": str(fit.plan.seed)}
     held_out = pictures.of(HELD_OUT)
-    if part == "vae":
+    if isinstance(fit.average, Vae):
         bank = load_bank(pictures, fit.average, work / "latents.safetensors")
-        told |= {"latent_scale": str(bank.factor), "latent_shift": str(bank.shift)}
+        told |= {"latent_scale": str(bank.scale), "latent_shift": str(bank.shift)}
         told["preview"] = json.dumps(preview(bank, fit.average))
     if part == "denoiser":
         told |= {"predicts": "v", "betas": "scaled_linear"}
@@ -79,9 +80,10 @@ def train_noisy(part: str, pictures: Pictures, arguments: argparse.Namespace) ->
     for done in train_classifiers.train(part, bank, arguments.work):
         if done.step % 50 == 0:
             print(f"step {done.step} of {done.steps}, loss {done.loss:.4f}", flush=True)
-    info = done.classifier.info | {key: ABOUT[key] for key in ("data", "data_licence")}
-    classifier = replace(done.classifier, info=info).recording(
-        author=ABOUT["author"], licence=ABOUT["licence"], latent_scale=bank.factor, latent_shift=bank.shift
+    trained = done.best()
+    info = trained.info | {key: ABOUT[key] for key in ("data", "data_licence")}
+    classifier = NoisyClassifier(trained.network, trained.card, info=info).recording(
+        author=ABOUT["author"], licence=ABOUT["licence"], latent_scale=bank.scale, latent_shift=bank.shift
     )
     classifier.network.half()
     classifier.save(arguments.out / f"{part}.safetensors")

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from ... import TrainStep, train_classifier
 from .classes import ATTRIBUTES, LABELS
 from .latents import Bank
 
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "steps": 1000,
     "batch": 48,
     "learning_rate": 2e-3,

@@ -37,7 +37,7 @@ def loss_for(pictures: Pictures):
 
 def distance(images: Tensor, target: Tensor) -> Tensor:
     """Mean absolute difference of pixels, which hold the colours, and of edges, at four sizes."""
-    difference, total = images - target, 0.0
+    difference, total = images - target, torch.zeros(())
     for _ in range(4):
         edges = difference.diff(dim=-1).abs().mean() + difference.diff(dim=-2).abs().mean()
         total = total + difference.abs().mean() + EDGES / 2 * edges

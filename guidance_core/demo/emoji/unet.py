@@ -5,13 +5,14 @@ patches, LoRA and perturbed attention act on it as on Stable Diffusion.
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 HEAD = 32
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "image_size": 16,
     "in_channels": 4,
     "out_channels": 4,
@@ -30,7 +31,7 @@ CONFIG = {
     "legacy": False,
 }
 """ComfyUI's `unet_config` of this network."""
-WIDTHS = [CONFIG["model_channels"] * factor for factor in CONFIG["channel_mult"]]
+WIDTHS: list[int] = [CONFIG["model_channels"] * factor for factor in CONFIG["channel_mult"]]
 EMBEDDING = 4 * WIDTHS[0]
 CONTEXT = CONFIG["context_dim"]
 
@@ -136,9 +137,13 @@ class Double(nn.Module):
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
-class Stem(nn.Conv2d):
+class Stage(nn.ModuleList):
+    """Layers that follow one another and all know of the time and the condition."""
+
     def forward(self, x: Tensor, time: Tensor, context: Tensor) -> Tensor:
-        return super().forward(x)
+        for layer in self:
+            x = layer(x, time, context)
+        return x
 
 
 class EmojiUNet(nn.Module):
@@ -148,49 +153,51 @@ class EmojiUNet(nn.Module):
         super().__init__()
         first, repeats = WIDTHS[0], CONFIG["num_res_blocks"]
         self.time_embed = nn.Sequential(nn.Linear(first, EMBEDDING), nn.SiLU(), nn.Linear(EMBEDDING, EMBEDDING))
-        down, kept, width = [[Stem(CONFIG["in_channels"], first, 3, padding=1)]], [first], first
+        stem = nn.ModuleList([nn.Conv2d(CONFIG["in_channels"], first, 3, padding=1)])
+        down: list[nn.ModuleList] = [stem]
+        kept, width = [first], first
         depths = iter(CONFIG["transformer_depth"])
         for level, out in enumerate(WIDTHS):
             for _ in range(repeats[level]):
-                down.append(layers(width, out, next(depths)))
+                down.append(stage(width, out, next(depths)))
                 kept.append(width := out)
             if level < len(WIDTHS) - 1:
-                down.append([Halve(width)])
+                down.append(Stage([Halve(width)]))
                 kept.append(width)
-        up, depths = [], reversed(CONFIG["transformer_depth_output"])
-        middle = [*layers(width, width, CONFIG["transformer_depth_middle"]), Block(width, width)]
+        up: list[nn.ModuleList] = []
+        depths = reversed(CONFIG["transformer_depth_output"])
+        middle = stage(width, width, CONFIG["transformer_depth_middle"])
+        middle.append(Block(width, width))
         for level, out in reversed(list(enumerate(WIDTHS))):
             for i in range(repeats[level] + 1):
-                up.append(layers(width + kept.pop(), out, next(depths)))
+                up.append(stage(width + kept.pop(), out, next(depths)))
                 width = out
                 if level and i == repeats[level]:
                     up[-1].append(Double(width))
-        self.input_blocks = nn.ModuleList(nn.ModuleList(block) for block in down)
-        self.middle_block = nn.ModuleList(middle)
-        self.output_blocks = nn.ModuleList(nn.ModuleList(block) for block in up)
+        self.input_blocks = nn.ModuleList(down)
+        self.middle_block = middle
+        self.output_blocks = nn.ModuleList(up)
         end = zeroed(nn.Conv2d(first, CONFIG["out_channels"], 3, padding=1))
         self.out = nn.Sequential(nn.GroupNorm(32, first), nn.SiLU(), end)
 
     def forward(self, x: Tensor, t: Tensor, context: Tensor) -> Tensor:
         """v like x. x [B, 4, 16, 16] in the VP frame; t [B] in 0..999, may be fractional; context [B, M, 64]."""
         time = self.time_embed(waves(t, WIDTHS[0]).to(x.dtype))
-        h, skips = x, []
-        for block in self.input_blocks:
-            for layer in block:
-                h = layer(h, time, context)
+        stem, *blocks = self.input_blocks
+        h = next(iter(stem.children()))(x)
+        skips = [h]
+        for block in blocks:
+            h = block(h, time, context)
             skips.append(h)
-        for layer in self.middle_block:
-            h = layer(h, time, context)
+        h = self.middle_block(h, time, context)
         for block in self.output_blocks:
-            h = torch.cat([h, skips.pop()], 1)
-            for layer in block:
-                h = layer(h, time, context)
+            h = block(torch.cat([h, skips.pop()], 1), time, context)
         return self.out(h)
 
 
-def layers(channels: int, out: int, depth: int) -> list[nn.Module]:
+def stage(channels: int, out: int, depth: int) -> Stage:
     """A block, and where depth is 1 a transformer after it."""
-    return [Block(channels, out), *(Transformer(out) for _ in range(depth))]
+    return Stage([Block(channels, out), *(Transformer(out) for _ in range(depth))])
 
 
 def waves(t: Tensor, size: int) -> Tensor:

@@ -42,7 +42,7 @@ def halve(channels: int, out: int) -> nn.Conv2d:
 
 
 class Vae(nn.Module):
-    """Raw latents, as ComfyUI's VAE nodes pass them: the model's factor and shift are not applied here."""
+    """Raw latents, as ComfyUI's VAE nodes pass them: the model's scale and shift are not applied here."""
 
     def __init__(self):
         super().__init__()

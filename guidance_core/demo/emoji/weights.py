@@ -1,6 +1,7 @@
 """The shipped files: weights in half precision with a card that says what they are, whence, and under which licence."""
 
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -10,6 +11,7 @@ from .data import PACKAGE, VERSION
 
 FOLDER = Path(__file__).parent
 FORMAT = "guidance-kit-emoji"
+N = TypeVar("N", bound=nn.Module)
 ABOUT = {
     "author": "Guidance Kit contributors",
     "licence": "Apache-2.0",
@@ -25,7 +27,7 @@ def save(network: nn.Module, file: Path, part: str, facts: dict[str, str]) -> No
     write_tensors(file, tensors, {"format": FORMAT, "part": part, **facts, **ABOUT})
 
 
-def load(network: nn.Module, part: str, folder: Path = FOLDER) -> tuple[nn.Module, dict[str, str]]:
+def load(network: N, part: str, folder: Path = FOLDER) -> tuple[N, dict[str, str]]:
     """A network with its shipped weights, ready to use, and its card. Raises GuidanceError for a broken file."""
     card, tensors = read_tensors(folder / f"{part}.safetensors", "emoji demo", FORMAT)
     network.load_state_dict({name: t.to(torch.float32) for name, t in tensors.items()})
