@@ -8,10 +8,11 @@ import torch
 from torch import nn
 
 import guidance_core as gc
+from devtools.emoji_pictures import _base, _split
 from guidance_core.demo import emoji
 from guidance_core.demo.emoji.augment import turn_hue, vary
 from guidance_core.demo.emoji.classes import ATTRIBUTES, LABELS, looks
-from guidance_core.demo.emoji.data import Pictures, _base, _split
+from guidance_core.demo.emoji.data import Pictures
 from guidance_core.demo.emoji.evaluate import Settings, draw, with_cfg, with_classifier
 from guidance_core.demo.emoji.fit import Fit, Plan
 from guidance_core.demo.emoji.measure import nearest

@@ -1,6 +1,6 @@
 """Train a part of the emoji demo: `python -m guidance_core.demo.emoji.train --part vae`, then the other parts.
 
-`python -m guidance_core.demo.emoji.data` comes first, `vae` before `denoiser` and `classifier`. Interrupted, the same
+`python -m devtools.emoji_pictures` comes first, `vae` before `denoiser` and `classifier`. Interrupted, the same
 command goes on where it stopped; `--write` only writes the weights that the state has now. Every draw is seeded.
 """
 
