@@ -8,6 +8,7 @@ import os
 import runpy
 import sys
 import threading
+from functools import cache
 from importlib.metadata import version
 
 
@@ -21,6 +22,7 @@ def main() -> None:
     runpy.run_path(sys.argv[0], run_name="__main__")
 
 
+@cache  # operators can be defined once a process
 def prepare() -> None:
     """Make torchvision importable beside a CPU build of torch."""
     if version("torch").endswith("+cpu") and not version("torchvision").endswith("+cpu"):
