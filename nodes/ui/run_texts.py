@@ -59,7 +59,7 @@ def _clean_lines(run: HostRun, term: TermRun) -> Iterator[str]:
     if count := len(term.shares):
         steps = "1 step" if count == 1 else f"{count} steps"
         median = sorted(term.shares)[count // 2]
-        yield f"Judging took {median:.2g} of the time of the model's own passes (median of {steps})."
+        yield f"Judging took {float(f'{median:.2g}'):g} of the time of the model's own passes (median of {steps})."
     if run.noisy is False:
         yield "This sampler adds no noise at its steps: an ancestral or SDE one suits this classifier better."
 

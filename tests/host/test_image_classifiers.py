@@ -150,15 +150,6 @@ def test_it_is_added_after_every_guider(server, folder, guider):
     np.testing.assert_allclose(twice - off, 2 * (once - off), atol=1e-5 * np.abs(off).max() + 1e-3 * change)
 
 
-def test_video_is_refused(server, folder):
-    g = Graph()
-    model = g.ProbeFamily(family="Wan21", dtype="fp32", nonce=fresh())
-    guided = classifier_guidance(g, model, g.GuidanceKitLoadImageClassifier(folder="vit"), "cat")
-    g.ProbeRead(latent=ksampler(g, guided, latent=g.ProbeLatents(shape="1,16,2,8,8", level=0.0, seed=5)), nonce=fresh())
-    with pytest.raises(PromptFailed, match="Classifier Guidance: the classifier judges single pictures"):
-        server.run(g.prompt)
-
-
 def test_a_vae_of_another_model_is_refused(server, folder):
     g = Graph()
     model = g.ProbeFamily(family="SD15", dtype="fp32", nonce=fresh())

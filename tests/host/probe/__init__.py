@@ -25,6 +25,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from .av import AVModel, AVNetwork, ProbeNested
+from .decoders import ProbeDecoder, ProbeVaeBits, ProbeWatched, ProbeWatchedCalls
 from .faults import ProbeCancel, ProbeKill, ProbeListings
 from .foreign import ProbeForeignGuider, QuietModel
 from .pack import kit
@@ -538,6 +539,10 @@ class Probe(ComfyExtension):
             ProbeCancel,
             ProbeListings,
             ProbeParts,
+            ProbeDecoder,
+            ProbeVaeBits,
+            ProbeWatched,
+            ProbeWatchedCalls,
         ]
 
 
