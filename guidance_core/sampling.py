@@ -7,6 +7,7 @@ from functools import partial
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from .denoisers import Denoiser
 from .errors import GuidanceError
@@ -172,6 +173,11 @@ def _check_levels(levels: list[float], path: NoisePath, x: Tensor) -> None:
         path.check(float(_level(level, x)))
 
 
+def _asks_for_gradient(given: Tensor) -> bool:
+    """Whether autograd follows a tensor, backward or forward."""
+    return given.requires_grad and torch.is_grad_enabled() or forward_ad.unpack_dual(given).tangent is not None
+
+
 def steps(
     denoiser: Denoiser,
     noise: Tensor,
@@ -189,11 +195,12 @@ def steps(
     _check_levels(levels, path, noise)
     if noise.ndim < 2 or not len(noise):
         raise GuidanceError(f"noise must be one sample or more, [B, C, ...], got the shape {list(noise.shape)}.")
-    if noise.requires_grad and torch.is_grad_enabled():
-        raise GuidanceError(
-            "noise requires a gradient, and sampling gives none: each step would add a part of it only. Pass "
-            "noise.detach(), or write the sampler's steps out with autograd on."
-        )
+    for name, given in (("noise requires", noise), ("sigmas require", sigmas)):
+        if _asks_for_gradient(given):
+            raise GuidanceError(
+                f"{name} a gradient, and sampling gives none: each step would add a part of it only. Pass "
+                f"{name.split()[0]}.detach(), or write the sampler's steps out with autograd on."
+            )
     percent = percent_of_training(training_sigmas) if training_sigmas is not None else None
     run = Run(path, tuple(levels), seed=seed, percent=percent)
     x = noise * sigmas[0].to(noise)
@@ -215,7 +222,7 @@ def sample(
     """Sample from noise to clean data.
 
     denoiser: called under torch.no_grad; what needs a gradient inside it turns autograd on itself (torch.enable_grad).
-    No gradient comes out: the result is detached, and noise that requires one is refused while autograd is on.
+    No gradient comes out: the result is detached, and noise or sigmas that ask for one are refused.
     noise: unit normal [B, C, ...]. sigmas [n + 1]: falling on the path, last 0. generator: for samplers that add noise.
     callback: called with every Step. options: the sampler's own (ddim: eta), `training_sigmas` for schedules on the
     percent axis, `seed` for methods that draw noise of their own.

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch.autograd import forward_ad
 
 import guidance_core as gc
 
@@ -255,6 +256,22 @@ def test_noise_that_requires_a_gradient_is_refused_as_none_comes_out(sampler, ra
         clean = gc.sample(lambda x, s: 0.5 * x, noise, LEVELS, sampler, generator=torch.Generator().manual_seed(0))
     again = gc.sample(lambda x, s: 0.5 * x, noise.detach(), LEVELS, sampler, generator=torch.Generator().manual_seed(0))
     assert torch.equal(clean, again)
+
+
+@pytest.mark.parametrize("sampler", gc.SAMPLERS)
+def test_sigmas_that_require_a_gradient_are_refused_as_it_would_be_a_part_of_the_right_one(sampler, randn):
+    with pytest.raises(gc.GuidanceError, match=r"sigmas require a gradient, and sampling gives none"):
+        gc.sample(lambda x, s: 0.5 * x, randn(2, 1, 2, 2), LEVELS.clone().requires_grad_(), sampler)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script`:DeprecationWarning")  # of PyTorch's own first dual number
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_forward_gradient_is_refused_too(which, randn):
+    given = [randn(2, 1, 2, 2), LEVELS]
+    with forward_ad.dual_level():
+        given[which] = forward_ad.make_dual(given[which], torch.ones_like(given[which]))
+        with pytest.raises(gc.GuidanceError, match="a gradient, and sampling gives none"):
+            gc.sample(lambda x, s: 0.5 * x, *given)
 
 
 @pytest.mark.parametrize("sampler", gc.SAMPLERS)
