@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .errors import GuidanceError
-from .files import read_tensors, write_tensors
+from .files import DTYPES, read_tensors, write_tensors
 
 FORMAT = "guidance-kit.null-condition"
 
@@ -34,7 +34,10 @@ def load_null_condition(file: str | os.PathLike) -> NullCondition:
     if pooled is not None and (pooled.ndim != 2 or len(pooled) != 1 or not pooled.numel()):
         raise GuidanceError(f"'{name}' holds a 'pooled_output' of shape {list(pooled.shape)}, it must be [1, width].")
     for key, tensor in (("cond", cond), ("pooled_output", pooled)):
-        if tensor is not None and not (tensor.is_floating_point() and bool(tensor.isfinite().all())):
+        if tensor is None:
+            continue
+        real = tensor.is_floating_point() and tensor.dtype in DTYPES  # numbers of eight bits cannot be looked at
+        if not (real and bool(tensor.isfinite().all())):
             raise GuidanceError(f"'{name}' holds a '{key}' that is not finite real numbers: learn or convert it anew.")
     return NullCondition(cond, pooled)
 

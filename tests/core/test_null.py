@@ -1,10 +1,11 @@
 """Null conditions: the dropout that teaches them, and their files."""
 
 import pytest
+import safetensors.torch
 import torch
 
 import guidance_core as gc
-from guidance_core.null import NullCondition, load_null_condition
+from guidance_core.null import FORMAT, NullCondition, load_null_condition
 
 
 def seeded(seed=0):
@@ -93,4 +94,11 @@ COND, POOLED = torch.ones(1, 7, 4), torch.ones(1, 4)
 def test_a_null_condition_that_no_model_could_take_is_refused(null, sentence, tmp_path):
     null.save(tmp_path / "wrong")
     with pytest.raises(gc.GuidanceError, match=sentence):
+        load_null_condition(tmp_path / "wrong")
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.complex64])
+def test_a_null_condition_of_unusual_numbers_is_refused(dtype, tmp_path):
+    safetensors.torch.save_file({"cond": COND.to(dtype)}, tmp_path / "wrong", {"format": FORMAT})
+    with pytest.raises(gc.GuidanceError, match="'cond' that is not finite real numbers"):
         load_null_condition(tmp_path / "wrong")
