@@ -15,12 +15,17 @@ HIDDEN = re.compile(
     "\xad\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u2060-\u2065\u206a-\u206f\u2800\u3164\ufeff\uffa0"
     "\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e00ff]"  # blank, or not there
 )
+MOST_COMPOSED = 1024
+"""Letters, more than any label has, however its accents are written; it takes a time that grows with their square."""
 LINES = re.compile("[\t\n\u2028\u2029]")
 
 
 def composed(text: str) -> str:
-    """The text with every letter and its accents as one character, where there is one (Unicode's NFC)."""
-    return unicodedata.normalize("NFC", text)
+    """The text with every letter and its accents as one character, where there is one (Unicode's NFC).
+
+    A text of more than MOST_COMPOSED letters, which is no label, stays as it is.
+    """
+    return unicodedata.normalize("NFC", text) if len(text) <= MOST_COMPOSED else text
 
 
 def appearance(label: str) -> str:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import guidance_core as gc
 from guidance_core.classifier.heads import heads
+from guidance_core.terms.label_names import LabelNames
 from guidance_core.terms.target_text import MAX_ALTERNATIVES, MAX_LETTERS, MAX_PARTS, parse_target, written
 from guidance_core.terms.targets import LabelTarget, Part, Target, as_target
 
@@ -353,6 +354,15 @@ def test_an_error_quotes_a_hundred_letters(text):
     with pytest.raises(gc.GuidanceError) as refused:
         parse_target(text, [*labels, "seven"])
     assert len(str(refused.value)) < 1200
+
+
+def test_a_name_with_thousands_of_accents_is_looked_up_in_one_pass():
+    """Unicode puts the accents of a letter in order in a time that grows with their square: eleven seconds."""
+    began = time.process_time()
+    with pytest.raises(gc.GuidanceError, match="There is no label") as refused:
+        LabelNames(DIGITS).index("a" + "\u0301\u0323" * 60000)
+    assert time.process_time() - began < 5
+    assert len(str(refused.value)) < 250
 
 
 def test_what_is_no_target_is_quoted_in_part():
