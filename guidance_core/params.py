@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from numbers import Real
 from typing import Any
 
-from .errors import GuidanceError
+from .errors import GuidanceError, shortened
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,16 +33,18 @@ class Param:
         """Raise GuidanceError unless value is allowed, naming the parameter, the value and what is allowed."""
         if self.kind is tuple:
             if value not in self.options:
-                raise GuidanceError(f"{name} must be one of {', '.join(self.options)}, got {value!r}.")
+                raise GuidanceError(f"{name} must be one of {', '.join(self.options)}, got {shortened(repr(value))}.")
         elif self.kind in (float, int):
             if not is_number(value):
-                raise GuidanceError(f"{name} must be a number, got {value!r}.")
+                raise GuidanceError(f"{name} must be a number, got {shortened(repr(value))}.")
             if not (math.isfinite(value) and self.low <= value <= self.high):
-                raise GuidanceError(f"{name} must be in [{self.low:g}, {self.high:g}], got {value}.")
+                raise GuidanceError(f"{name} must be in [{self.low:g}, {self.high:g}], got {shortened(str(value))}.")
             if self.kind is int and value != int(value):
-                raise GuidanceError(f"{name} must be a whole number, got {value}.")
+                raise GuidanceError(f"{name} must be a whole number, got {shortened(str(value))}.")
         elif self.kind is not object and not isinstance(value, self.kind):
-            raise GuidanceError(f"{name} must be {'text' if self.kind is str else 'true or false'}, got {value!r}.")
+            raise GuidanceError(
+                f"{name} must be {'text' if self.kind is str else 'true or false'}, got {shortened(repr(value))}."
+            )
 
 
 def check_known(kind: str, name: str, known: Iterable[str]) -> None:
@@ -52,7 +54,7 @@ def check_known(kind: str, name: str, known: Iterable[str]) -> None:
         return
     near = difflib.get_close_matches(str(name)[:100], names, 1)
     meant = f" Did you mean '{near[0]}'?" if near else ""
-    raise GuidanceError(f"There is no {kind} '{name}'; choose one of {', '.join(names)}.{meant}")
+    raise GuidanceError(f"There is no {kind} '{shortened(str(name))}'; choose one of {', '.join(names)}.{meant}")
 
 
 def is_number(value: Any) -> bool:
@@ -135,5 +137,5 @@ def make(cls: type, kind: str, values: dict[str, Any]) -> Any:
     for name in values:
         if name not in known:
             takes = f"takes {', '.join(known)}" if known else "takes no parameters"
-            raise GuidanceError(f"{kind} has no parameter '{name}': it {takes}.")
+            raise GuidanceError(f"{shortened(kind)} has no parameter '{shortened(name)}': it {takes}.")
     return cls(**values)

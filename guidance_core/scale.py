@@ -8,7 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from .errors import GuidanceError
+from .errors import GuidanceError, shortened
 from .params import Checked, check_known, choice, flag, is_number, number
 from .run import AXES, EDGE, Cursor, Run
 from .shapes import SHAPES, Constant, Flat, Shape
@@ -62,7 +62,9 @@ class ScaleSchedule(Checked):
             value = getattr(self, name)
             low, high = POSITIONS[self.axis]
             if value is not None and not (is_number(value) and low <= value <= high):
-                raise GuidanceError(f"{name} must be in [{low}, {high}] on the {self.axis} axis, got {value!r}.")
+                raise GuidanceError(
+                    f"{name} must be in [{low}, {high}] on the {self.axis} axis, got {shortened(repr(value))}."
+                )
         if self.start is not None and self.end is not None and self._order(self.start) > self._order(self.end):
             way = "falls" if self.axis == "sigma" else "rises"
             raise GuidanceError(

@@ -7,7 +7,7 @@ from numbers import Integral
 import torch
 from torch import Tensor
 
-from .errors import GuidanceError
+from .errors import GuidanceError, shortened
 from .params import check_known, is_number
 
 MAX_STEPS = 1_000_000
@@ -51,12 +51,12 @@ def betas(name: str, n: int = 1000, **parameters: float) -> Tensor:
 
 def _check_count(what: str, value: int, most: int) -> None:
     if not isinstance(value, Integral) or isinstance(value, bool) or not 1 <= value <= most:
-        raise GuidanceError(f"{what} must be a whole number between 1 and {most}, got {value!r}.")
+        raise GuidanceError(f"{what} must be a whole number between 1 and {most}, got {shortened(repr(value))}.")
 
 
 def _check_number(what: str, value: float) -> None:
     if not (is_number(value) and abs(value) <= 1e6):
-        raise GuidanceError(f"{what} must be a number between -1000000 and 1000000, got {value!r}.")
+        raise GuidanceError(f"{what} must be a number between -1000000 and 1000000, got {shortened(repr(value))}.")
 
 
 def _checked_betas(b: Tensor) -> Tensor:

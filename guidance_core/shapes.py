@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
-from .errors import GuidanceError
+from .errors import GuidanceError, shortened
 from .params import Checked, choice, number, text
 
 
@@ -188,7 +188,7 @@ def _number(entry: str, name: str, example: str) -> float:
         value = math.nan
     if not abs(value) <= 100:
         raise GuidanceError(
-            f"{name}: '{entry.strip()}' is not a number between -100 and 100; write for example {example}."
+            f"{name}: '{shortened(entry.strip())}' is not a number between -100 and 100; write for example {example}."
         )
     return value
 
@@ -202,7 +202,9 @@ def parse_keyframes(points: str) -> tuple[list[float], list[float]]:
             continue
         position, colon, strength = entry.partition(":")
         if not colon:
-            raise GuidanceError(f"points: '{entry.strip()}' has no colon; write position: strength, e.g. {example}.")
+            raise GuidanceError(
+                f"points: '{shortened(entry.strip())}' has no colon; write position: strength, e.g. {example}."
+            )
         pairs.append((_number(position, "points", example), _number(strength, "points", example)))
     if not pairs:
         raise GuidanceError(f"points needs at least one position: strength pair, e.g. {example}; got none.")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from ..errors import GuidanceError
+from ..errors import GuidanceError, shortened
 from ..params import check_known, make
 from .base import Decision, Method, Phase, Prediction, ScaleEvent
 from .pipeline import Passes, Pipeline, PipelineRun
@@ -71,12 +71,16 @@ def methods_of(method: str | Method | Sequence[str | Method], params: dict[str, 
         return (make(cfg_method(method), method, params),)
     if params:
         raise GuidanceError(
-            f"{', '.join(params)}: parameters by name go with one method by name; give a Method its own where it is "
-            f"made, as in cfg.Apg(eta=0.2)."
+            f"{shortened(', '.join(params))}: parameters by name go with one method by name; give a Method its own "
+            f"where it is made, as in cfg.Apg(eta=0.2)."
         )
     if isinstance(method, Method):
         return (method,)
     if not isinstance(method, Sequence):
-        name = f"the class {method.__name__}: write {method.__name__}()" if inspect.isclass(method) else repr(method)
+        name = (
+            f"the class {method.__name__}: write {method.__name__}()"
+            if inspect.isclass(method)
+            else shortened(repr(method))
+        )
         raise GuidanceError(f"method must be the name of a CFG method, a Method, or several of them, got {name}.")
     return tuple(each for one in method for each in methods_of(one, {}))

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import guidance_core as gc
-from guidance_core.cfg import Pipeline
+from guidance_core.cfg import Pipeline, methods_of
 from guidance_core.params import Checked, choice, flag, integer, make, number, params_of, text
+from guidance_core.shapes import Keyframes, Values
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,35 @@ def test_values_in_range_are_taken_as_they_are(values):
 def test_refusals_name_the_parameter_the_value_and_what_is_allowed(values, sentence):
     with pytest.raises(gc.GuidanceError, match=f"^{sentence}"):
         make(Everything, "everything", values)
+
+
+LONG = "x" * 100_000
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        lambda: Everything(amount=LONG),
+        lambda: Everything(count=10**400),
+        lambda: Everything(on=LONG),
+        lambda: Everything(kind=LONG),
+        lambda: Everything(words=[LONG]),
+        lambda: make(Everything, LONG, {LONG: 1}),
+        lambda: gc.ScaleSchedule(LONG),
+        lambda: Keyframes(points=LONG),
+        lambda: Keyframes(points=f"0: {LONG}"),
+        lambda: Values(values="9" * 100_000),
+        lambda: methods_of(LONG, {}),
+        lambda: methods_of("apg", {LONG: 1}),
+        lambda: methods_of("standard", {LONG: 1}),
+        lambda: methods_of(["apg"], {LONG: 1}),
+        lambda: methods_of(LONG.encode(), {}),
+    ],
+)
+def test_a_refusal_quotes_a_part_of_what_is_long(refused):
+    with pytest.raises(gc.GuidanceError) as error:
+        refused()
+    assert len(str(error.value)) < 800
 
 
 def test_checks_run_however_an_instance_is_made():
