@@ -15,11 +15,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..classifier.noisy import NoisyClassifier
-from ..denoisers import Denoiser, v_denoiser
-from ..errors import GuidanceError
+from ..denoisers import Denoiser
 from ..guiders import Both
 from ..schedules import betas, sigmas_from_betas
 from ..tensors import per_sample
+from .class_conditional import checked_labels, under_labels
 from .data import LABELS, SHAPE, to_image
 from .judge import Judge
 from .network import NULL, DigitsUNet
@@ -65,23 +65,10 @@ class Demo:
         return to_image(x0)
 
     def _checked(self, labels: Tensor | Sequence[int] | int) -> Tensor:
-        labels = torch.as_tensor(labels).reshape(-1).long()
-        wrong = labels[(labels < 0) | (labels >= len(self.labels))]
-        if len(wrong):
-            raise GuidanceError(f"The digits' labels are 0 to 9, got {int(wrong[0])}.")
-        return labels
+        return checked_labels(labels, len(self.labels), "digits")
 
     def _under(self, labels: Tensor) -> Denoiser:
-        denoiser = v_denoiser(self.network, self.sigmas)
-
-        def conditioned(x: Tensor, sigma: Tensor | float) -> Tensor:
-            if len(labels) not in (1, len(x)):
-                raise GuidanceError(
-                    f"The digits were given {len(labels)} labels for {len(x)} samples: give one for each."
-                )
-            return denoiser(x, per_sample(sigma, x), y=labels.to(x.device).expand(len(x)))
-
-        return conditioned
+        return under_labels(self.network, self.sigmas, labels, "digits")
 
 
 def load(device: torch.device | str = "cpu") -> Demo:

@@ -17,10 +17,8 @@ from torch import Tensor
 from ...classifier.clean import CleanClassifier, clean_classifier
 from ...classifier.noisy import NoisyClassifier
 from ...denoisers import Denoiser as Denoise
-from ...denoisers import v_denoiser
-from ...errors import GuidanceError
 from ...schedules import betas, sigmas_from_betas
-from ...tensors import per_sample
+from ..class_conditional import checked_labels, under_labels
 from .classes import ATTRIBUTES, LABELS
 from .judge import Guide, Judge
 from .network import NULL, Denoiser
@@ -58,11 +56,7 @@ class Emoji:
 
     def cond(self, labels: Tensor | Sequence[int] | int) -> Denoise:
         """The denoiser on VE under labels [B], or one label for all. Raises GuidanceError for a label that is none."""
-        labels = torch.as_tensor(labels).reshape(-1).long()
-        wrong = labels[(labels < 0) | (labels >= len(self.labels))]
-        if len(wrong):
-            raise GuidanceError(f"The emoji's labels are 0 to {len(self.labels) - 1}, got {int(wrong[0])}.")
-        return self._under(labels)
+        return self._under(checked_labels(labels, len(self.labels), "emoji"))
 
     def decode(self, x0: Tensor) -> Tensor:
         """x0 [B, 4, 16, 16] -> images [B, 3, 64, 64] in about [0, 1], differentiable."""
@@ -82,16 +76,7 @@ class Emoji:
         return clean_classifier(self.guide_network, self.labels, to_input=self.decode)
 
     def _under(self, labels: Tensor) -> Denoise:
-        denoiser = v_denoiser(self.network, self.sigmas)
-
-        def conditioned(x: Tensor, sigma: Tensor | float) -> Tensor:
-            if len(labels) not in (1, len(x)):
-                raise GuidanceError(
-                    f"The emoji were given {len(labels)} labels for {len(x)} samples: give one for each."
-                )
-            return denoiser(x, per_sample(sigma, x), y=labels.to(x.device).expand(len(x)))
-
-        return conditioned
+        return under_labels(self.network, self.sigmas, labels, "emoji")
 
 
 def load(device: torch.device | str = "cpu") -> Emoji:

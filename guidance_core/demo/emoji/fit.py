@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ...files import read_tensors, write_tensors
+from ...train.optimization import optimizer_step, update_ema
 
 half = partial(torch.autocast, "cpu", torch.bfloat16)
 """In `with half():` a network in training multiplies in half precision, half again as fast on new processors."""
@@ -38,7 +39,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Progress:
+class FitStep:
     """A finished step; seconds: spent on all steps so far, interruptions left out."""
 
     step: int
@@ -65,7 +66,7 @@ class Fit(Generic[N]):
         if file.is_file():
             self._restore()
 
-    def run(self, loss_of: Callable[[N, torch.Generator], Tensor]) -> Iterator[Progress]:
+    def run(self, loss_of: Callable[[N, torch.Generator], Tensor]) -> Iterator[FitStep]:
         """Descend loss_of(network, generator) for the steps that are left; the state is written every minute."""
         kept = last = time.monotonic()
         while self.step < self.plan.steps:
@@ -73,24 +74,14 @@ class Fit(Generic[N]):
             loss = loss_of(self.network, self.generator)
             if not math.isfinite(loss.item()):
                 raise FloatingPointError(f"The loss is {loss.item()} at step {self.step}.")
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.plan.rate(self.step)
-            self.optimizer.step()
-            self._follow()
+            optimizer_step(self.optimizer, loss, self.plan.rate(self.step))
+            update_ema(self.average.parameters(), self.network.parameters(), self.plan.ema, self.step + 1)
             now = time.monotonic()
             self.seconds, last = self.seconds + now - last, now
             if now - kept > KEEP_SECONDS or self.step == self.plan.steps:
                 self.keep()
                 kept = now
-            yield Progress(self.step, loss.item(), self.seconds)
-
-    @torch.no_grad()
-    def _follow(self) -> None:
-        decay = min(self.plan.ema, (1 + self.step) / (10 + self.step))
-        torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1 - decay)
+            yield FitStep(self.step, loss.item(), self.seconds)
 
     def keep(self) -> None:
         """Write the state whole or not at all."""
