@@ -1,7 +1,7 @@
 """Help opens from a node as a user opens it, and shows the node's page with its picture."""
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from devtools import frontend
 from devtools.host import ROOT
@@ -26,14 +26,21 @@ DRAWN = "() => new Promise(done => requestAnimationFrame(() => requestAnimationF
 LOADED = "picture => picture.complete && picture.naturalWidth > 100"
 
 
-def select(page: Page) -> None:
-    """Click the node's title, again where the click was taken as the second of a double click on the last one's."""
+def open_help(page: Page, name: str) -> Locator:
+    """Click the node's title and the button that tells about it, until its page is there.
+
+    The first click may be taken as the second of a double click on the last node's title, which opens its title for
+    editing; and a selection that comes late takes the toolbox with the button away once more.
+    """
+    shown = page.locator(".node-help-content")
 
     def click(timeout: int) -> None:
         page.keyboard.press("Escape")  # what a double click has opened
         page.mouse.click(*page.evaluate(TITLE))
+        page.get_by_test_id("info-button").click(timeout=timeout)
 
-    frontend.again(click, lambda timeout: page.get_by_test_id("info-button").wait_for(timeout=timeout))
+    frontend.again(click, lambda timeout: shown.locator("h1", has_text=name).wait_for(timeout=timeout))
+    return shown
 
 
 @pytest.mark.parametrize(("language", "count"), [("en", 100), ("zh", 2)])
@@ -46,9 +53,7 @@ def test_help_of_nodes(page: Page, server: ComfyServer, language, count):
         for node, name in names:
             page.evaluate(ADD, node)
             page.evaluate(DRAWN)
-            select(page)
-            page.get_by_test_id("info-button").click()
-            shown = page.locator(".node-help-content")
+            shown = open_help(page, name)
             expect(shown.locator("h1")).to_have_text(name)
             page.wait_for_function(LOADED, arg=shown.locator("img").element_handle())
             file = HELP / (f"{node}.md" if language == "en" else f"{node}/{language}.md")
