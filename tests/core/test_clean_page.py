@@ -3,7 +3,6 @@
 import re
 from importlib.util import find_spec
 
-import pytest
 import torch
 
 from devtools.launch import prepare
