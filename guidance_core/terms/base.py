@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
@@ -10,6 +11,14 @@ from ..params import Checked
 from ..run import Run
 
 Guidance = Callable[[Tensor, Tensor, Tensor], Tensor]  # (denoised, x, sigma [B]) -> guided denoised
+
+
+@dataclass(frozen=True)
+class TermEvent:
+    """One call at which a term acted: the noise level, and its scale there."""
+
+    sigma: float
+    scale: float
 
 
 class Term(Checked, ABC):

@@ -13,7 +13,7 @@ from ..paths import NoisePath
 from ..run import Run, level_of
 from ..scale import ScaleSchedule
 from ..tensors import expand, norm
-from .base import Guidance, Term
+from .base import Guidance, Term, TermEvent
 from .gradient import TargetGradient
 from .targets import LabelTarget, Target, as_target
 
@@ -21,14 +21,12 @@ MIN_ENTROPY = 0.2  # nats; bounds the entropy-aware factor where the classifier 
 
 
 @dataclass(frozen=True)
-class TermEvent:
+class JudgedEvent(TermEvent):
     """One evaluation of a classifier term. The tensors are [B].
 
     log_prob: of the target with every weight 1, so that it is how probable the target is, not how it is steered to.
     """
 
-    sigma: float
-    scale: float
     log_prob: Tensor
     grad_norm: Tensor
     passes: int = 1  # more where memory did not hold the whole batch
@@ -95,7 +93,7 @@ class JudgedTerm(Term):
             if self.max_shift > 0:
                 room = self.max_shift * norm(denoised - x) / norm(change).clamp(min=1e-12)
                 change = change * expand(room.clamp(max=1.0), change)
-            run.record(TermEvent(float(sigma[0]), scale, result.unweighted, norm(result.grad), result.passes))
+            run.record(JudgedEvent(float(sigma[0]), scale, result.unweighted, norm(result.grad), result.passes))
             return denoised + change.to(denoised.dtype)
 
         return guided

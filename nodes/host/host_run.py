@@ -12,7 +12,7 @@ from ...guidance_core.cfg import PipelineRun, ScaleEvent
 from ...guidance_core.classifier.noisy import NoisyClassifier
 from ...guidance_core.paths import VE
 from ...guidance_core.run import Cursor, Run
-from ...guidance_core.terms.judged import TermEvent
+from ...guidance_core.terms.judged import JudgedEvent
 from ...guidance_core.throttle import Throttle
 from ..ui.live import INTERVAL
 from ..ui.messages import speaking_as
@@ -49,7 +49,7 @@ class TermRun:
         self.seconds = perf_counter() - began  # what acted has read its gradient, and so waited for it
         return self._packing.joined(parts)
 
-    def _seen(self, event: TermEvent) -> None:
+    def _seen(self, event: JudgedEvent) -> None:
         self.gradients += 1
         self.last = self.now = PartEvent(**vars(event), part=self.part)
         self._record(self.now)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ...guidance_core.cfg import Pipeline
 from ...guidance_core.terms.clean_guidance import CleanTerm
-from ...guidance_core.terms.judged import JudgedTerm, TermEvent
+from ...guidance_core.terms.judged import JudgedEvent, JudgedTerm
 
 KEY = "guidance_kit"
 KEPT_RUNS = 8
@@ -64,7 +64,7 @@ class CfgEvent:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PartEvent(TermEvent):
+class PartEvent(JudgedEvent):
     """One evaluation of a classifier term on a MODEL, with the part that it is of."""
 
     part: TermPart

@@ -10,7 +10,7 @@ from ...guidance_core.drawing.plot import AMBER, BLUE, GREEN, Line, Panel, pictu
 from ...guidance_core.params import params_of
 from ...guidance_core.scale import ScaleSchedule
 from ...guidance_core.shapes import Constant
-from ...guidance_core.terms.judged import TermEvent
+from ...guidance_core.terms.judged import JudgedEvent
 from ..host.guider_kinds import not_running
 from ..host.hooks import HOOKS, hook_names
 from ..host.host_run import run_of
@@ -126,7 +126,7 @@ def run_lines(report: RunReport) -> list[str]:
     return lines
 
 
-def by_call(report: RunReport) -> list[tuple[CfgEvent, list[TermEvent]]]:
+def by_call(report: RunReport) -> list[tuple[CfgEvent, list[JudgedEvent]]]:
     """Each call of the model with the classifier terms that were added to it."""
     calls = []
     for event in report.events:

@@ -4,7 +4,7 @@ from dataclasses import FrozenInstanceError, replace
 
 import pytest
 import torch
-from term_examples import LABELS, term_of
+from term_examples import JUDGES, LABELS, guided, term_of, uncapped
 
 import guidance_core as gc
 from guidance_core.guiders import ClassifierGuided
@@ -17,6 +17,11 @@ SIGMA = 0.7
 
 @pytest.fixture(params=terms())
 def name(request):
+    return request.param
+
+
+@pytest.fixture(params=JUDGES)
+def judged(request):
     return request.param
 
 
@@ -53,7 +58,7 @@ def test_a_term_is_frozen(name):
 def test_shape_and_dtype_are_kept_and_inputs_untouched(name, shape, dtype, given, path):
     inputs = given(shape, dtype)
     before = [t.clone() for t in inputs]
-    out = started(term_of(name), path)(*inputs)
+    out = guided(term_of(name), *inputs, gc.Run(path))
     assert (out.shape, out.dtype) == (inputs[0].shape, dtype)
     assert bool(out.isfinite().all()) and not out.requires_grad
     assert not torch.equal(out, inputs[0]), "a term that does nothing keeps every law"
@@ -62,43 +67,43 @@ def test_shape_and_dtype_are_kept_and_inputs_untouched(name, shape, dtype, given
 
 def test_batch_mates_do_not_matter(name, given):
     denoised, x, sigma = given()
-    whole = started(term_of(name))(denoised, x, sigma)
-    other = started(term_of(name))(*(torch.cat([t[:1], 5 * t[1:]]) for t in (denoised, x)), sigma)
+    whole = guided(term_of(name), denoised, x, sigma)
+    other = guided(term_of(name), *(torch.cat([t[:1], 5 * t[1:]]) for t in (denoised, x)), sigma)
     torch.testing.assert_close(other[:1], whole[:1], rtol=1e-12, atol=1e-12)
-    alone = started(term_of(name))(denoised[:1], x[:1], sigma[:1])
+    alone = guided(term_of(name), denoised[:1], x[:1], sigma[:1])
     torch.testing.assert_close(alone, whole[:1], rtol=1e-12, atol=1e-12)
 
 
 def test_video_of_one_frame_is_the_image(name, given):
     denoised, x, sigma = given()
-    image = started(term_of(name))(denoised, x, sigma)
-    video = started(term_of(name))(denoised[:, :, None], x[:, :, None], sigma)
+    image = guided(term_of(name), denoised, x, sigma)
+    video = guided(term_of(name), denoised[:, :, None], x[:, :, None], sigma)
     torch.testing.assert_close(video[:, :, 0], image)
 
 
 def test_scale_zero_is_off_to_the_bit(name, given):
     denoised, x, sigma = given()
-    assert torch.equal(started(term_of(name, scale=0.0))(denoised, x, sigma), denoised)
+    assert torch.equal(guided(term_of(name, scale=0.0), denoised, x, sigma), denoised)
 
 
 def test_a_negative_scale_pushes_the_other_way(name, given):
     denoised, x, sigma = given()
-    towards, away = (started(term_of(name, scale, max_shift=0.0))(denoised, x, sigma) - denoised for scale in (2, -2))
+    towards, away = (guided(uncapped(name, scale), denoised, x, sigma) - denoised for scale in (1, -1))
     torch.testing.assert_close(away, -towards)
     assert bool((towards.flatten(1).norm(dim=1) > 0).all())
 
 
 def test_a_schedule_multiplies_the_scale(name, given):
     ramp = gc.ScaleSchedule("linear", 2 * SIGMA, 0.0, axis="sigma")
-    scheduled = started(term_of(name, 4.0, schedule=ramp, max_shift=0.0))(*given())
-    torch.testing.assert_close(scheduled, started(term_of(name, 2.0, max_shift=0.0))(*given()))
+    scheduled = guided(uncapped(name, 2.0, schedule=ramp), *given())
+    torch.testing.assert_close(scheduled, guided(uncapped(name, 1.0), *given()))
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_every_autograd_mode_gives_the_same(name, mode, given):
-    want = started(term_of(name))(*given())
+    want = guided(term_of(name), *given())
     with mode():
-        assert torch.equal(started(term_of(name))(*given()), want)
+        assert torch.equal(guided(term_of(name), *given()), want)
 
 
 def test_runs_repeat_bit_for_bit_and_do_not_leak(name, given):
@@ -114,22 +119,27 @@ def test_runs_repeat_bit_for_bit_and_do_not_leak(name, given):
     assert all(torch.equal(g, w) for g, w in zip(got, want, strict=True))
 
 
-def test_each_evaluation_is_recorded(name, given):
+def test_each_call_at_which_a_term_acts_is_recorded(name, given):
     events = []
-    started(term_of(name), record=events.append)(*given())
+    guided(term_of(name), *given(), gc.Run(record=events.append))
+    assert (events[-1].sigma, events[-1].scale) == (pytest.approx(SIGMA), 2.0)
+
+
+def test_a_judges_evaluation_is_recorded(judged, given):
+    events = []
+    started(term_of(judged), record=events.append)(*given())
     (event,) = events
-    assert (event.sigma, event.scale, event.passes) == (pytest.approx(SIGMA), 2.0, 1)
-    assert event.log_prob.shape == event.grad_norm.shape == (3,)
+    assert event.passes == 1 and event.log_prob.shape == event.grad_norm.shape == (3,)
 
 
-def test_targets_that_the_judge_lacks_are_refused(name, given):
-    term = replace(term_of(name), target=torch.tensor([0, 3, 1]))
+def test_targets_that_the_judge_lacks_are_refused(judged, given):
+    term = replace(term_of(judged), target=torch.tensor([0, 3, 1]))
     with pytest.raises(gc.GuidanceError, match="label"):
         started(term)(*given())
 
 
-def test_memory_that_runs_out_halves_the_batch_and_changes_nothing(name, given, monkeypatch):
-    want = started(term_of(name))(*given())
+def test_memory_that_runs_out_halves_the_batch_and_changes_nothing(judged, given, monkeypatch):
+    want = started(term_of(judged))(*given())
     from term_examples import Brightness
 
     whole, asked = Brightness.forward, []
@@ -142,7 +152,7 @@ def test_memory_that_runs_out_halves_the_batch_and_changes_nothing(name, given, 
 
     monkeypatch.setattr(Brightness, "forward", short)
     denoised, x, sigma = (torch.cat([t] * 3) for t in given())
-    term = term_of(name)
+    term = term_of(judged)
     got = started(term)(denoised, x, sigma)
     assert len(asked) > 1
     monkeypatch.undo()
@@ -152,18 +162,18 @@ def test_memory_that_runs_out_halves_the_batch_and_changes_nothing(name, given, 
 
 def test_a_term_guides_a_denoiser(name, given):
     denoised, x, sigma = given()
-    guided = ClassifierGuided(lambda x, s: denoised, term_of(name))
-    assert torch.equal(guided(x, sigma), started(term_of(name))(denoised, x, sigma))
+    sampled = ClassifierGuided(lambda x, s: denoised, term_of(name))
+    assert torch.equal(sampled(x, sigma), started(term_of(name))(denoised, x, sigma))
 
 
-def test_every_label_can_be_steered_to(name, given):
+def test_every_label_can_be_steered_to(judged, given):
     denoised, x, sigma = given()
     events = []
     for label in LABELS:
-        term = term_of(name, 0.05, target=label, max_shift=0.0, entropy_aware=False)
+        term = term_of(judged, 0.05, target=label, max_shift=0.0, entropy_aware=False)
         run = started(term, record=events.append)
         at = denoised
         for _ in range(3):
-            at = run(at, x if name != "classifier" else x + (at - denoised), sigma)
+            at = run(at, x if judged != "classifier" else x + (at - denoised), sigma)
         before, *_, after = events[-3:]
         assert bool((after.log_prob > before.log_prob).all()), label
