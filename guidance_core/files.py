@@ -89,6 +89,8 @@ def read_header(file: str | os.PathLike, kind: str, form: str | None) -> Header:
     another format than a `kind`.
     """
     file = Path(file)
+    if os.path.isdir(file):
+        raise GuidanceError(f"'{file}' is a folder: name the {kind} file in it.")
     if not os.path.isfile(file):
         raise GuidanceError(f"There is no {kind} file '{file.name}' in {file.parent}.")
     try:

@@ -13,8 +13,8 @@ from .errors import GuidanceError
 from .parameterizations import Parameterization
 from .paths import VE, NoisePath
 from .run import Run
-from .scale import ScaleSchedule, effective_scale
-from .tensors import per_sample
+from .scale import ScaleSchedule, as_schedule, effective_scale
+from .tensors import check_tensor, per_sample
 from .terms.base import Term
 from .terms.classifier_guidance import ClassifierTerm
 from .terms.clean_guidance import CleanTerm
@@ -125,7 +125,7 @@ def cfg_guided(
     called in their place where both are needed.
     Raises GuidanceError for an unknown method, a parameter out of range, and methods that have no meaning together.
     """
-    pipeline = Pipeline(scale, schedule or ScaleSchedule(), methods_of(method, params))
+    pipeline = Pipeline(scale, as_schedule(schedule), methods_of(method, params))
     return CfgGuided(cond_denoiser, uncond_denoiser, pipeline, path, output, both)
 
 
@@ -145,7 +145,7 @@ def classifier_guided(
     A clean classifier judges denoised in the place of x, with the factor sigma^2 / (alpha^2 + sigma^2): CleanTerm.
     """
     kind: type[JudgedTerm] = CleanTerm if isinstance(classifier, CleanClassifier) else ClassifierTerm
-    term = kind(classifier, target, scale, schedule or ScaleSchedule(), **options)
+    term = kind(classifier, target, scale, as_schedule(schedule), **options)
     return ClassifierGuided(denoiser, term, path)
 
 
@@ -166,6 +166,11 @@ def combine(
     method, params, output: as for cfg_guided. Raises GuidanceError as it does, and for a sigma that is none of the
     path's where a method reads it.
     """
+    for name, given in (("cond", cond), ("uncond", uncond), ("x", x)):
+        check_tensor(name, given)
+    if not cond.shape[1:] == uncond.shape[1:] == x.shape[1:]:
+        shapes = ", ".join(str(list(each.shape)) for each in (cond, uncond, x))
+        raise GuidanceError(f"cond, uncond and x must have one shape, [B, C, ...], got {shapes}.")
     pipeline = Pipeline(scale, methods=methods_of(method, params))
     run = Run(path, output=output, seed=seed)
     sigma = per_sample(sigma, x)

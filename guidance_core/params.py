@@ -52,9 +52,15 @@ def check_known(kind: str, name: str, known: Iterable[str]) -> None:
     names = list(known)
     if name in names:
         return
-    near = difflib.get_close_matches(str(name)[:100], names, 1)
-    meant = f" Did you mean '{near[0]}'?" if near else ""
-    raise GuidanceError(f"There is no {kind} '{shortened(str(name))}'; choose one of {', '.join(names)}.{meant}")
+    raise GuidanceError(
+        f"There is no {kind} '{shortened(str(name))}'; choose one of {', '.join(names)}.{meant(name, names)}"
+    )
+
+
+def meant(name: object, known: Iterable[str]) -> str:
+    """The known name that is nearest, as a question that ends a sentence; "" where none is near."""
+    near = difflib.get_close_matches(str(name)[:100], list(known), 1)
+    return f" Did you mean '{near[0]}'?" if near else ""
 
 
 def is_number(value: Any) -> bool:
@@ -137,5 +143,7 @@ def make(cls: type, kind: str, values: dict[str, Any]) -> Any:
     for name in values:
         if name not in known:
             takes = f"takes {', '.join(known)}" if known else "takes no parameters"
-            raise GuidanceError(f"{shortened(kind)} has no parameter '{shortened(name)}': it {takes}.")
+            raise GuidanceError(
+                f"{shortened(kind)} has no parameter '{shortened(name)}': it {takes}.{meant(name, known)}"
+            )
     return cls(**values)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .errors import GuidanceError
+from .errors import GuidanceError, shortened
 from .parameterizations import Parameterization, default_parameterization
 from .paths import FLOW, VE, NoisePath
 
@@ -47,6 +47,12 @@ class Run:
     output: Parameterization | None = None
     record: Callable[[object], None] = _ignore
     denoiser_of: Callable[[Any], Callable[[Tensor, Tensor], Tensor]] = _denoiser
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.path, NoisePath):
+            raise GuidanceError(
+                f"path must be a NoisePath, such as VE, VP or FLOW of guidance_core, got {shortened(repr(self.path))}."
+            )
 
     @property
     def parameterization(self) -> Parameterization:

@@ -10,11 +10,12 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from .denoisers import Denoiser
-from .errors import GuidanceError
+from .errors import GuidanceError, shortened
 from .guiders import start
 from .params import check_known
 from .paths import VE, NoisePath
 from .run import Run, percent_of_training
+from .tensors import check_floating, check_tensor
 
 
 @dataclass(frozen=True)
@@ -47,10 +48,16 @@ def _denoise(denoiser: Denoiser, x: Tensor, sigma: float) -> Tensor:
 
 
 def _watched(denoiser: Denoiser, run: Run) -> Denoiser:
-    """The denoiser of a run; raises GuidanceError, naming step and sample, where its result is not finite."""
+    """The denoiser of a run; raises GuidanceError where its result is not like x or, naming the step, not finite."""
 
     def watched(x: Tensor, sigma: Tensor) -> Tensor:
         denoised = denoiser(x, sigma)
+        if not (isinstance(denoised, Tensor) and denoised.shape == x.shape):
+            given = list(denoised.shape) if isinstance(denoised, Tensor) else type(denoised).__name__
+            raise GuidanceError(
+                f"A denoiser must answer with a tensor like x, {list(x.shape)}, and this one gave {given}: it is "
+                f"called as denoiser(x [B, C, ...], sigma [B]) and returns the clean data that it expects."
+            )
         if math.isfinite(denoised.sum()):  # then every number in it is; otherwise the sum itself may be too large
             return denoised
         finite = denoised.isfinite().flatten(1).all(1).tolist()
@@ -191,7 +198,13 @@ def steps(
 ) -> Iterator[Step]:
     """As `sample`, yielding each Step as it is done, so that the caller can draw progress or stop."""
     check_known("sampler", sampler, SAMPLERS)
+    check_floating("noise", noise)
+    check_tensor("sigmas", sigmas)
+    if not callable(denoiser):
+        raise GuidanceError(f"denoiser must be callable, (x, sigma) -> denoised, got {shortened(repr(denoiser))}.")
     levels = sigmas.tolist()
+    percent = percent_of_training(training_sigmas) if training_sigmas is not None else None
+    run = Run(path, tuple(levels), seed=seed, percent=percent)
     _check_levels(levels, path, noise)
     if noise.ndim < 2 or not len(noise):
         raise GuidanceError(f"noise must be one sample or more, [B, C, ...], got the shape {list(noise.shape)}.")
@@ -201,8 +214,6 @@ def steps(
                 f"{name} a gradient, and sampling gives none: each step would add a part of it only. Pass "
                 f"{name.split()[0]}.detach(), or write the sampler's steps out with autograd on."
             )
-    percent = percent_of_training(training_sigmas) if training_sigmas is not None else None
-    run = Run(path, tuple(levels), seed=seed, percent=percent)
     x = noise * sigmas[0].to(noise)
     yield from SAMPLERS[sampler](
         _watched(start(denoiser, run), run), x, sigmas, path=path, generator=generator, **options

@@ -130,6 +130,16 @@ class ScaleSchedule(Checked):
         return shape.strength(1 - u if self.reverse else u, self.low, self.high)
 
 
+def as_schedule(schedule: ScaleSchedule | None) -> ScaleSchedule:
+    """A schedule as given; without one, always 1. Raises GuidanceError for anything else."""
+    if schedule is None or isinstance(schedule, ScaleSchedule):
+        return schedule or ScaleSchedule()
+    raise GuidanceError(
+        f"schedule must be a ScaleSchedule, got {shortened(repr(schedule))}: write "
+        f"ScaleSchedule('interval', start=0.2, end=0.8), or another shape."
+    )
+
+
 def _before(a: float, b: float) -> bool:
     return a < b - EDGE * max(1.0, min(abs(a), abs(b)))
 

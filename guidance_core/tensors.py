@@ -10,6 +10,25 @@ from .errors import GuidanceError
 SALT = 0x5EED_C0DE  # keeps seeded_noise apart from the noise that a run of the same seed begins with
 
 
+def check_tensor(name: str, given: object) -> Tensor:
+    """The tensor that was given. Raises GuidanceError, with what makes one of it, for anything else."""
+    if isinstance(given, Tensor):
+        return given
+    kind = type(given).__name__
+    made = {"ndarray": f": pass torch.from_numpy({name})", "list": f": pass torch.tensor({name})"}.get(kind, "")
+    raise GuidanceError(f"{name} must be a torch tensor, got {'a numpy array' if kind == 'ndarray' else kind}{made}.")
+
+
+def check_floating(name: str, given: object) -> Tensor:
+    """The tensor of floating numbers that was given. Raises GuidanceError for anything else."""
+    tensor = check_tensor(name, given)
+    if not tensor.is_floating_point():
+        bytes_are = "bytes are pixels: encode them first, or for a model of pixels pass"
+        instead = f"{bytes_are} {name} / 127.5 - 1" if tensor.dtype == torch.uint8 else f"pass {name}.float()"
+        raise GuidanceError(f"{name} must be of floating numbers, got {tensor.dtype}: {instead}.")
+    return tensor
+
+
 def expand(value: Tensor | float, x: Tensor) -> Tensor:
     """A per-sample value ([B], or a scalar) shaped to broadcast against x [B, C, ...], in x's dtype and device."""
     value = torch.as_tensor(value, device=x.device, dtype=x.dtype)

@@ -11,12 +11,13 @@ from ..paths import VE, NoisePath
 from ..tensors import per_sample
 from .copies import Copies, Noised
 from .heads import Head, as_head
+from .names import some_of
 
 LEVELS = 100  # noise levels that are told apart, a unit of log-SNR
 FARTHEST = 10**4  # the log-SNR at which no noise and pure noise are counted
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class CleanClassifier:
     """network(to_input(x0)) -> logits [B, K] of clean data x0 [B, C, ...], in the sampler's own units.
 
@@ -33,6 +34,12 @@ class CleanClassifier:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "head", as_head(self.head))
+
+    def __repr__(self) -> str:
+        head = as_head(self.head).titled(len(self.labels))
+        network = getattr(self.network, "__name__", type(self.network).__name__)
+        decoded = "" if self.to_input is None else " after to_input"
+        return f"CleanClassifier({head}: {some_of(self.labels)}; {network}{decoded}, {self.copies})"
 
     def judged(self, x0: Tensor, spread: Tensor, log_snr: Tensor, seed: int, samples: Sequence[int]) -> Tensor:
         """Logits [B, K] of the mean over the copies of x0, which seed, log_snr [B] and the samples' places decide."""

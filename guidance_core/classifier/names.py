@@ -17,6 +17,7 @@ HIDDEN = re.compile(
 )
 MOST_COMPOSED = 1024
 """Letters, more than any label has, however its accents are written; it takes a time that grows with their square."""
+SHOWN = 5
 LINES = re.compile("[\t\n\u2028\u2029]")
 
 
@@ -49,8 +50,17 @@ def label_fault(labels: Sequence[str]) -> str:
     return ""
 
 
+def some_of(labels: Sequence[str]) -> str:
+    """The first labels, for one line that tells what a classifier is."""
+    return ", ".join(map(repr, labels[:SHOWN])) + (", ..." if len(labels) > SHOWN else "")
+
+
 def as_labels(names: Sequence[str]) -> list[str]:
     """Names as labels, composed. Raises GuidanceError where they are empty, hide characters or look the same."""
+    if isinstance(names, str):
+        raise GuidanceError(
+            f"Label names must be a list of names, got the one text {names[:80]!r}: write [{names[:80]!r}]."
+        )
     names = [composed(name) for name in names]
     if fault := label_fault(names):
         raise GuidanceError(f"Label names {fault}.")

@@ -15,11 +15,11 @@ from ..tensors import per_sample
 from .card import Card, Record
 from .heads import Head
 from .metadata import FORMAT, check_card, from_metadata, to_metadata
+from .names import some_of
 from .network import ARCHITECTURES, check_finite, outline
 from .temperature import temperature_at
 
 KIND = "noisy classifier"
-SHOWN_LABELS = 5
 
 
 @dataclass(frozen=True, eq=False, init=False, repr=False)
@@ -40,12 +40,11 @@ class NoisyClassifier:
         object.__setattr__(self, "card", replace(card, **fields) if fields else card)
 
     def __repr__(self) -> str:
-        card, some = self.card, ", ".join(map(repr, self.labels[:SHOWN_LABELS]))
-        rest = ", ..." if len(card.labels) > SHOWN_LABELS else ""
+        card = self.card
         weights = sum(parameter.numel() for parameter in self.network.parameters())
         low, high = card.log_snr_range
         return (
-            f"NoisyClassifier({card.head.titled(len(card.labels))}: {some}{rest}; {card.architecture}, "
+            f"NoisyClassifier({card.head.titled(len(card.labels))}: {some_of(card.labels)}; {card.architecture}, "
             f"{weights:,} weights; latents {card.latent_space!r}, log-SNR {low:g} to {high:g})"
         )
 

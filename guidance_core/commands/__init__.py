@@ -1,25 +1,36 @@
 """The commands of `python -m guidance_core`, one module each, found by being here.
 
-A command has HELP, one sentence; add_arguments(parser); and run(arguments) -> exit status. What it refuses is a
-GuidanceError, which the command line prints.
+A command has a docstring of one sentence, which is its help; add_arguments(parser); and run(arguments) -> exit status.
+What it refuses is a GuidanceError, which the command line prints.
 """
 
 import argparse
+import ast
 import importlib
 import pkgutil
 import sys
 import time
 from collections.abc import Iterable
+from pathlib import Path
 from types import ModuleType
 
 from ..params import params_of
 from ..progress import Progress, Result, Work, run_to_end
 
 
-def commands() -> dict[str, ModuleType]:
-    """Every command by name, sorted."""
-    names = sorted(module.name for module in pkgutil.iter_modules(__path__))
-    return {name: importlib.import_module(f"{__name__}.{name}") for name in names}
+def sentences() -> dict[str, str]:
+    """What each command does, by name, sorted; read from the modules' text, without importing any."""
+    return {name: _sentence(name) for name in sorted(module.name for module in pkgutil.iter_modules(__path__))}
+
+
+def command(name: str) -> ModuleType:
+    """The module of a command."""
+    return importlib.import_module(f"{__name__}.{name}")
+
+
+def _sentence(name: str) -> str:
+    text = Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
+    return (ast.get_docstring(ast.parse(text)) or "").partition("\n\n")[0]
 
 
 def add_options(parser: argparse._ActionsContainer, declared: type, names: Iterable[str]) -> None:

@@ -1,4 +1,4 @@
-"""Convert a classifier to this program's format: ADM's published checkpoints, or a file of an older version."""
+"""Convert one of ADM's ImageNet classifiers (.pt), or a classifier of an older version, to a .safetensors file."""
 
 import argparse
 import json
@@ -11,7 +11,6 @@ from ..classifier.card_values import MAX_LABELS
 from ..classifier.noisy import NoisyClassifier
 from ..errors import GuidanceError
 
-HELP = "Convert one of ADM's ImageNet classifiers (.pt), or a classifier of an older version, to a .safetensors file."
 MAX_LIST = 16 * 2**20  # bytes
 
 

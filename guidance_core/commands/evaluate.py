@@ -1,4 +1,4 @@
-"""Evaluate a classifier on latents it was not trained on; its file then says what came out."""
+"""Evaluate a classifier on held-out latents, calibrate it, and write the figures into its file and a picture."""
 
 import argparse
 from collections.abc import Sequence
@@ -18,8 +18,6 @@ from ..errors import GuidanceError
 from ..files import read_header, read_tensors
 from . import Line
 from .inspect import table
-
-HELP = "Evaluate a classifier on held-out latents, calibrate it, and write the figures into its file and a picture."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""Print what a classifier's file says about it, without building its network."""
+"""Print what a classifier's file says about it: labels, network, measurements, suggestion."""
 
 import argparse
 import math
@@ -12,7 +12,6 @@ from ..classifier.noisy import KIND
 from ..files import Header, read_header
 from ..paths import FLOW, VE
 
-HELP = "Print what a classifier's file says about it: labels, network, measurements, suggestion."
 MOST_LABELS = 30
 CONFUSIONS = 5
 

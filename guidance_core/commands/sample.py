@@ -1,19 +1,18 @@
-"""Sample the digits demo from the command line, guided by CFG, by a classifier or by both, into a contact sheet."""
+"""Sample the bundled digits model, guided by CFG, by a classifier or by both, into a contact sheet."""
 
 import argparse
 import re
 from dataclasses import fields
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from ..cfg import Method, cfg_method
 from ..classifier.noisy import NoisyClassifier
 from ..demo import Demo
 from ..denoisers import Denoiser
-from ..drawing.plot import check_png, write_png
+from ..drawing.images import save_images
+from ..drawing.plot import check_png
 from ..errors import GuidanceError
 from ..guiders import cfg_guided, classifier_guided
 from ..params import Param, check_known, from_text, make, params_of
@@ -25,7 +24,6 @@ from ..terms.classifier_guidance import ClassifierTerm
 from ..terms.target_text import parse_target
 from . import Line
 
-HELP = "Sample the bundled digits model, guided by CFG, by a classifier or by both, into a contact sheet."
 MAX_COUNT = 10_000  # digits on one sheet
 SCALE = params_of(ClassifierTerm)["scale"]
 NULL = "null"  # the digits model's own label for no condition
@@ -64,9 +62,8 @@ def run(arguments: argparse.Namespace) -> int:
     own = {"seed": arguments.seed, "training_sigmas": d.sigmas}
     for step in steps(guided, noise, levels, arguments.sampler, generator, **own):
         line.show(f"step {step.index + 1} of {arguments.steps}", step.index + 1, arguments.steps)
-    images = d.to_image(step.x)
-    write_png(contact_sheet(images), arguments.out)
-    seen = d.judge(images).argmax(1).bincount(minlength=len(d.labels)).tolist()
+    save_images(d.to_picture(step.x), arguments.out)
+    seen = d.judge(d.to_image(step.x)).argmax(1).bincount(minlength=len(d.labels)).tolist()
     read = ", ".join(f"{count} {name}" for name, count in zip(d.labels, seen, strict=True) if count)
     print(f"Wrote '{arguments.out}'. The judge reads: {read}.")
     return 0
@@ -152,13 +149,3 @@ def _named(words: str) -> tuple[str, dict[str, str]]:
             raise GuidanceError(f"'{pair.strip()}' is no parameter: write {name.strip()}:param=value, more by comma.")
         values[key.strip()] = value.strip()
     return name.strip(), values
-
-
-def contact_sheet(images: Tensor, columns: int = 10, zoom: int = 4) -> np.ndarray:
-    """Images [N, H, W] in [0, 1] in rows of `columns`, enlarged, as uint8 [H, W, 3]."""
-    columns = min(columns, len(images))
-    blank = torch.zeros(-len(images) % columns, *images.shape[1:])
-    rows = torch.cat([images.cpu(), blank]).split(columns)
-    sheet = torch.cat([torch.cat(list(row), 1) for row in rows]).mul(255).round().byte()
-    sheet = sheet.repeat_interleave(zoom, 0).repeat_interleave(zoom, 1)
-    return sheet[:, :, None].expand(-1, -1, 3).numpy()

@@ -1,4 +1,4 @@
-"""Train a noise-aware classifier from the command line, in one process or under torchrun."""
+"""Train a noise-aware classifier on latent shards, on a folder of pictures, or on the bundled digits."""
 
 import argparse
 import signal
@@ -25,7 +25,6 @@ from ..train.loop import Training, TrainStep, train_classifier
 from ..train.settings import TrainSettings
 from . import Line, add_options
 
-HELP = "Train a noise-aware classifier on latent shards, on a folder of pictures, or on the bundled digits."
 DRAWS = 2700  # of noise for the judgement, at each noise level
 MOST_JUDGED = 2000
 SETTINGS = [name for name in params_of(TrainSettings) if name != "head"]  # the data say which head

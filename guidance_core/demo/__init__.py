@@ -3,7 +3,7 @@
 d = demo.load()
 noise = torch.randn(10, *d.shape)
 x0 = sample(classifier_guided(d.uncond, d.classifier, torch.arange(10), scale=2.0), noise, trailing(d.sigmas, 25))
-images = d.to_image(x0)
+save_images(d.to_picture(x0), "digits.png")
 """
 
 from collections.abc import Sequence
@@ -23,11 +23,12 @@ from .class_conditional import checked_labels, under_labels
 from .data import LABELS, SHAPE, to_image
 from .judge import Judge
 from .network import NULL, DigitsUNet
+from .pictures import coloured
 
 FOLDER = Path(__file__).parent
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Demo:
     """A class-conditional model of digits [B, 1, 16, 16] in [-1, 1]. sigmas: its training levels on VE, rising."""
 
@@ -64,11 +65,19 @@ class Demo:
         """x0 [B, 1, 16, 16] -> images [B, 16, 16] in [0, 1], bright strokes on dark."""
         return to_image(x0)
 
+    @staticmethod
+    def to_picture(x0: Tensor) -> Tensor:
+        """x0 [B, 1, 16, 16] -> [B, 3, 128, 128] in [0, 1]: as the digits look in ComfyUI."""
+        return coloured(x0.float())
+
+    def __repr__(self) -> str:
+        return f"Demo(digits {list(self.shape)}: {', '.join(self.labels)}; .uncond, .cond(labels), .classifier, .judge)"
+
     def _checked(self, labels: Tensor | Sequence[int] | int) -> Tensor:
         return checked_labels(labels, len(self.labels), "digits")
 
     def _under(self, labels: Tensor) -> Denoiser:
-        return under_labels(self.network, self.sigmas, labels, "digits")
+        return under_labels(self.network, self.sigmas, labels, "digits", self.shape)
 
 
 def load(device: torch.device | str = "cpu") -> Demo:
@@ -81,3 +90,6 @@ def load(device: torch.device | str = "cpu") -> Demo:
     classifier.network.to(device)
     judge.network.to(device)
     return Demo(network, classifier, judge, sigmas_from_betas(betas("linear", n=1000)))
+
+
+__all__ = ["Demo", "load"]

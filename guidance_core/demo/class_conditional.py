@@ -19,11 +19,19 @@ def checked_labels(labels: Tensor | Sequence[int] | int, count: int, samples: st
     return labels
 
 
-def under_labels(network: nn.Module, sigmas: Tensor, labels: Tensor, samples: str) -> Denoiser:
-    """(x [B, ...], sigma) -> denoised of network(x_vp, t, y=labels) -> v, under one label a sample or one for all."""
+def under_labels(
+    network: nn.Module, sigmas: Tensor, labels: Tensor, samples: str, shape: tuple[int, ...] = ()
+) -> Denoiser:
+    """(x [B, *shape], sigma) -> denoised of network(x_vp, t, y=labels) -> v, under one label a sample or one for all.
+
+    Raises GuidanceError for another number of channels than shape's, where that is given.
+    """
     denoiser = v_denoiser(network, sigmas)
 
     def conditioned(x: Tensor, sigma: Tensor | float) -> Tensor:
+        if shape and x.shape[1] != shape[0]:
+            wanted = ", ".join(map(str, shape))
+            raise GuidanceError(f"The {samples} are [B, {wanted}], got x {list(x.shape)}: draw it by the demo's shape.")
         if len(labels) not in (1, len(x)):
             raise GuidanceError(
                 f"The {samples} were given {len(labels)} labels for {len(x)} samples: give one for each."

@@ -37,7 +37,7 @@ class JudgeNetwork(nn.Module):
         return self.head(self.features(images[:, None].float()))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Judge:
     """Callable: images [B, 16, 16] in [0, 1] -> log-probabilities [B, 10].
 
@@ -58,6 +58,9 @@ class Judge:
             metadata = handle.metadata()
         network.eval().requires_grad_(False)
         return cls(network, float(metadata["held_out_accuracy"]), float(metadata["spread"]))
+
+    def __repr__(self) -> str:
+        return f"Judge(clean digits; {self.held_out_accuracy:.1%} right on real ones held out)"
 
     def __call__(self, images: Tensor) -> Tensor:
         return self.network(images).log_softmax(1)

@@ -36,6 +36,12 @@ def tones(x0: Tensor) -> Tensor:
     return crisp((F.interpolate(x0, scale_factor=ZOOM, mode="bicubic") + 1) / 2)
 
 
+def coloured(x0: Tensor) -> Tensor:
+    """x0 [B, 1, H, W] in [-1, 1] -> [B, 3, 8 H, 8 W] in [0, 1], ink on paper."""
+    paper, ink = (torch.tensor(colour, device=x0.device).reshape(1, 3, 1, 1) for colour in (PAPER, INK))
+    return paper + tones(x0) * (ink - paper)
+
+
 def latents(tone: Tensor) -> Tensor:
     """The inverse of tones [B, 1, 8 H, 8 W], but for values that crispness takes as paper or ink."""
     smooth = uncrisp(tone)
@@ -51,14 +57,12 @@ def main() -> None:
     from .data import load_digits
 
     digits, _ = load_digits()
-    colours = torch.tensor([PAPER, INK])
     for name, label in SHOWN.items():
         folder = FOLDER / name
         folder.mkdir(parents=True, exist_ok=True)
         chosen = digits.x0[digits.labels == label][:EACH]
-        for i, tone in enumerate(tones(chosen)[:, 0]):
-            pixels = colours[0] + tone[..., None] * (colours[1] - colours[0])
-            image = Image.fromarray(pixels.mul(255).round().byte().numpy())
+        for i, pixels in enumerate(coloured(chosen)):
+            image = Image.fromarray(pixels.permute(1, 2, 0).mul(255).round().byte().numpy())
             image.quantize(32).save(folder / f"{i:02}.png", optimize=True)
 
 

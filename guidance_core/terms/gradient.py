@@ -1,5 +1,6 @@
 """The gradient of a classifier's log-probability in the noisy sample; autograd modes are handled here alone."""
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -74,7 +75,18 @@ def judge_of(classifier: Classifier, path: NoisePath) -> Judge:
     elif isinstance(classifier, CleanClassifier):
         parts, head = (classifier.network, classifier.to_input), as_head(classifier.head)
     modules = tuple(part for part in parts if isinstance(part, nn.Module))
-    return Judge(lambda x, sigma, samples: classifier(x, sigma, path), head, modules)
+
+    def logits(x: Tensor, sigma: Tensor, samples: Sequence[int]) -> Tensor:
+        try:
+            return classifier(x, sigma, path)
+        except Exception as error:  # which passes on as it is: it is the classifier's own
+            if sys.version_info >= (3, 11) and not isinstance(error, GuidanceError):
+                error.add_note(
+                    f"The classifier was called with x {list(x.shape)}, sigma {list(sigma.shape)} and a path."
+                )
+            raise
+
+    return Judge(logits, head, modules)
 
 
 def target_gradient(
@@ -89,6 +101,9 @@ def target_gradient(
             leave_inference_mode(module)
         leaf = x.detach().clone().to(torch.promote_types(x.dtype, torch.float32)).requires_grad_()
         logits = judge.logits(leaf, per_sample(sigma, leaf).to(leaf.dtype).clone(), samples)
+        if not (isinstance(logits, Tensor) and logits.ndim == 2 and len(logits) == len(leaf)):
+            given = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise GuidanceError(f"A classifier must answer x {list(x.shape)} with logits [{len(x)}, K], got {given}.")
         if not logits.requires_grad:
             raise GuidanceError(
                 "The classifier's logits do not depend on x: it must not detach them or run under no_grad."

@@ -25,6 +25,8 @@ def parse_target(text: str, labels: Sequence[str], head: str | Head = "single") 
     Raises GuidanceError for an unknown label (naming near ones), a bad weight, an empty target, or one of more than
     MAX_LETTERS, MAX_ALTERNATIVES or MAX_PARTS.
     """
+    if not isinstance(text, str):
+        raise GuidanceError(f"A target is written as text, such as 'seven, -three', got {shortened(repr(text))}.")
     _at_most(MAX_LETTERS, len(text), "letters")
     head, names, rows = as_head(head), LabelNames(labels), []
     alternatives = _split(text.strip(), "|\n")

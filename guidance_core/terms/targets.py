@@ -85,8 +85,19 @@ def as_target(target: "Target | LabelTarget | Tensor") -> "Target | LabelTarget"
     if isinstance(target, Tensor) and target.ndim == 1 and not target.is_floating_point():
         return LabelTarget(target)
     raise GuidanceError(
-        f"A target must be int labels [B] or a Target from parse_target(text, labels), got {shortened(repr(target))}."
+        f"A target must be int labels [B] or a Target from parse_target(text, labels), got {shortened(repr(target))}"
+        f"{_instead(target)}."
     )
+
+
+def _instead(target: object) -> str:
+    """What to write in the place of a frequent mistake."""
+    several = list(target) if isinstance(target, list | tuple) else [target]
+    if several and all(isinstance(each, str) for each in several):
+        return f": write parse_target({shortened(' | '.join(map(str, several)))!r}, classifier.labels)"
+    if several and all(isinstance(each, int) for each in several):
+        return f": write torch.tensor({shortened(str(several))})"
+    return ""
 
 
 def _check_labels(labels: Sequence[int], logits: Tensor) -> None:

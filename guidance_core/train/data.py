@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,7 +13,7 @@ from ..data.augment import Augment
 from ..data.sources import Source, TensorSource
 from ..errors import GuidanceError
 from ..paths import VP
-from ..tensors import expand
+from ..tensors import check_floating, expand
 from .distributed import Process
 from .settings import TrainSettings
 
@@ -79,11 +80,16 @@ def uniform_levels(count: int, low: float, high: float, generator: torch.Generat
 
 def as_source(latents: Tensor | Source, labels: Tensor | Sequence | None) -> Source:
     """A source as it is, or latents with their labels. Raises GuidanceError for latents without labels."""
-    if not isinstance(latents, Tensor):
+    if not isinstance(latents, Tensor | np.ndarray | list):
         return latents
+    tensor = check_floating("latents", latents)
     if labels is None:
         raise GuidanceError("Latents need labels, one each; only a Source brings its own.")
-    return TensorSource(latents, torch.as_tensor(labels))
+    if not isinstance(labels, Tensor) and any(isinstance(label, str) for label in labels):
+        raise GuidanceError(
+            "labels must be numbers, one a latent, not names: pass [label_names.index(name) for name in labels]."
+        )
+    return TensorSource(tensor, torch.as_tensor(labels))
 
 
 def training_and_held_out(

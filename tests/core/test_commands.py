@@ -18,14 +18,13 @@ from devtools.small_disk import NoDisk, small_disk
 from guidance_core import demo
 from guidance_core.__main__ import main
 from guidance_core.assess.assessment import assess
-from guidance_core.commands import Line, commands
-from guidance_core.commands.sample import contact_sheet
+from guidance_core.commands import Line, sentences
 from guidance_core.commands.train import stopped
 from guidance_core.data.shard_writer import write_shards
 from guidance_core.data.shards import ShardSource
 from guidance_core.demo.data import LABELS
 from guidance_core.demo.train import CLASSIFIER_SETTINGS
-from guidance_core.drawing.plot import write_png
+from guidance_core.drawing.plot import BACKGROUND
 from guidance_core.shapes import Power
 
 ROOT = Path(gc.__file__).parents[1]
@@ -91,13 +90,13 @@ def shards(tmp_path, randn):
 
 
 def test_every_command_is_listed_and_explains_itself(capsys):
-    assert {"train", "sample"} <= commands().keys()
+    assert {"train", "sample"} <= sentences().keys()
     with pytest.raises(SystemExit):
         main(["--help"])
     listing = capsys.readouterr().out
-    for name, module in commands().items():
+    for name, sentence in sentences().items():
         assert name in listing
-        assert re.fullmatch(r"[A-Z][^\n]*\.", module.HELP), f"the help of {name} is one sentence"
+        assert re.fullmatch(r"[A-Z][^\n]*\.", sentence), f"the help of {name} is one sentence"
         with pytest.raises(SystemExit) as done:
             main([name, "--help"])
         assert done.value.code == 0
@@ -375,9 +374,11 @@ def test_sample_writes_a_contact_sheet(ran, tmp_path):
     seven = int(re.search(r"The judge reads: .*?(\d+) seven", said)[1])
     assert seven >= 10
     with Image.open(out) as sheet:
-        assert sheet.size == (10 * 16 * 4, 2 * 16 * 4)
-        assert sheet.crop((0, 0, 64, 64)).getextrema()[0][1] > 200  # a bright stroke
-        assert sheet.crop((2 * 64, 64, 640, 128)).getextrema() == ((0, 0),) * 3  # nothing after the twelfth
+        gap, size = 128 // 24, 128 + 128 // 24
+        assert sheet.size == (gap + 10 * size, gap + 2 * size)
+        assert sheet.crop((gap, gap, size, size)).getextrema()[0][1] > 250  # a bright stroke
+        after = sheet.crop((gap + 2 * size, gap + size, *sheet.size))  # nothing after the twelfth
+        assert after.getextrema() == tuple((part, part) for part in BACKGROUND)
     assert [file.name for file in tmp_path.iterdir()] == ["sheet.png"]
 
 
@@ -453,5 +454,5 @@ def test_sample_by_cfg_is_what_the_library_samples(words, denoiser, tmp_path):
     noise, levels = torch.randn(12, *d.shape, generator=generator), gc.trailing(d.sigmas, 3)
     guided = denoiser(d, d.cond(torch.arange(12) % 10))
     x0 = gc.sample(guided, noise, levels, generator=generator, training_sigmas=d.sigmas)
-    write_png(contact_sheet(d.to_image(x0)), tmp_path / "want.png")
+    gc.save_images(d.to_picture(x0), tmp_path / "want.png")
     assert out.read_bytes() == (tmp_path / "want.png").read_bytes()

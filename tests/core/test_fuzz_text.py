@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 import guidance_core as gc
 from guidance_core.__main__ import main
-from guidance_core.commands import commands
+from guidance_core.commands import command as command_module
+from guidance_core.commands import sentences
 from guidance_core.errors import shortened
 from guidance_core.params import make, params_of
 from guidance_core.run import AXES, percent_of_training
@@ -170,7 +171,7 @@ def test_any_target_text_means_something_or_says_why_not(text):
 def option_words(command):
     """The options that a command has, without those whose work takes long."""
     parser = argparse.ArgumentParser()
-    commands()[command].add_arguments(parser)
+    command_module(command).add_arguments(parser)
     return [
         word for action in parser._actions for word in action.option_strings if word not in ("-h", "--help", "--digits")
     ]
@@ -192,8 +193,8 @@ def files(tmp_path_factory):
 @given(data=st.data())
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_command_line_works_or_says_why_not(data, files, capsys):
-    command = data.draw(st.sampled_from([*commands()]) | WORDS)
-    options = st.sampled_from(option_words(command)) if command in commands() else st.just("--out")
+    command = data.draw(st.sampled_from([*sentences()]) | WORDS)
+    options = st.sampled_from(option_words(command)) if command in sentences() else st.just("--out")
     values = (
         st.sampled_from([*files, "1", "2", "0", "-1", "1e9", "nan", "99999999999999999999", "demo", "seven"]) | WORDS
     )

@@ -28,6 +28,7 @@ HARMLESS = {
 # what may be taken of other modules, everywhere and in one file
 TAKEN = {
     "PIL": {"Image", "ImageDraw", "ImageFont", "ImageOps"},
+    "ast": {"get_docstring", "parse"},
     "importlib": {"import_module"},
     "inspect": {"isabstract", "isclass", "signature"},
     "os": {"PathLike", "environ", "fstat", "fsync", "path", "replace", "sep", "stat", "walk"},
@@ -35,7 +36,7 @@ TAKEN = {
     "unicodedata": {"bidirectional", "category", "normalize"},
     "server": {"PromptServer"},
     "signal": {"SIGINT", "SIGTERM", "signal"},
-    "sys": {"exit", "stderr"},
+    "sys": {"argv", "exit", "stderr", "version_info"},
     "types": {"ModuleType"},
 }
 TAKEN_IN = {
