@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .commands import command, sentences
-from .errors import GuidanceError
+from .errors import GuidanceError, OwnError
 from .params import check_known
 from .version import __version__
 
@@ -21,7 +21,7 @@ def main(words: Sequence[str] | None = None) -> int:
         arguments = _parsed(words)
         return arguments.run(arguments)
     except (GuidanceError, OSError) as error:  # a folder that may not be written, a full disk: the system's own words
-        return _refused(str(error))
+        return _refused(str(error), isinstance(error, OwnError))
     except ModuleNotFoundError as error:
         if error.name not in NEEDED:
             raise
@@ -50,8 +50,8 @@ def _parsed(words: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
-def _refused(sentence: str) -> int:
-    if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun started, one speaks for all
+def _refused(sentence: str, own: bool = False) -> int:
+    if own or os.environ.get("RANK", "0") == "0":  # of the processes that torchrun started, one speaks for all
         sys.stderr.write(f"{sentence}\n")
     return 2
 

@@ -5,6 +5,10 @@ class GuidanceError(ValueError):
     """Raised for every refused input; its text is meant to be read by the user as it stands."""
 
 
+class OwnError(GuidanceError):
+    """What one process of several meets by itself, and therefore says itself."""
+
+
 def shortened(text: str, most: int = 100) -> str:
     """What a sentence quotes of what was given, which may be of any length: its first `most` letters."""
     return text if len(text) <= most else f"{text[:most]}..."

@@ -18,9 +18,9 @@ from ..data.images import PictureSource
 from ..data.shards import ShardSource
 from ..data.sources import Source, TensorSource
 from ..demo.data import LABELS, load_digits
+from ..distributed import launched, this_process
 from ..errors import GuidanceError
 from ..params import params_of
-from ..train.distributed import launched, this_process
 from ..train.loop import Training, TrainStep, train_classifier
 from ..train.settings import TrainSettings
 from . import Line, add_options

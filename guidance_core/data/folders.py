@@ -5,7 +5,6 @@ source = PictureSource(pictures.files, pictures.targets, size=(64, 64))
 """
 
 import os
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,13 +12,11 @@ from pathlib import Path
 from torch import Tensor
 
 from ..classifier.heads import Head
-from ..classifier.heads.multi import MultiLabel
-from ..classifier.heads.regression import Regression
-from ..classifier.heads.single import SingleLabel
 from ..classifier.names import as_labels
 from ..errors import GuidanceError, printable
 from ..progress import Progress, Work, run_to_end
 from .image_file import EXTENSIONS, fault
+from .labelling import Tally, decided, first
 from .layouts.base import Found, Picture, Skipped, images_below, name_in, why_not
 from .layouts.captions import from_captions
 from .layouts.classes import class_folders, from_classes
@@ -73,7 +70,12 @@ def scan_folder(folder: str | os.PathLike, minimum: int = MINIMUM) -> Work[Pictu
     Raises GuidanceError at once for a folder without labelled pictures or a table that cannot be read or leads out of
     its folder, and at the end for classes that are too small.
     """
-    folder = Path(folder)
+    found, root = find_labelled(Path(folder))
+    return _scan(found, root, minimum)
+
+
+def find_labelled(folder: Path) -> tuple[Found, Path]:
+    """(the labelled pictures of a folder or table, its root without links), none of them opened; raises as above."""
     table = table_of(folder)
     root = (folder.parent if table == folder else folder).resolve()
     classes = class_folders(root) if table is None else []
@@ -84,8 +86,8 @@ def scan_folder(folder: str | os.PathLike, minimum: int = MINIMUM) -> Work[Pictu
     else:
         found = from_captions(root)
     if not found.items:
-        raise GuidanceError(f"There is no labelled picture in '{_called(folder)}'{_first(found.skipped)}.")
-    return _scan(found, root, minimum)
+        raise GuidanceError(f"There is no labelled picture in '{_called(folder)}'{first(found.skipped)}.")
+    return found, root
 
 
 def scan_images(folder: str | os.PathLike) -> Work[tuple[list[Path], list[Skipped]]]:
@@ -95,7 +97,7 @@ def scan_images(folder: str | os.PathLike) -> Work[tuple[list[Path], list[Skippe
     if not files:
         raise GuidanceError(
             f"There is no picture in '{_called(root)}' that can be read ({', '.join(sorted(EXTENSIONS))})"
-            f"{_first(skipped)}."
+            f"{first(skipped)}."
         )
     return files, skipped
 
@@ -123,48 +125,9 @@ def _opened(files: Sequence[Path], root: Path) -> Work[tuple[list[Path], list[Sk
 def _sorted_out(found: Found, minimum: int) -> PictureFolder:
     """Names and head of what was found, once every label has pictures enough."""
     items, skipped = tuple(found.items), tuple(found.skipped)
-    if found.scores:
-        if len(items) < minimum:
-            raise GuidanceError(
-                f"There are {len(items)} pictures with scores, and at least {minimum} are needed{_first(skipped)}."
-            )
-        return PictureFolder(items, found.scores, Regression(), skipped)
-    counts = Counter(dict.fromkeys(found.classes, 0))
-    counts.update(label for item in items for label in item.labels)
-    if any(len(item.labels) > 1 for item in items):
-        names = tuple(sorted(name for name in counts if minimum <= counts[name] <= len(items) - minimum))
-        if not names:
-            raise GuidanceError(
-                f"No tag can be learned: of a tag at least {minimum} pictures must have it, and {minimum} must not"
-                f"{_first(skipped)}."
-            )
-        return PictureFolder(items, names, MultiLabel(), skipped, tuple(sorted(counts.keys() - set(names))))
-    names, few = tuple(sorted(counts)), sorted(name for name in counts if counts[name] < minimum)
-    if few:
-        listing = ", ".join(f"'{name}' has {counts[name]}" for name in few[:10])
-        raise GuidanceError(
-            f"Each label needs at least {minimum} pictures: {listing}{_more(few, 10)}. Add pictures or leave the label "
-            f"out{_first(skipped)}."
-        )
-    if len(names) < 2:
-        raise GuidanceError(
-            f"All pictures have the label '{names[0]}': a classifier needs at least 2 labels (or negatives made by the "
-            f"model itself)."
-        )
-    return PictureFolder(items, names, SingleLabel(), skipped)
+    labelling = decided(Tally.of(items, found.classes, found.scores), minimum, skipped)
+    return PictureFolder(items, labelling.names, labelling.head, skipped, labelling.left_out)
 
 
 def _called(folder: Path) -> str:
     return printable(folder.name or str(folder))
-
-
-def _first(skipped: Sequence[Skipped], count: int = 3) -> str:
-    """The first skipped files in brackets, for a sentence."""
-    if not skipped:
-        return ""
-    listing = "; ".join(f"'{one.name}' {one.reason}" for one in skipped[:count])
-    return f" (not used: {listing}{_more(skipped, count)})"
-
-
-def _more(things: Sequence, shown: int) -> str:
-    return f", and {len(things) - shown} more" if len(things) > shown else ""

@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -63,9 +64,7 @@ def _write(
 
     def flush() -> Progress:
         file = folder / f"shard-{len(entries):05d}.safetensors"
-        tensors = {"latents": torch.stack(latents), "labels": torch.stack(labels), "groups": torch.tensor(groups)}
-        write_tensors(file, tensors, {"format": FORMAT})
-        entries.append({"file": file.name, "count": len(latents), "hash": digest(file)})
+        entries.append(write_shard(file, torch.stack(latents), torch.stack(labels), torch.tensor(groups)))
         for filled in (latents, labels, groups):
             filled.clear()
         return Progress(count, None)
@@ -85,18 +84,44 @@ def _write(
         yield flush()
     if not entries:
         raise GuidanceError("There are no examples to write.")
+    write_index(folder, names, head, latent_space, list(shape), entries)
+    return len(entries)
+
+
+def write_shard(file: Path, latents: Tensor, labels: Tensor, groups: Tensor) -> dict[str, Any]:
+    """Write one shard, whole or not at all; its entry in the index."""
+    write_tensors(file, {"latents": latents, "labels": labels, "groups": groups}, {"format": FORMAT})
+    return {"file": file.name, "count": len(latents), "hash": digest(file)}
+
+
+def write_index(
+    folder: Path,
+    names: Sequence[str],
+    head: Head,
+    latent_space: str,
+    shape: list[int],
+    entries: list[dict],
+    **more: Any,
+) -> None:
+    """Write the index of shards that are there; an entry whose shape is another says so itself."""
     index = {
         "format": FORMAT,
         "version": VERSION,
-        "labels": names,
+        "labels": list(names),
         "head": head.name,
         "latent_space": latent_space,
-        "shape": list(shape),
-        "count": count,
+        "shape": shape,
+        "count": sum(entry["count"] for entry in entries),
+        **more,
         "shards": entries,
     }
-    write_whole(folder / INDEX, json.dumps(index, indent=1).encode())
-    return len(entries)
+    write_whole(folder / INDEX, _text(index).encode())
+
+
+def _text(index: dict[str, Any]) -> str:
+    """JSON with a line for each shard: short, and legible."""
+    head = json.dumps(index | {"shards": []}, indent=1).removesuffix("[]\n}")
+    return head + "[\n" + ",\n".join(map(json.dumps, index["shards"])) + "\n]}\n"
 
 
 def _checked(latent: Tensor, shape: tuple[int, ...], number: int) -> Tensor:

@@ -1,6 +1,8 @@
 """Folders of labelled latents too large for memory: safetensors shards and an index, read row by row when needed.
 
-index.json               names of the labels, head, latent space, shape, and the shards; written last
+index.json               names of the labels, head, latent space, shape, and the shards; written last. `encode` adds how
+                         often each label occurs, the latents' scale and shift, x0 = (raw - shift) * scale, and the
+                         shape of a shard where it is another
 shard-00000.safetensors  latents [n, C, ...] in half or single precision; labels, long [n] or float [n, K];
                          groups, long [n], the same number for copies of one latent (may be missing)
 """
@@ -61,7 +63,12 @@ class ShardSource:
     def open(cls, folder: str | os.PathLike) -> "ShardSource":
         """Read the index, and the head of every shard. Raises GuidanceError with what is wrong with them."""
         folder = Path(folder)
-        index = _index(folder)
+        index = read_index(folder)
+        if sizes := {tuple(entry["shape"]) for entry in index["shards"] if "shape" in entry}:
+            raise GuidanceError(
+                f"The latents in '{folder}' have several sizes ({', '.join(map(str, sorted(sizes)))} and more): only "
+                f"training reads them, in a stream."
+            )
         shape, names, head = tuple(index["shape"]), tuple(map(composed, index["labels"])), as_head(index["head"])
         shards, parts, groups, dtypes = [], [], [], set()
         first = 0
@@ -120,8 +127,8 @@ class ShardSource:
         return hashlib.sha256(repr(what).encode()).hexdigest()
 
 
-def _index(folder: Path) -> dict:
-    """The index of a folder, with everything that `open` reads from it checked."""
+def read_index(folder: Path) -> dict:
+    """The index of a folder, with everything that is read from it checked."""
     file = folder / INDEX
     if not file.is_file():
         raise GuidanceError(f"There are no latent shards in '{folder}' (no {INDEX}).")
@@ -148,8 +155,11 @@ def _check_index(index: object) -> None:
         raise ValueError(f"'labels' {fault}")
     if index.get("head") not in list(heads()) or not isinstance(index.get("latent_space"), str):
         raise ValueError(f"'head' must be one of {', '.join(heads())}, and 'latent_space' text")
-    if not isinstance(shape, list) or len(shape) not in (3, 4) or not all(type(n) is int and n > 0 for n in shape):
+    if not _is_shape(shape):
         raise ValueError("'shape' must be [C, H, W] or [C, T, H, W]")
+    counts = index.get("occurrences", [])
+    if not isinstance(counts, list) or len(counts) not in (0, len(names)) or not all(type(n) is int for n in counts):
+        raise ValueError("'occurrences' must be a whole number for each label")
     if not isinstance(shards, list) or not shards or not all(isinstance(entry, dict) for entry in shards):
         raise ValueError("'shards' must be a list of entries")
     for entry in shards:
@@ -158,6 +168,12 @@ def _check_index(index: object) -> None:
             raise ValueError(f"{file!r} is not the plain name of a safetensors file")
         if type(entry.get("count")) is not int or entry["count"] < 1 or not isinstance(entry.get("hash", ""), str):
             raise ValueError(f"'count' of '{file}' must be a whole number from 1 on, and 'hash' text")
+        if not _is_shape(entry.get("shape", shape)):
+            raise ValueError(f"'shape' of '{file}' must be [C, H, W] or [C, T, H, W]")
+
+
+def _is_shape(shape: object) -> bool:
+    return isinstance(shape, list) and len(shape) in (3, 4) and all(type(n) is int and n > 0 for n in shape)
 
 
 def _check_shard(name: str, tensors: dict[str, Declared], shape: tuple[int, ...], head: Head, classes: int) -> str:

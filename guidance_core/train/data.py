@@ -11,10 +11,10 @@ from torch import Tensor
 from ..classifier.heads import Head
 from ..data.augment import Augment
 from ..data.sources import Source, TensorSource
+from ..distributed import Process
 from ..errors import GuidanceError
 from ..paths import VP
 from ..tensors import check_floating, expand
-from .distributed import Process
 from .settings import TrainSettings
 
 

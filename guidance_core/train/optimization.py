@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from .distributed import Process
+from ..distributed import Process
 
 
 def warm_up_and_cosine(step: int, steps: int) -> float:

@@ -15,9 +15,9 @@ from ..classifier.metadata import check_card
 from ..classifier.noisy import NoisyClassifier
 from ..data.augment import Augment, augmentation
 from ..data.sources import Source
+from ..distributed import this_process
 from ..errors import GuidanceError
 from .data import NoisyData, Subset, training_and_held_out
-from .distributed import this_process
 from .optimization import learning
 from .settings import TrainSettings
 from .state import TrainState

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import guidance_core as gc
+from guidance_core.distributed import Process, launched
 from guidance_core.train import validation
-from guidance_core.train.distributed import Process, launched
 
 ROOT = Path(gc.__file__).parent.parent
 NAMES = ["left", "right", "both"]

@@ -29,6 +29,7 @@ HARMLESS = {
 TAKEN = {
     "PIL": {"Image", "ImageDraw", "ImageFont", "ImageOps"},
     "ast": {"get_docstring", "parse"},
+    "datetime": {"timedelta"},
     "importlib": {"import_module"},
     "inspect": {"isabstract", "isclass", "signature"},
     "os": {"PathLike", "environ", "fstat", "fsync", "path", "replace", "sep", "stat", "walk"},
@@ -37,11 +38,12 @@ TAKEN = {
     "server": {"PromptServer"},
     "signal": {"SIGINT", "SIGTERM", "signal"},
     "sys": {"argv", "exit", "stderr", "version_info"},
+    "tarfile": {"BLOCKSIZE", "ReadError", "TarError", "TarInfo", "open"},  # to read in place, never to unpack
     "types": {"ModuleType"},
 }
 TAKEN_IN = {
     ("guidance_core/classifier/adm_import.py", "pickle"): {"UnpicklingError"},  # to name what torch.load refuses
-    ("guidance_core/train/distributed.py", "torch"): {"distributed"},  # for torchrun
+    ("guidance_core/distributed.py", "torch"): {"distributed"},  # for torchrun
     ("guidance_core/demo/data.py", "sklearn"): {"datasets", "model_selection"},  # the digits, when run by hand
     ("nodes/host/passes.py", "threading"): {"Lock", "local"},  # to count in the threads that ComfyUI starts
     ("nodes/host/image_folders.py", "transformers"): {"AutoModelForImageClassification"},  # and of it one call
@@ -273,7 +275,7 @@ def test_the_one_call_of_transformers_passes():
         *(("nodes/host/image_folders.py", f"{FROM}\n{use}") for use in OTHER_USES),
         ("guidance_core/classifier/adm_import.py", "from pickle import loads"),
         ("guidance_core/classifier/adm_import.py", "import pickle as p\np.load(file)"),
-        ("guidance_core/train/distributed.py", "import torch\ntorch.hub.load('a/b', 'c')"),
+        ("guidance_core/distributed.py", "import torch\ntorch.hub.load('a/b', 'c')"),
     ],
 )
 def test_a_file_that_may_take_one_thing_may_take_no_other(file, source):

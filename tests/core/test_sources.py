@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 import guidance_core as gc
 from guidance_core.data.augment import AUGMENTS, augmentation
 from guidance_core.data.sources import joined
+from guidance_core.distributed import Process
 from guidance_core.train.data import NoisyData, Subset, first_of_each, split
-from guidance_core.train.distributed import Process
 
 
 def source(count=6, dtype=torch.float32, **more):
