@@ -20,7 +20,7 @@ def cfg_in_an_interval(canvas: Canvas, family: Family) -> None:
         "**Change first:** start and end of the interval. CFG Combine sets the scale in place of the sampler's cfg.",
     )
     loaded, conditions, latent = prompted(canvas, family)
-    with canvas.group("When", width=350):
+    with canvas.group("When"):
         interval = schedule(canvas, "", "interval", axis={"axis": "sigma", "start": start, "end": end})
     branches = [
         ("CFG off", 1.0, {}),
@@ -33,11 +33,11 @@ def cfg_in_an_interval(canvas: Canvas, family: Family) -> None:
             canvas.column()
             guided = combined(canvas, loaded, scale, **more)
             rows.append(ksampler(canvas, family, title, guided, conditions, latent))
-        canvas.column(360)
+        canvas.column(320)
         canvas.node(
             "GuidanceKitGuidanceReport",
             "What the interval saved",
-            room=420,
+            room=380,
             model=guided,
             latent=rows[-1],
             steps=family.steps,
@@ -68,12 +68,12 @@ def cfg_schedules_side_by_side(canvas: Canvas, family: Family) -> None:
         "Up and down": ("triangle", {}),
         "In a window": ("interval", {"axis": {"axis": "step", "start": 0.2, "end": 0.6}}),
     }
-    with canvas.group("One schedule each", BROWN, 350):
+    with canvas.group("One schedule each", BROWN):
         for title, (shape, more) in shapes.items():
             canvas.column()
             when = schedule(canvas, title, shape, **more)
             guided = combined(canvas, loaded, family.high, schedule=when)
-            rows.append(ksampler(canvas, family, title, guided, conditions, latent, seed=2))
+            rows.append(ksampler(canvas, family, title, guided, conditions, latent, seed=2, folded=True))
     sheet(canvas, family, loaded.vae, rows)
 
 
@@ -97,15 +97,15 @@ def cfg_schedule_drawn_by_hand(canvas: Canvas, family: Family) -> None:
     )
     loaded, conditions, latent = prompted(canvas, family)
     rows = []
-    with canvas.group("Draw, schedule, sample", BROWN, 350):
+    with canvas.group("Draw, schedule, sample", BROWN):
         guided = combined(canvas, loaded, family.high)
-        rows.append(ksampler(canvas, family, "No schedule", guided, conditions, latent, seed=2))
+        rows.append(ksampler(canvas, family, "No schedule", guided, conditions, latent, seed=2, folded=True))
         for title, points in CURVES.items():
             canvas.column()
             curve = canvas.node("CurveEditor", room=330, curve={"points": points, "interpolation": "monotone_cubic"})
             when = schedule(canvas, title, "constant", curve=curve)
             guided = combined(canvas, loaded, family.high, schedule=when)
-            rows.append(ksampler(canvas, family, title, guided, conditions, latent, seed=2))
+            rows.append(ksampler(canvas, family, title, guided, conditions, latent, seed=2, folded=True))
     sheet(canvas, family, loaded.vae, rows)
 
 
@@ -127,11 +127,11 @@ def cfg_methods_side_by_side(canvas: Canvas, family: Family) -> None:
     )
     loaded, conditions, latent = prompted(canvas, family)
     rows = []
-    with canvas.group("One method each", BROWN):
+    with canvas.group("One method each", BROWN, 240):
         for method in METHODS:
             canvas.column()
             guided = combined(canvas, loaded, family.high, method=method)
-            rows.append(ksampler(canvas, family, method, guided, conditions, latent, seed=3))
+            rows.append(ksampler(canvas, family, method, guided, conditions, latent, seed=3, folded=True))
     sheet(canvas, family, loaded.vae, rows)
 
 

@@ -76,7 +76,7 @@ def two_targets_at_once(canvas: Canvas, family: Family) -> None:
         f"One text: {first}, {second}": [(f"{first}, {second}", {})],
         f"Two nodes: {first}, then {second}": [(first, {"schedule": early}), (second, {"schedule": late})],
     }
-    with canvas.group("Classifier Guidance on the model, an ordinary KSampler", BROWN, 350):
+    with canvas.group("Classifier Guidance on the model, an ordinary KSampler", BROWN):
         for title, terms in branches.items():
             canvas.column()
             model = loaded.model
@@ -145,7 +145,7 @@ def a_classifier_beside_cfg(canvas: Canvas, family: Family) -> None:
     def cfg(when: dict) -> Output:
         return combined(canvas, loaded, family.scale, **when)
 
-    with canvas.group("Classifier-free guidance and a classifier, one after the other", BROWN, 350):
+    with canvas.group("Classifier-free guidance and a classifier, one after the other", BROWN):
         always = cfg({})
         rows = [ksampler(canvas, family, "CFG alone", always, conditions, latent)]
         canvas.column()
@@ -165,7 +165,7 @@ def a_classifier_beside_cfg(canvas: Canvas, family: Family) -> None:
 def _halves(canvas: Canvas) -> list[Output]:
     """Two schedules: on in the first half of the steps, and in the second."""
     made = []
-    with canvas.group("Two schedules", width=350):
+    with canvas.group("Two schedules"):
         for start, end in ((0.0, 0.5), (0.5, 1.0)):
             canvas.column()
             window = {"axis": "step", "start": start, "end": end}

@@ -3,8 +3,10 @@
 from devtools.workflows.canvas import BROWN, GREEN, GREY, Canvas, Output
 from devtools.workflows.families import Family, Loaded
 
-PREVIEW = 240  # pixels for a picture on a node
-CURVE = 200  # pixels for the curve that a schedule draws while it is edited
+PREVIEW = 240  # pixels for a picture on a node, which the front end gives it
+SAID = 80  # pixels for what a node says after a run
+CURVE = 150  # pixels for the curve that a schedule draws while it is edited
+RESULTS, AROUND = range(450, 901, 50), 100  # pixels: widths of the result, and what stands above and below it
 SPACE = 4  # pixels between the pictures of the contact sheet
 BASICS = "Model, conditions, size"  # the group that every graph begins with
 SHEET = "BatchLatentsNode"  # the node that joins the rows of the contact sheet
@@ -12,7 +14,7 @@ SHEET = "BatchLatentsNode"  # the node that joins the rows of the contact sheet
 
 def introduce(canvas: Canvas, family: Family, text: str, classifier: bool = False) -> None:
     """The graph's note: what it shows, what to look at, what to change first, and what the family asks for."""
-    with canvas.group("Read first", GREY, 400):
+    with canvas.group("Read first", GREY):
         title = canvas.name.replace("_", " ").capitalize().replace("cfg", "CFG").replace("Cfg", "CFG")
         canvas.note(f"## {title}\n\n{text}\n\n{family.footnote(canvas, classifier)}")
 
@@ -48,6 +50,7 @@ def ksampler(
     latent: Output,
     cfg: float = 1.0,
     seed: int = 1,
+    folded: bool = False,
 ) -> Output:
     """A KSampler with the family's settings."""
     positive, negative = conditions
@@ -60,6 +63,7 @@ def ksampler(
         latent_image=latent,
         cfg=cfg,
         seed=seed,
+        folded=folded,
         **settings(family),
     )
 
@@ -83,7 +87,7 @@ def guided_sampler(
     return canvas.node(
         "GuidanceKitClassifierGuidanceSampler",
         title,
-        room=PREVIEW,
+        room=SAID + PREVIEW,
         model=loaded.model,
         classifier=classifier,
         positive=positive,
@@ -117,8 +121,8 @@ def guided_rows(
 
 
 def schedule(canvas: Canvas, title: str, shape: str, **more: object) -> Output:
-    """A Scale Schedule, with room for its curve and its picture."""
-    return canvas.node("GuidanceKitScaleSchedule", title, room=CURVE + PREVIEW, shape=shape, **more)
+    """A Scale Schedule, with room for its curve."""
+    return canvas.node("GuidanceKitScaleSchedule", title, room=CURVE, shape=shape, **more)
 
 
 def settings(family: Family) -> dict:
@@ -130,10 +134,16 @@ def sheet(canvas: Canvas, family: Family, vae: Output, rows: list[Output]) -> No
     """Decode the latents of every row into one saved picture."""
     with canvas.group("One row each", GREEN, 220):
         latents = {f"latents.latent{i}": row for i, row in enumerate(rows)}
-        batch = canvas.node(SHEET, **latents)
-        decoded = canvas.node("VAEDecode", samples=batch, vae=vae)
-        listed = canvas.node("RebatchImages", images=decoded, batch_size=1)
+        batch = canvas.node(SHEET, folded=True, **latents)
+        decoded = canvas.node("VAEDecode", folded=True, samples=batch, vae=vae)
+        listed = canvas.node("RebatchImages", folded=True, images=decoded, batch_size=1)
         cell = {"cell_width": family.cell, "cell_height": family.cell}
-        grid = canvas.node("ImageGrid", images=listed, columns=family.count, **cell, padding=SPACE)
-        canvas.column(640)
-        canvas.node("SaveImage", room=440, images=grid, filename_prefix=f"guidance-kit/{canvas.name}")
+        grid = canvas.node("ImageGrid", folded=True, images=listed, columns=family.count, **cell, padding=SPACE)
+    result(canvas, grid, len(rows) / family.count)
+
+
+def result(canvas: Canvas, picture: Output, ratio: float) -> None:
+    """Save a picture, and show it beside the note. ratio: its height by its width."""
+    with canvas.group("Result", GREEN, beside=True):
+        canvas.node("SaveImage", images=picture, filename_prefix=f"guidance-kit/{canvas.name}")
+        canvas.shapes = tuple((width, round(ratio * width) + AROUND) for width in RESULTS)

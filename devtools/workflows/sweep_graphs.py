@@ -1,8 +1,8 @@
 """Graphs that try many settings at once."""
 
-from devtools.workflows.canvas import BROWN, GREEN, Canvas
+from devtools.workflows.canvas import BROWN, Canvas
 from devtools.workflows.families import Family
-from devtools.workflows.parts import BASICS, introduce, settings
+from devtools.workflows.parts import BASICS, PREVIEW, SAID, introduce, result, settings
 
 
 def sweep_two_scales_on_one_sheet(canvas: Canvas, family: Family) -> None:
@@ -27,10 +27,10 @@ def sweep_two_scales_on_one_sheet(canvas: Canvas, family: Family) -> None:
         classifier = family.classifier(canvas, loaded)
         positive, negative = family.one(canvas, loaded), family.null(canvas, loaded)
         latent = family.latent(canvas, family.swept)
-    with canvas.group("Every pair of settings", BROWN, 640):
+    with canvas.group("Every pair of settings", BROWN):
         swept = canvas.node(
             "GuidanceKitGuidanceSweep",
-            room=640,
+            room=SAID + PREVIEW,
             model=loaded.model,
             positive=positive,
             negative=negative,
@@ -43,5 +43,4 @@ def sweep_two_scales_on_one_sheet(canvas: Canvas, family: Family) -> None:
             seed=1,
             **settings(family),
         )
-    with canvas.group("The sheet", GREEN, 480):
-        canvas.node("SaveImage", room=480, images=swept, filename_prefix=f"guidance-kit/{canvas.name}")
+    result(canvas, swept, len(classifier_scales) / len(cfg))

@@ -1,8 +1,8 @@
 """Graphs that train a classifier."""
 
-from devtools.workflows.canvas import BROWN, Canvas
+from devtools.workflows.canvas import BROWN, NARROW, Canvas
 from devtools.workflows.families import Family
-from devtools.workflows.parts import BASICS, PREVIEW, guided_rows, introduce, ksampler, sheet
+from devtools.workflows.parts import BASICS, PREVIEW, SAID, guided_rows, introduce, ksampler, sheet
 
 SCALE = 4.0  # what Train Noisy Classifier suggests after learning against the model's own samples
 
@@ -40,22 +40,33 @@ def train_on_two_folders_then_guide(canvas: Canvas, family: Family) -> None:
             )
         many = family.latent(canvas, family.own)
         own = ksampler(
-            canvas, family, "The model's own samples", loaded.model, conditions, many, cfg=family.cfg, seed=5
+            canvas,
+            family,
+            "The model's own samples",
+            loaded.model,
+            conditions,
+            many,
+            cfg=family.cfg,
+            seed=5,
+            folded=True,
         )
         examples = canvas.node(
-            "GuidanceKitLabelledLatents", room=40, **{"latents.latent0": own}, examples=examples, labels="other"
+            "GuidanceKitLabelledLatents", room=80, **{"latents.latent0": own}, examples=examples, labels="other"
         )
-    with canvas.group("Train, judge, save", BROWN, 400):
+    with canvas.group("Train", BROWN):
         trained = canvas.node(
             "GuidanceKitTrainNoisyClassifier",
-            room=PREVIEW + 60,
+            room=PREVIEW + SAID,
             model=loaded.model,
             examples=examples,
             name=family.classifier_name,
             **family.training,
         )
-        canvas.column(520)
-        canvas.node("PreviewImage", "Judgement", room=520, images=trained.slot(2))
+    branches = {"No guidance": (first, 0.0), f"To {first}": (first, SCALE), f"To {second}": (second, SCALE)}
+    rows = guided_rows(canvas, family, "Guide", branches, loaded, trained, conditions, latent, seed=5)
+    with canvas.group("Judge, save", BROWN, 400):
+        canvas.node("PreviewImage", "Judgement", room=280, images=trained.slot(2))
+        canvas.column(NARROW)
         canvas.node(
             "GuidanceKitSaveNoisyClassifier",
             room=40,
@@ -63,6 +74,4 @@ def train_on_two_folders_then_guide(canvas: Canvas, family: Family) -> None:
             name=family.classifier_name,
             replace=True,
         )
-    branches = {"No guidance": (first, 0.0), f"To {first}": (first, SCALE), f"To {second}": (second, SCALE)}
-    rows = guided_rows(canvas, family, "Guide", branches, loaded, trained, conditions, latent, seed=5)
     sheet(canvas, family, loaded.vae, rows)

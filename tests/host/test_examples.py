@@ -11,7 +11,7 @@ from graph import Output, fresh, read
 from devtools.make_workflows import written
 from devtools.workflow import to_prompt, widgets
 from devtools.workflows import FAMILIES, FOLDER, GRAPHS, Digits, draft, place
-from devtools.workflows.canvas import TITLE
+from devtools.workflows.canvas import TITLE, extent
 from devtools.workflows.families import TRAINING
 from devtools.workflows.parts import SHEET, SPACE
 
@@ -66,7 +66,7 @@ def test_there_are_no_other_files():
 @every_graph
 def test_nothing_overlaps(object_info, name, family):
     workflow = draft(name, family, object_info)
-    nodes = {node["id"]: (*node["pos"], *node["size"]) for node in workflow["nodes"]}
+    nodes = {node["id"]: (*node["pos"], *extent(node)) for node in workflow["nodes"]}
     nodes = {key: (x, y - TITLE, width, height + TITLE) for key, (x, y, width, height) in nodes.items()}
     groups = [group["bounding"] for group in workflow["groups"]]
     for boxes in (list(nodes.values()), groups):
