@@ -29,7 +29,8 @@ HOLD_OUT = 0.15  # in the graph every classifier is judged, so that Load and Gui
 DRAWS = 400  # of noise for the judgement, at each noise level
 JUDGED_AT_ONCE = 32
 MAKE_ROOM = 1e30  # all the memory that ComfyUI can give back
-SETTINGS = [name for name in params_of(TrainSettings) if name != "head"]  # the head follows from the labels
+NOT_HERE = ("head", "accumulate")  # the head follows from the labels
+SETTINGS = [name for name in params_of(TrainSettings) if name not in NOT_HERE]
 
 
 class TrainNoisyClassifier(io.ComfyNode):

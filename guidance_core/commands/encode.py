@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         line = Line(quiet=process.rank > 0)
         records = Records(arguments.out)
         samples = _samples(arguments, records, process, line)
-        labelling = decided(samples.tally, arguments.minimum, samples.skipped)
+        labelling = decided(samples.tally, arguments.minimum, samples.skipped, labels=1)
         device = arguments.device or own or ("cuda" if torch.cuda.is_available() else "cpu")
         encoder = encoder_of(arguments.vae, arguments.latent_space or "", device, DTYPES[arguments.vae_dtype])
         encoding = Encoding(

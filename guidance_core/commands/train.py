@@ -15,13 +15,17 @@ from ..classifier.noisy import NoisyClassifier
 from ..data.augment import AUGMENTS
 from ..data.folders import MINIMUM, PictureFolder, scan_folder
 from ..data.images import PictureSource
+from ..data.joined import AgainstOthers
 from ..data.shards import ShardSource
 from ..data.sources import Source, TensorSource
+from ..data.stream import BUFFER, ShardStream
 from ..demo.data import LABELS, load_digits
 from ..distributed import launched, this_process
 from ..errors import GuidanceError
 from ..params import params_of
+from ..schedules import trailing
 from ..train.loop import Training, TrainStep, train_classifier
+from ..train.negatives import OTHER, draw_from, draw_negatives, steps_with_prior
 from ..train.settings import TrainSettings
 from . import Line, add_options
 
@@ -40,6 +44,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a folder of pictures, for a classifier of pixels: one sub-folder a class, or captions, or a CSV table",
     )
     data.add_argument("--digits", action="store_true", help="the digits of scikit-learn, with the demo's settings")
+    parser.add_argument(
+        "--stream",
+        action="store_true",
+        help="go through --shards in a shuffled order instead of drawing examples: memory stays the same however many "
+        "there are; shards of several sizes are always read so",
+    )
+    parser.add_argument(
+        "--buffer", type=int, default=BUFFER, metavar="INT", help=f"examples of a stream shuffled together ({BUFFER})"
+    )
+    parser.add_argument(
+        "--workers", type=int, default=2, metavar="INT", help="processes that read a stream ahead, 0 for none (2)"
+    )
+    parser.add_argument(
+        "--negatives",
+        metavar="DIR|NAME",
+        help=f"what the pictures are set against, as the label '{OTHER}': a folder of latent shards, or samples that "
+        "the digits or emoji model draws",
+    )
+    parser.add_argument("--negative-count", type=int, default=400, metavar="INT", help="samples to draw (400)")
     parser.add_argument(
         "--out", type=Path, required=True, metavar="FILE", help="where the classifier goes, .safetensors"
     )
@@ -66,11 +89,15 @@ def run(arguments: argparse.Namespace) -> int:
         process = this_process()
         line = Line(quiet=process.rank > 0)
         options = _data(arguments, line)
+        if arguments.negatives is not None:
+            options = _against_negatives(options, arguments, line)
         given = {name: getattr(arguments, name) for name in (*SETTINGS, "augment", "log_snr_range")}
         options |= {name: value for name, value in given.items() if value is not None}
         options["device"] = arguments.device or device or ("cuda" if torch.cuda.is_available() else "cpu")
         checkpoint = arguments.checkpoint or out.with_name(f"{out.name}.checkpoint")
         steps = train_classifier(**options, checkpoint=checkpoint)
+        if arguments.negatives is not None:
+            steps = steps_with_prior(steps)
         with stopped(breaks_off=process.world_size == 1) as stop, closing(steps):
             step = _follow(steps, stop, line, options["device"])
             if process.rank == 0:
@@ -97,10 +124,38 @@ def _close(steps: Training) -> str:
     return ""
 
 
+def _shards(arguments: argparse.Namespace) -> ShardSource | ShardStream:
+    """Of several sizes only a stream can be read."""
+    stream = ShardStream.open(arguments.shards, arguments.buffer, arguments.workers)
+    return stream if arguments.stream or len(stream.shapes) > 1 else ShardSource.open(arguments.shards)
+
+
+def _against_negatives(options: dict[str, Any], arguments: argparse.Namespace, line: Line) -> dict[str, Any]:
+    """The arguments with the negatives as one more label."""
+    source, names = options["latents"], list(options["label_names"])
+    if isinstance(source, ShardStream) or OTHER in names:
+        raise GuidanceError(
+            f"--negatives needs examples that are drawn, not a stream, and no label '{OTHER}' of theirs."
+        )
+    if Path(arguments.negatives).is_dir():
+        negatives: Source = ShardSource.open(arguments.negatives)
+    elif arguments.negatives in ("digits", "emoji"):
+        from .. import demo
+        from ..demo import emoji
+
+        model = demo.load() if arguments.negatives == "digits" else emoji.load()
+        draw = draw_from(model.uncond, model.shape, trailing(model.sigmas, 25))
+        drawn = line.run(draw_negatives(draw, arguments.negative_count), "drew {done} of {count} negatives")
+        negatives = TensorSource(drawn, torch.zeros(len(drawn), dtype=torch.long))
+    else:
+        raise GuidanceError(f"--negatives must be a folder of shards, digits or emoji, got '{arguments.negatives}'.")
+    return options | {"latents": AgainstOthers(source, negatives, len(names)), "label_names": [*names, OTHER]}
+
+
 def _data(arguments: argparse.Namespace, line: Line) -> dict[str, Any]:
     """The arguments of train_classifier that come with the data."""
     if arguments.shards:
-        source = ShardSource.open(arguments.shards)
+        source = _shards(arguments)
         line.say(f"{len(source)} latents {list(source.shape)} of {', '.join(source.label_names)}.")
         space = source.latent_space
         return {"latents": source, "label_names": source.label_names, "head": source.head, "latent_space": space}
@@ -119,12 +174,19 @@ def _data(arguments: argparse.Namespace, line: Line) -> dict[str, Any]:
 Examples = tuple[torch.Tensor, torch.Tensor]
 
 
-def _held_out(arguments: argparse.Namespace, source: Source, step: TrainStep) -> Examples | None:
-    """Latents and labels that were not learned from, if any; of the digits their own held-out part."""
-    if len(step.held_out):
-        count = min(len(step.held_out), MOST_JUDGED)  # of a set on disk, not more than memory holds
-        some = step.held_out[torch.arange(count) * len(step.held_out) // count]
-        return source.load(some), source.labels[some]
+def _held_out(arguments: argparse.Namespace, source: Source | ShardStream, step: TrainStep) -> Examples | None:
+    """Latents and labels that were not learned from, if any; of the digits their own held-out part.
+
+    Of a set on disk not more than memory holds, and of several sizes those of the most frequent.
+    """
+    held_out = step.held_out
+    if len(held_out):
+        if isinstance(source, ShardStream):
+            held_out = held_out[source.size_of(held_out) == source.size_of(held_out).mode().values]
+        count = min(len(held_out), MOST_JUDGED)
+        some = held_out[torch.arange(count) * len(held_out) // count]
+        labels = source.labels_of(some) if isinstance(source, ShardStream) else source.labels[some]
+        return source.load(some), labels
     if not arguments.digits:
         return None
     _, digits = load_digits()

@@ -44,8 +44,8 @@ class Labelling:
     left_out: tuple[str, ...] = ()
 
 
-def decided(tally: Tally, minimum: int, skipped: Sequence[Skipped] = ()) -> Labelling:
-    """Names and head, once every label has pictures enough. Raises GuidanceError where one has not."""
+def decided(tally: Tally, minimum: int, skipped: Sequence[Skipped] = (), labels: int = 2) -> Labelling:
+    """Names and head, once there are so many labels, of pictures enough each. Raises GuidanceError otherwise."""
     counts, count = tally.labels, tally.count
     if tally.scores:
         if count < minimum:
@@ -68,7 +68,9 @@ def decided(tally: Tally, minimum: int, skipped: Sequence[Skipped] = ()) -> Labe
             f"Each label needs at least {minimum} pictures: {listing}{_more(few, 10)}. Add pictures or leave the label "
             f"out{first(skipped)}."
         )
-    if len(names) < 2:
+    if not names:
+        raise GuidanceError(f"There is no labelled picture{first(skipped)}.")
+    if len(names) < labels:
         raise GuidanceError(
             f"All pictures have the label '{names[0]}': a classifier needs at least 2 labels (or negatives made by the "
             f"model itself)."

@@ -75,7 +75,7 @@ class ShardSource:
         for entry in index["shards"]:
             file = folder / entry["file"]
             header = read_header(file, "latent shard", FORMAT)
-            dtypes.add(_check_shard(file.name, header.tensors, (entry["count"], *shape), head, len(names)))
+            dtypes.add(check_shard(file.name, header.tensors, (entry["count"], *shape), head, len(names)))
             small = read_tensors(file, "latent shard", FORMAT, only=("labels", "groups"))[1]
             parts.append(small["labels"].clone())  # a copy, since the file stays mapped into memory while it is used
             groups.append(small["groups"].clone() if "groups" in small else first + torch.arange(entry["count"]))
@@ -176,7 +176,7 @@ def _is_shape(shape: object) -> bool:
     return isinstance(shape, list) and len(shape) in (3, 4) and all(type(n) is int and n > 0 for n in shape)
 
 
-def _check_shard(name: str, tensors: dict[str, Declared], shape: tuple[int, ...], head: Head, classes: int) -> str:
+def check_shard(name: str, tensors: dict[str, Declared], shape: tuple[int, ...], head: Head, classes: int) -> str:
     """The dtype of its latents, once the shard holds what the index says."""
     count = shape[0]
     form = head.label_format

@@ -1,8 +1,9 @@
 """The data of a training run: what is held out, what is drawn, and how it is noised and shared out among processes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,12 +19,37 @@ from ..tensors import check_floating, expand
 from .settings import TrainSettings
 
 
+class Reader(Protocol):
+    """Gives latents [n, C, ...] of examples by number."""
+
+    def load(self, indices: Tensor) -> Tensor: ...
+
+
+class Targets(Protocol):
+    """Gives what the head's loss takes, of examples by number."""
+
+    def __getitem__(self, indices: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """A batch of `count`, of which this process has its part, or all of x0 where it is to be augmented.
+
+    x0 [n, C, ...] and y. weights: of the loss of each example of the part, where they differ.
+    """
+
+    count: int
+    x0: Tensor
+    y: Tensor
+    weights: Tensor | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class NoisyData:
     """The examples of a source as a network sees them. y: what the head's loss takes, of all examples."""
 
-    source: Source
-    y: Tensor
+    source: Reader
+    y: Targets
     log_snr_range: tuple[float, float]
     device: torch.device
     process: Process
@@ -32,31 +58,46 @@ class NoisyData:
         """Log-SNRs [count], spread evenly over the range."""
         return uniform_levels(count, *self.log_snr_range, generator)
 
+    def read(self, indices: Tensor, whole: bool) -> Examples:
+        """This process's part of a batch; whole: all of its x0."""
+        part = indices[self.process.part_of(len(indices))]
+        return Examples(len(indices), self.source.load(indices if whole else part), self.y[part])
+
     def noised(
         self, indices: Tensor, log_snr: Tensor, generator: torch.Generator, augment: Augment | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """(x, log_snr, y) of this process's part of a batch, x in the VP frame.
+        """(x, log_snr, y) of this process's part of a batch, x in the VP frame."""
+        return self.noise(self.read(indices, augment is not None), log_snr, generator, augment)
+
+    def noise(
+        self, examples: Examples, log_snr: Tensor, generator: torch.Generator, augment: Augment | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """(x, log_snr, y) of examples that were read, likewise.
 
         Everything random is drawn for the whole batch, so that it is the same for any number of processes.
         """
-        part = self.process.part_of(len(indices))
-        x0 = self.source.load(indices if augment else indices[part]).to(self.device, torch.float32)
+        part = self.process.part_of(examples.count)
+        x0 = examples.x0.to(self.device, torch.float32)
         if augment:
             x0 = augment(x0, generator)[part]
-        eps = torch.randn((len(indices), *x0.shape[1:]), generator=generator, device=self.device)[part]
+        eps = torch.randn((examples.count, *x0.shape[1:]), generator=generator, device=self.device)[part]
         log_snr = log_snr[part]
         sigma = expand(VP.sigma_at(log_snr), x0)
         alpha = VP.alpha(sigma)
         x = alpha * x0 + sigma * eps
-        return x, log_snr, self.y[indices[part]].to(self.device)
+        return x, log_snr, examples.y.to(self.device)
 
 
 @dataclass(frozen=True, eq=False)
 class Subset:
-    """Some of the examples: their indices [n], on the CPU, and how often each is to come, float64 [n]."""
+    """Some of the examples: their indices [n], on the CPU, and how often each is to come, float64 [n].
+
+    sizes: long [n], where latents of different size cannot be one batch.
+    """
 
     indices: Tensor
     weights: Tensor
+    sizes: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -70,6 +111,13 @@ class Subset:
         """`count` of the indices."""
         place = torch.rand(count, generator=generator, device=generator.device).cpu().double() * self.bounds[-1]
         return self.indices[torch.searchsorted(self.bounds, place, right=True).clamp(max=len(self) - 1)]
+
+    def feed(
+        self, data: NoisyData, batch: int, generator: torch.Generator, start: int, whole: bool
+    ) -> Iterator[Examples]:
+        """Endless batches, drawn one by one; `start` steps were made, and the generator has drawn for them."""
+        while True:
+            yield data.read(self.draw(batch, generator), whole)
 
 
 def uniform_levels(count: int, low: float, high: float, generator: torch.Generator) -> Tensor:

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from ..classifier.names import as_labels
 from ..classifier.noisy import NoisyClassifier
 from ..data.augment import Augment
 from ..data.sources import Source
+from ..data.stream import ShardStream
 from ..errors import GuidanceError
 from ..params import make
 from .checkpoint import Checkpoint, Damaged, Saved
@@ -51,7 +52,7 @@ Training = Generator[TrainStep, None, None]
 
 
 def train_classifier(
-    latents: Tensor | Source,
+    latents: Tensor | Source | ShardStream,
     labels: Tensor | Sequence | None = None,
     label_names: Sequence[str] = (),
     *,
@@ -66,10 +67,10 @@ def train_classifier(
     """Train p(y | x_t, log-SNR); yields every step, the last with the classifier (its weights the running average).
 
     latents [N, C, H, W] or [N, C, T, H, W], in the sampler's scale (docs/mathematics.md), with labels as Source.labels
-    says; or a Source, which brings its own. Noise levels are uniform in log-SNR over log_snr_range. The loss is the
-    head's (cross-entropy, unless said otherwise) plus entropy_penalty * (log K - H) (arXiv:2206.11474). augment: names
-    from AUGMENTS, or (x0 [B, ...], generator) -> x0. device: that of the latents, unless given. settings: a
-    TrainSettings; its fields can be given by name as well, and then take the place of those in settings.
+    says; or a Source or a ShardStream, which bring their own. Noise levels are uniform in log-SNR over log_snr_range.
+    The loss is the head's (cross-entropy, unless said otherwise) plus entropy_penalty * (log K - H) (arXiv:2206.11474).
+    augment: names from AUGMENTS, or (x0 [B, ...], generator) -> x0. device: that of the latents, unless given.
+    settings: a TrainSettings; its fields can be given by name as well, and then take the place of those in settings.
 
     Classes are balanced unless `balance` is off: the classifier answers as if all were equally frequent, which is what
     steering to one of them asks for. With `hold_out` a part of each class validates, copies of one picture stay
@@ -85,7 +86,7 @@ def train_classifier(
     for data or settings that cannot train, and for the checkpoint of another run.
     """
     settings = make(TrainSettings, "train_classifier", (asdict(settings) if settings else {}) | changes)
-    source = as_source(latents, labels)
+    source = latents if isinstance(latents, ShardStream) else as_source(latents, labels)
     recipe = make_recipe(settings, source, as_labels(label_names), log_snr_range, augment, latent_space, device)
     writes = recipe.data.process.rank == 0
     kept = Checkpoint(None, {}, writes) if checkpoint is None else Checkpoint(Path(checkpoint), recipe.identity, writes)
@@ -93,27 +94,25 @@ def train_classifier(
 
 
 def _train(recipe: Recipe, checkpoint: Checkpoint, saved: Saved | None) -> Training:
-    settings, data, head, process = recipe.settings, recipe.data, recipe.head, recipe.data.process
+    settings, data, process = recipe.settings, recipe.data, recipe.data.process
     batch, steps = int(settings.batch), int(settings.steps)
     with learning():
         state = _begin_or_restore(recipe, checkpoint, saved)
+    feed = recipe.training.feed(data, batch, state.generator, state.step, recipe.augment is not None)
     if state.done(settings):
         yield _report(recipe, state, checkpoint)
     while not state.done(settings):
         with learning():
-            indices = recipe.training.draw(batch, state.generator)
+            examples = next(feed)
             log_snr = data.draw_levels(batch, state.generator)
-            x, log_snr, y = data.noised(indices, log_snr, state.generator, recipe.augment)
-            with recipe.precision:
-                logits = state.network(x, log_snr)
-            lack_of_entropy = head.max_entropy(recipe.classes) - head.entropy(logits)
-            losses = head.loss(logits, y, settings.label_smoothing) + settings.entropy_penalty * lack_of_entropy
-            right = head.accuracy(logits.detach(), y)
+            x, log_snr, y = data.noise(examples, log_snr, state.generator, recipe.augment)
             state.step += 1
             rate = settings.learning_rate * warm_up_and_cosine(state.step, steps)
-            optimizer_step(state.optimizer, losses.sum() / batch, rate, state.scaler, process)
+            figures = torch.zeros(2, device=x.device)  # of the whole batch: the sums of loss and accuracy
+            losses = _losses(recipe, state, x, log_snr, y, examples.weights, figures)
+            optimizer_step(state.optimizer, losses, rate, state.scaler, process)
             update_ema(state.average.parameters(), state.network.parameters(), settings.ema, state.step)
-            figures = process.all_reduce(torch.stack([losses.detach().sum(), right.sum()]))
+            figures = process.all_reduce(figures)
             state.loss, state.accuracy = (figures / batch).tolist()
             _check_finite(state, settings)
             state.validation = None
@@ -127,6 +126,30 @@ def _train(recipe: Recipe, checkpoint: Checkpoint, saved: Saved | None) -> Train
             if not kept:
                 checkpoint.write(state)
             raise
+
+
+def _losses(
+    recipe: Recipe,
+    state: TrainState,
+    x: Tensor,
+    log_snr: Tensor,
+    y: Tensor,
+    weights: Tensor | None,
+    figures: Tensor,
+) -> Iterator[Tensor]:
+    """The loss of this process's samples over the size of the batch, in `accumulate` summands; figures take them in."""
+    settings, head = recipe.settings, recipe.head
+    weights = torch.ones_like(log_snr) if weights is None else weights.to(log_snr)
+    size = -(-len(x) // int(settings.accumulate))
+    for part in (slice(start, start + size) for start in range(0, len(x), size)):
+        with recipe.precision:
+            logits = state.network(x[part], log_snr[part])
+        lack_of_entropy = head.max_entropy(recipe.classes) - head.entropy(logits)
+        losses = head.loss(logits, y[part], settings.label_smoothing) + settings.entropy_penalty * lack_of_entropy
+        losses = losses * weights[part]
+        right = head.accuracy(logits.detach(), y[part])
+        figures += torch.stack([losses.detach().sum(), right.sum()])
+        yield losses.sum() / int(settings.batch)
 
 
 def _begin_or_restore(recipe: Recipe, checkpoint: Checkpoint, saved: Saved | None) -> TrainState:

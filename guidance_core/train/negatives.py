@@ -113,10 +113,11 @@ def train_against_negatives(
         raise GuidanceError(
             "Negatives need the head 'single' and balanced classes: leave head and balance as they are."
         )
-    return _with_prior(train_classifier(source, label_names=names, **options), prior, other)
+    return steps_with_prior(train_classifier(source, label_names=names, **options), prior, other)
 
 
-def _with_prior(steps: Training, prior: float, other: str) -> Training:
+def steps_with_prior(steps: Training, prior: float = PRIOR, other: str = OTHER) -> Training:
+    """The steps of a training, their classifiers with the prior of `with_prior`."""
     with closing(steps):  # a checkpoint is written when they are closed
         for step in steps:
             classifier = step.classifier and with_prior(step.classifier, prior, other)

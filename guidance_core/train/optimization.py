@@ -17,18 +17,22 @@ def warm_up_and_cosine(step: int, steps: int) -> float:
 
 def optimizer_step(
     optimizer: torch.optim.Optimizer,
-    loss: Tensor,
+    loss: Tensor | Iterable[Tensor],
     learning_rate: float,
     scaler: torch.amp.GradScaler | None = None,
     process: Process | None = None,
 ) -> None:
-    """One optimizer step at a learning rate, the gradient (added up over the processes) clipped to the norm 1."""
+    """One optimizer step at a learning rate, the gradient (added up over the processes) clipped to the norm 1.
+
+    loss: or its summands, of which each is let go before the next is computed.
+    """
     scaler = scaler or torch.amp.GradScaler("cuda", enabled=False)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
     optimizer.zero_grad(set_to_none=True)
-    scaler.scale(loss).backward()
+    for part in [loss] if isinstance(loss, Tensor) else loss:
+        scaler.scale(part).backward()
     (process or Process()).all_reduce_gradients(parameters)
     scaler.unscale_(optimizer)
     nn.utils.clip_grad_norm_(parameters, 1.0)

@@ -15,12 +15,14 @@ from ..classifier.metadata import check_card
 from ..classifier.noisy import NoisyClassifier
 from ..data.augment import Augment, augmentation
 from ..data.sources import Source
+from ..data.stream import ShardStream
 from ..distributed import this_process
 from ..errors import GuidanceError
-from .data import NoisyData, Subset, training_and_held_out
+from .data import NoisyData, Subset, Targets, training_and_held_out
 from .optimization import learning
 from .settings import TrainSettings
 from .state import TrainState
+from .streamed import Streamed, streamed
 from .validation import Validator
 
 
@@ -30,8 +32,9 @@ class Recipe:
 
     settings: TrainSettings
     head: Head
+    source: Source | ShardStream
     data: NoisyData
-    training: Subset
+    training: Subset | Streamed
     held_out: Subset
     augment: Augment | None
     augmented: str
@@ -44,7 +47,7 @@ class Recipe:
     @cached_property
     def fingerprint(self) -> str:
         """Of the data."""
-        return self.data.source.fingerprint()
+        return self.source.fingerprint()
 
     @cached_property
     def precision(self) -> AbstractContextManager:
@@ -68,7 +71,7 @@ class Recipe:
             "precision": str(self.settings.dtype_on(self.data.device)).removeprefix("torch."),
             "data": self.fingerprint,
         }
-        del identity["checkpoint_every"]
+        del identity["checkpoint_every"], identity["accumulate"]  # which change no result
         return identity
 
     def best(self, state: TrainState) -> NoisyClassifier:
@@ -82,7 +85,7 @@ class Recipe:
 
 def make_recipe(
     settings: TrainSettings,
-    source: Source,
+    source: Source | ShardStream,
     names: list[str],
     log_snr_range: tuple[float, float],
     augment: Augment | str | Sequence[str] | None,
@@ -97,8 +100,14 @@ def make_recipe(
     head, process = as_head(settings.head), this_process()
     if settings.batch < process.world_size:
         raise GuidanceError(f"{process.world_size} processes cannot share a batch of {settings.batch}: enlarge it.")
-    training, held_out = training_and_held_out(source, names, head, settings)
-    y, info = head.prepare(source.labels, training.indices)
+    training: Subset | Streamed
+    y: Targets
+    if isinstance(source, ShardStream):
+        training, held_out, y = streamed(source, settings)
+        info = y.info
+    else:
+        training, held_out = training_and_held_out(source, names, head, settings)
+        y, info = head.prepare(source.labels, training.indices)
     device = torch.device(device) if device is not None else source.load(torch.tensor([0])).device
     settings.dtype_on(device)
     card = Card(
@@ -113,7 +122,7 @@ def make_recipe(
     )
     check_card(card, "The classifier to train")  # refused now, not when it is saved
     data = NoisyData(source, y, (low, high), device, process)
-    return Recipe(settings, head, data, training, held_out, augment, augmented, card)
+    return Recipe(settings, head, source, data, training, held_out, augment, augmented, card)
 
 
 def _in_words(settings: TrainSettings, augmented: str) -> dict[str, Any]:

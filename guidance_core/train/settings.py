@@ -55,6 +55,10 @@ class TrainSettings(Checked):
         "auto", ("auto", *PRECISIONS), "Arithmetic: auto is bf16 or fp16 on an NVIDIA GPU, else fp32.", advanced=True
     )
 
+    accumulate: int = integer(
+        1, 1, 1024, "Parts in which each process computes its share of a batch, to need less memory.", advanced=True
+    )
+
     def __post_init__(self) -> None:
         if isinstance(self.head, Head):
             object.__setattr__(self, "head", self.head.name)

@@ -1,11 +1,12 @@
 """Validation during training: loss and accuracy on the held-out part, by noise level, at noise that never changes."""
 
 import math
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..classifier.heads import Head
 from .data import NoisyData, Subset
@@ -61,10 +62,9 @@ class Validator:
         order = order.repeat(math.ceil(count / len(order)))[:count]
         levels = self.data.draw_levels(count, generator)
         totals = torch.zeros(BINS, 3, device=device)  # of the weights, and of loss and accuracy times them
-        for start in range(0, count, self.batch):
-            part = order[start : start + self.batch]
-            indices = self.held_out.indices[part]
-            x, log_snr, y = self.data.noised(indices, levels[start : start + self.batch], generator)
+        for chosen in self._batches(order):
+            part = order[chosen]
+            x, log_snr, y = self.data.noised(self.held_out.indices[part], levels[chosen.to(device)], generator)
             if not len(x):
                 continue  # fewer samples than processes
             with precision:
@@ -79,3 +79,13 @@ class Validator:
         bins = (ValidationBin(*edges[i : i + 2], *means[i].tolist()) for i in range(BINS))
         loss, accuracy = (totals[:, 1:].sum(0) / totals[:, 0].sum()).tolist()
         return Validation(loss, accuracy, tuple(bins), loss < least)
+
+    def _batches(self, order: Tensor) -> Iterator[Tensor]:
+        """The places in the order, a batch at a time, latents of one size together."""
+        places = torch.arange(len(order))
+        if self.held_out.sizes is None:
+            yield from places.split(self.batch)
+            return
+        sizes = self.held_out.sizes[order]
+        for size in sizes.unique():
+            yield from places[sizes == size].split(self.batch)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
+import torch
 from torch import Tensor
 
 from ...errors import GuidanceError
@@ -96,6 +97,13 @@ class Head(ABC):
     @abstractmethod
     def balance(self, labels: Tensor) -> Tensor:
         """How often to draw each example so that every class is seen equally often, [N], float64, sum 1."""
+
+    def weights(self, labels: Tensor, occurrences: Tensor, count: int) -> Tensor:
+        """What the loss of each example is to be multiplied by so that every class weighs the same, [N], mean 1.
+
+        occurrences [K]: of each label among `count` examples.
+        """
+        return labels.new_ones(len(labels), dtype=torch.float32)
 
     @abstractmethod
     def strata(self, labels: Tensor) -> Tensor:

@@ -42,6 +42,10 @@ class MultiLabel(Head):
         weights = torch.where(has, 1 / count, 1 / lacking).mean(1)
         return weights / weights.sum()
 
+    def weights(self, labels, occurrences, count):
+        has, lacking = occurrences.double().clamp(min=1), (count - occurrences).double().clamp(min=1)
+        return torch.where(labels > 0.5, count / (2 * has), count / (2 * lacking)).mean(1).float()
+
     def strata(self, labels):
         has = labels.reshape(len(labels), -1) > 0.5
         count = has.sum(0).expand_as(has).masked_fill(~has, len(has) + 1)

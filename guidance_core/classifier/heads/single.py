@@ -46,6 +46,10 @@ class SingleLabel(Head):
         counts = labels.long().bincount()
         return 1 / (counts[labels.long()].double() * (counts > 0).sum())
 
+    def weights(self, labels, occurrences, count):
+        present = (occurrences > 0).sum()
+        return (count / (present * occurrences.clamp(min=1).double())).float()[labels.long()]
+
     def strata(self, labels):
         return labels.long()
 
