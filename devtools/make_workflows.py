@@ -1,4 +1,4 @@
-"""Writes the example workflows and runs those of the digits for their thumbnails: `python -m devtools.make_workflows`.
+"""Writes the example workflows and runs those of bundled models for thumbnails: `python -m devtools.make_workflows`.
 
 `--graphs` writes the graphs without running them; names choose which are run.
 """
@@ -11,27 +11,27 @@ from PIL import Image
 
 from devtools.server import ComfyServer, Result
 from devtools.workflow import to_prompt
-from devtools.workflows import FAMILIES, GRAPHS, Digits, draft, place
+from devtools.workflows import EXAMPLES, Bundled, Family, draft, place
 from devtools.workflows.picture import WIDTH, captioned, row_names
 
 CURVES = ("cfg_schedules_side_by_side", "cfg_schedule_drawn_by_hand")  # shown in the thumbnail
 
 
 def main() -> int:
-    """Write every graph for every family, run those asked for, and keep their pictures."""
+    """Write every example, run those asked for, and keep their pictures."""
+    bundled = {name: family for name, family in EXAMPLES if isinstance(family, Bundled)}
     parser = argparse.ArgumentParser(prog="python -m devtools.make_workflows", description=__doc__)
     parser.add_argument("--graphs", action="store_true", help="write the graphs only")
-    parser.add_argument("names", nargs="*", choices=[[], *GRAPHS], help="graphs to run; none named: all")
+    parser.add_argument("names", nargs="*", choices=[[], *bundled], help="graphs to run; none named: all")
     asked = parser.parse_args()
     with ComfyServer() as server:
         object_info = server.object_info()
-        for family in FAMILIES:
-            for name in GRAPHS:
-                file = place(name, family)
-                file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_text(written(draft(name, family, object_info)), encoding="utf-8")
-        for name in [] if asked.graphs else asked.names or GRAPHS:
-            _thumbnail(server, name, object_info)
+        for name, family in EXAMPLES:
+            file = place(name, family)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(written(draft(name, family, object_info)), encoding="utf-8")
+        for name in [] if asked.graphs else asked.names or bundled:
+            _thumbnail(server, name, bundled[name], object_info)
     return 0
 
 
@@ -40,9 +40,8 @@ def written(workflow: dict) -> str:
     return json.dumps(workflow, indent=1) + "\n"
 
 
-def _thumbnail(server: ComfyServer, name: str, object_info: dict[str, dict]) -> None:
-    (digits,) = (family for family in FAMILIES if isinstance(family, Digits))
-    workflow = draft(name, digits, object_info)
+def _thumbnail(server: ComfyServer, name: str, family: Family, object_info: dict[str, dict]) -> None:
+    workflow = draft(name, family, object_info)
     prompt = to_prompt(workflow, object_info)
     result = server.run(prompt)
     (saver,) = (node_id for node_id, node in prompt.items() if node["class_type"] == "SaveImage")
@@ -50,7 +49,7 @@ def _thumbnail(server: ComfyServer, name: str, object_info: dict[str, dict]) -> 
     rows = row_names(workflow)
     curves = [_curve(prompt, result, sampler) for sampler in rows] if name in CURVES else []
     picture = captioned(sheet, list(rows.values()), curves) if rows else _fitting(sheet)
-    picture.save(place(name, digits).with_suffix(".jpg"), quality=88)
+    picture.save(place(name, family).with_suffix(".jpg"), quality=88)
     print(f"{name}: {result.seconds:.1f} s", flush=True)
 
 

@@ -2,9 +2,8 @@
 
 from comfy_api.latest import io
 
-from .host.classifier_files import host_classifier
 from .host.emoji import load_emoji
-from .host.types import NOISY_CLASSIFIER
+from .host.types import CLEAN_CLASSIFIER, NOISY_CLASSIFIER
 
 
 class LoadEmojiDemo(io.ComfyNode):
@@ -15,7 +14,7 @@ class LoadEmojiDemo(io.ComfyNode):
             display_name="Load Emoji Demo",
             category="model/loaders",
             description=(
-                "A miniature of Stable Diffusion that makes colour emoji of eleven classes, its VAE and two noisy "
+                "A miniature of Stable Diffusion that makes colour emoji of eleven classes, its VAE and three "
                 "classifiers. Comes with the pack; use 64 x 64 pictures."
             ),
             search_aliases=["emoji", "demo", "example model", "colour", "small model", "latent diffusion"],
@@ -27,10 +26,12 @@ class LoadEmojiDemo(io.ComfyNode):
                 NOISY_CLASSIFIER.Output(
                     "attributes", tooltip="Knows smiling, round, and four colours, several at once."
                 ),
+                CLEAN_CLASSIFIER.Output(
+                    "guide", tooltip="Knows the eleven classes in clean pictures: it judges what the model predicts."
+                ),
             ],
         )
 
     @classmethod
     def execute(cls) -> io.NodeOutput:
-        model, vae, classifier, attributes = load_emoji()
-        return io.NodeOutput(model, vae, host_classifier(classifier), host_classifier(attributes))
+        return io.NodeOutput(*load_emoji())

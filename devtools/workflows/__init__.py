@@ -18,12 +18,13 @@ from devtools.workflows.classifier_graphs import (
     steer_away_with_a_negative_target,
     two_targets_at_once,
 )
-from devtools.workflows.families import Digits, Family
-from devtools.workflows.family_settings import FAMILIES
+from devtools.workflows.emoji_graphs import emoji_at_a_burning_scale, emoji_with_what_no_class_says
+from devtools.workflows.families import Bundled, Digits, Family
+from devtools.workflows.family_settings import COLOURS, FAMILIES
 from devtools.workflows.sweep_graphs import sweep_two_scales_on_one_sheet
 from devtools.workflows.training_graphs import train_on_two_folders_then_guide
 
-__all__ = ["FAMILIES", "FOLDER", "GRAPHS", "Digits", "Family", "draft", "place"]
+__all__ = ["EXAMPLES", "FAMILIES", "FOLDER", "GRAPHS", "Bundled", "Digits", "Family", "draft", "place"]
 
 FOLDER = ROOT / "example_workflows"
 GRAPHS = {
@@ -43,15 +44,20 @@ GRAPHS = {
         sweep_two_scales_on_one_sheet,
     )
 }
+"""Those of every family."""
+OF_EMOJI = {graph.__name__: graph for graph in (emoji_at_a_burning_scale, emoji_with_what_no_class_says)}
+"""Those that need colours, or what only the emoji demo has."""
+EXAMPLES = [(name, family) for family in FAMILIES for name in GRAPHS] + [(name, COLOURS) for name in OF_EMOJI]
+"""Every example workflow that there is."""
 
 
 def draft(name: str, family: Family, object_info: dict[str, dict]) -> dict:
     """The workflow of a graph for a family, as the front end would save it."""
     canvas = Canvas(name, object_info)
-    GRAPHS[name](canvas, family)
+    (GRAPHS | OF_EMOJI)[name](canvas, family)
     return canvas.workflow()
 
 
 def place(name: str, family: Family) -> Path:
-    """The file of a workflow: the template browser lists the digits, the others lie in folders below."""
-    return (FOLDER if isinstance(family, Digits) else FOLDER / family.name) / f"{name}.json"
+    """The file of a workflow: the template browser lists those of bundled models, the others lie in folders below."""
+    return (FOLDER if isinstance(family, Bundled) else FOLDER / family.name) / f"{name}.json"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from devtools.workflows.canvas import Canvas, Output
 
 DIGITS = "zero | one | two | three | four | five | six | seven | eight | nine"
+EMOJI = "face | heart | flag | clock | person | plant | vehicle | food"  # of the classes, those that are drawn best
 PROMPT = "a harbour town on a summer morning, boats, people at a market"
 FAULT = 24  # pixels for the mark that a file is missing
 TRAINING = "train_on_two_folders_then_guide"
@@ -99,18 +100,21 @@ class Family(ABC):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Digits(Family):
-    """The bundled digits: a class in place of a prompt, and a classifier that comes along."""
+class Bundled(Family):
+    """A model that comes with the pack: a class in place of a prompt, and a classifier that comes along."""
+
+    loader: str  # the node that loads it
+    classes: str  # all that it can be asked for, in turn
 
     def load(self, canvas):
-        model = canvas.node("GuidanceKitLoadDigitsDemo")
+        model = canvas.node(self.loader)
         return Loaded(model, model.slot(1), classifier=model.slot(2))
 
     def classifier(self, canvas, loaded):
         return loaded.classifier
 
     def asked(self, canvas, loaded):
-        return canvas.node("GuidanceKitClassCondition", room=20, model=loaded.model, label=DIGITS)
+        return canvas.node("GuidanceKitClassCondition", room=20, model=loaded.model, label=self.classes)
 
     def one(self, canvas, loaded):
         return canvas.node("GuidanceKitClassCondition", room=20, model=loaded.model, label=self.pair[0])
@@ -131,10 +135,26 @@ class Digits(Family):
         size = {"width": self.size, "height": self.size}
         return canvas.node("EmptyLatentImage", **size, batch_size=count or self.count)
 
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Digits(Bundled):
+    """The bundled digits."""
+
     def footnote(self, canvas, classifier):
         return (
             "The same graph for Stable Diffusion 1.5, SDXL and Flux-class models: in this pack's folder "
             f"*example_workflows*, under *sd15*, *sdxl* and *flux*, drag *{canvas.name}.json* into this window."
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Emoji(Bundled):
+    """The bundled emoji, with a classifier of attributes and one of clean pictures beside that of the classes."""
+
+    def footnote(self, canvas, classifier):
+        return (
+            "A small Stable Diffusion of colour emoji that comes with the pack; what it can and cannot do stands in "
+            "*docs/emoji-demo.md*."
         )
 
 

@@ -1,6 +1,6 @@
 """The families that the example workflows are written for, and the settings that suit each."""
 
-from devtools.workflows.families import DIGITS, Checkpoint, Digits, Parts
+from devtools.workflows.families import DIGITS, EMOJI, Checkpoint, Digits, Emoji, Parts
 
 _PICTURES = {
     "trained": ("painting", "photo"),
@@ -14,10 +14,20 @@ _PICTURES = {
     "stand_ins": ", and write what they show as label (until then the digits that come with this pack stand in). More "
     "samples of the model help: raise their batch_size as far as your memory goes",
 }
+_COLOURS = _PICTURES | {
+    "target": EMOJI,
+    "pair": ("face", "heart"),
+    "halves": ("face", "clock"),
+    "trained": ("face", "other"),
+    "push": 6.0,
+    "scales": (0.0, 3.0, 6.0, 10.0),
+}
 FAMILIES = (
     Digits(
         name="digits",
         title="digits",
+        loader="GuidanceKitLoadDigitsDemo",
+        classes=DIGITS,
         size=128,
         count=10,
         cell=128,
@@ -111,3 +121,27 @@ FAMILIES = (
         **_PICTURES,
     ),
 )
+COLOURS = Emoji(
+    name="emoji",
+    title="emoji",
+    loader="GuidanceKitLoadEmojiDemo",
+    classes=EMOJI,
+    size=64,
+    count=8,
+    cell=128,
+    steps=12,
+    sampler="dpmpp_2m",
+    scheduler="sgm_uniform",
+    cfg=1.0,
+    scale=3.0,
+    firm=5.0,
+    high=12.0,
+    interval=(5.42, 0.6),
+    own=100,
+    null_kind="the null label",
+    zeros_are="which this model does not know",
+    one_thing="faces",
+    another="heart",
+    **_COLOURS,
+)
+"""The bundled emoji, for graphs that want colours."""

@@ -51,8 +51,9 @@ def ksampler(
     cfg: float = 1.0,
     seed: int = 1,
     folded: bool = False,
+    **more: object,
 ) -> Output:
-    """A KSampler with the family's settings."""
+    """A KSampler with the family's settings, except where `more` says otherwise."""
     positive, negative = conditions
     return canvas.node(
         "KSampler",
@@ -64,7 +65,7 @@ def ksampler(
         cfg=cfg,
         seed=seed,
         folded=folded,
-        **settings(family),
+        **settings(family) | more,
     )
 
 

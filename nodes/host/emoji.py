@@ -9,14 +9,19 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
+from ...guidance_core.classifier.heads import as_head
 from ...guidance_core.demo import emoji
 from ...guidance_core.demo.emoji.unet import CONFIG
 from ...guidance_core.demo.emoji.vae import ZOOM, Vae
 from ...guidance_core.errors import GuidanceError
+from .classifier_files import host_classifier
+from .classifiers import HostClassifier, PictureClassifier
+from .clean_view import view_through
+from .patchers import patcher_of
 
 
-class EmojiLatents(comfy.latent_formats.LatentFormat):
-    """Latents whose scale and shift have to be undone before they are decoded."""
+class Emoji(comfy.latent_formats.LatentFormat):
+    """Latents whose scale and shift have to be undone before they are decoded; classifiers know them by this name."""
 
     spacial_downscale_ratio = ZOOM
 
@@ -45,7 +50,7 @@ class EmojiModel(comfy.model_base.BaseModel):
 
     def __init__(self, demo: emoji.Emoji):
         config = EmojiConfig(dict(CONFIG))
-        config.latent_format = EmojiLatents(demo)
+        config.latent_format = Emoji(demo)
         super().__init__(config, comfy.model_base.ModelType.V_PREDICTION)
         self.diffusion_model.load_state_dict(demo.network.unet.state_dict())
         self.class_labels = tuple(demo.labels)
@@ -98,7 +103,16 @@ class EmojiVAE(comfy.sd.VAE):
         )
 
 
-def load_emoji():
-    """(MODEL, VAE, NoisyClassifier of classes, NoisyClassifier of attributes) of the bundled demo."""
+def guide_of(demo: emoji.Emoji, vae: EmojiVAE) -> PictureClassifier:
+    """The demo's classifier of clean pictures, which takes them as the VAE decodes them."""
+    network = demo.guide_network
+    head, view, patcher = as_head("single"), view_through(vae), patcher_of(network)
+    return PictureClassifier(network, nn.Identity(), demo.labels, head, view, patcher)
+
+
+def load_emoji() -> tuple[ModelPatcher, EmojiVAE, HostClassifier, HostClassifier, PictureClassifier]:
+    """The bundled demo: MODEL, VAE, noisy classifiers of classes and of attributes, classifier of clean pictures."""
     demo = emoji.load()
-    return emoji_model(demo), EmojiVAE(demo.vae), demo.classifier, demo.attributes
+    vae = EmojiVAE(demo.vae)
+    noisy = (host_classifier(classifier) for classifier in (demo.classifier, demo.attributes))
+    return emoji_model(demo), vae, *noisy, guide_of(demo, vae)

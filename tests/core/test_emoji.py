@@ -104,6 +104,18 @@ def test_preview_is_five_rows_of_colours(d):
     assert json.loads(card["preview"]) == d.preview and [len(row) for row in d.preview] == [3] * 5
 
 
+def test_preview_is_near_the_picture(d):
+    """What ComfyUI shows while it samples: the colours of each four pixels, to a tenth."""
+    _, x, y = torch.meshgrid(torch.arange(3), torch.arange(64), torch.arange(64), indexing="ij")
+    disc = torch.hypot(x - 32.0, y - 32.0) < 24
+    colours = torch.tensor([[0.9, 0.2, 0.2], [0.2, 0.4, 0.9], [1.0, 0.8, 0.2]])[..., None, None]
+    x0 = d.encode(torch.where(disc, colours, 1.0))
+    *factors, bias = torch.tensor(d.preview)
+    shown = torch.einsum("nchw,cr->nrhw", x0, torch.stack(factors)) + bias[:, None, None]
+    wanted = 2 * torch.nn.functional.avg_pool2d(d.to_image(x0), 4) - 1
+    assert (shown - wanted).abs().mean() < 0.2
+
+
 def test_variants_of_an_emoji_are_one():
     waving = ["1F44B", "1F44B-1F3FB", "1F44B-1F3FF"]
     assert len({_base(code) for code in waving}) == 1

@@ -10,7 +10,7 @@ from graph import Output, fresh, read
 
 from devtools.make_workflows import written
 from devtools.workflow import to_prompt, widgets
-from devtools.workflows import FAMILIES, FOLDER, GRAPHS, Digits, draft, place
+from devtools.workflows import EXAMPLES, FAMILIES, FOLDER, GRAPHS, Bundled, Digits, draft, place
 from devtools.workflows.canvas import TITLE, extent
 from devtools.workflows.families import TRAINING
 from devtools.workflows.parts import SHEET, SPACE
@@ -45,25 +45,25 @@ def object_info(server):
 
 
 every_graph = pytest.mark.parametrize("name", GRAPHS)
-every_family = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+every_example = pytest.mark.parametrize(
+    ("name", "family"), EXAMPLES, ids=[f"{name}-{family.name}" for name, family in EXAMPLES]
+)
 
 
-@every_family
-@every_graph
+@every_example
 def test_the_file_is_what_the_maker_writes(object_info, name, family):
     """Otherwise: python -m devtools.make_workflows."""
     assert place(name, family).read_text(encoding="utf-8") == written(draft(name, family, object_info))
 
 
 def test_there_are_no_other_files():
-    """Every digits graph has a picture; what no maker writes is not there."""
-    wanted = {place(name, family) for name in GRAPHS for family in FAMILIES}
-    wanted |= {place(name, DIGITS).with_suffix(".jpg") for name in GRAPHS}
+    """Every graph of a bundled model has a picture; what no maker writes is not there."""
+    wanted = {place(name, family) for name, family in EXAMPLES}
+    wanted |= {place(name, family).with_suffix(".jpg") for name, family in EXAMPLES if isinstance(family, Bundled)}
     assert {file for file in FOLDER.rglob("*") if file.is_file()} == wanted
 
 
-@every_family
-@every_graph
+@every_example
 def test_nothing_overlaps(object_info, name, family):
     workflow = draft(name, family, object_info)
     nodes = {node["id"]: (*node["pos"], *extent(node)) for node in workflow["nodes"]}
@@ -104,8 +104,7 @@ def test_families_differ_in_what_they_load_and_ask_alone(object_info, name, fami
     assert structure(draft(name, family, object_info)) == structure(draft(name, DIGITS, object_info))
 
 
-@every_family
-@every_graph
+@every_example
 def test_choices_exist(object_info, name, family):
     """Every value of a list is in it, but for files, which are the user's own."""
     for node in to_prompt(draft(name, family, object_info), object_info).values():

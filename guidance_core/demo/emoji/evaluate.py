@@ -17,6 +17,7 @@ from ...classifier.clean import CleanClassifier
 from ...classifier.noisy import NoisyClassifier
 from ...denoisers import Denoiser
 from ...guiders import cfg_guided, classifier_guided
+from ...parameterizations import V
 from ...sampling import sample
 from ...scale import ScaleSchedule
 from ...schedules import trailing
@@ -74,7 +75,7 @@ def table(name: str, demo: Emoji) -> Iterator[tuple[str, float, Guided]]:
 
 
 def with_cfg(demo: Emoji, labels: Tensor, scale: float, **settings) -> Denoiser:
-    return cfg_guided(demo.cond(labels), demo.uncond, scale, **settings)
+    return cfg_guided(demo.cond(labels), demo.uncond, scale, output=V, **settings)
 
 
 def with_classifier(

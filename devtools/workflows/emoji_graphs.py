@@ -1,0 +1,82 @@
+"""Graphs of the bundled emoji: what a scale that is too high burns, and classifiers for what no class says."""
+
+from devtools.workflows.canvas import BROWN, Canvas, Output
+from devtools.workflows.families import Emoji
+from devtools.workflows.parts import BASICS, combined, introduce, ksampler, prompted, schedule, sheet
+
+ANCESTRAL = "euler_ancestral"
+
+
+def emoji_at_a_burning_scale(canvas: Canvas, family: Emoji) -> None:
+    """CFG off, as it should be, far too high, and three ways to bear that."""
+    start, end = family.interval
+    introduce(
+        canvas,
+        family,
+        f"Row 1: the class alone (CFG off), shapeless. Row 2: CFG {family.scale:g}, and there is a face, a heart, a "
+        f"flag. Row 3: CFG {family.high:g}, far too much: burnt colours, hard edges. Rows 4 to 6 are the same scale, "
+        f"only while {start:g} >= sigma > {end:g}, then with the method *apg*, then with *rescale*.\n\n"
+        "**Look at** the colours from row 2 to 3, and at the line that each **CFG Combine** writes on itself after a "
+        "run: the interval runs fewer passes, and a pass is nearly all that a step costs.\n\n"
+        "**Change first:** the interval and the method. Both go together, as do several CFG Combine nodes in a chain.",
+    )
+    loaded, conditions, latent = prompted(canvas, family)
+    with canvas.group("When", width=350):
+        interval = schedule(canvas, "", "interval", axis={"axis": "sigma", "start": start, "end": end})
+    branches = [
+        ("CFG off", 1.0, {}),
+        (f"CFG {family.scale:g}", family.scale, {}),
+        (f"CFG {family.high:g}", family.high, {}),
+        (f"CFG {family.high:g} in an interval", family.high, {"schedule": interval}),
+        (f"CFG {family.high:g}, apg", family.high, {"method": "apg"}),
+        (f"CFG {family.high:g}, rescale", family.high, {"method": "rescale"}),
+    ]
+    rows = []
+    with canvas.group("One CFG each", BROWN):
+        for title, scale, more in branches:
+            canvas.column()
+            rows.append(ksampler(canvas, family, title, combined(canvas, loaded, scale, **more), conditions, latent))
+    sheet(canvas, family, loaded.vae, rows)
+
+
+def emoji_with_what_no_class_says(canvas: Canvas, family: Emoji) -> None:
+    """Classifiers of attributes and of clean pictures, beside CFG and alone."""
+    introduce(
+        canvas,
+        family,
+        f"Every row starts from the same noise. Row 1 asks for classes by CFG {family.scale:g}. The model takes no "
+        "colours: rows 2 and 3 add a classifier of **attributes**, trained apart from the model, that wants *blue* "
+        "and *green*. Row 4 asks for nothing; row 5 wants *smiling* of the same noise, and row 6 *flag*, by the "
+        "**guide**, which knows clean pictures only and judges the one that each step predicts.\n\n"
+        "**Look at** the shapes in rows 1 to 3: they stay, only their colour follows.\n\n"
+        "**Change first:** a target: *red, round* or *yellow, -smiling*. The guide wants an ancestral sampler; on "
+        "others it leaves patterns that only it can see.",
+    )
+    with canvas.group(BASICS):
+        loaded = family.load(canvas)
+        attributes, guide = loaded.model.slot(3), loaded.model.slot(4)
+        asked, null = family.asked(canvas, loaded), family.null(canvas, loaded)
+        latent = family.latent(canvas)
+
+    def steered(model: Output, classifier: Output, target: str, scale: float) -> Output:
+        values = {"classifier": classifier, "target": target, "scale": scale}
+        return canvas.node("GuidanceKitClassifierGuidance", f"To {target}", room=60, model=model, **values)
+
+    rows = []
+    with canvas.group("Classes by CFG, colours by a classifier", BROWN):
+        guided = combined(canvas, loaded, family.scale)
+        rows.append(ksampler(canvas, family, f"CFG {family.scale:g}", guided, (asked, null), latent))
+        for colour in ("blue", "green"):
+            canvas.column()
+            model = steered(guided, attributes, colour, family.push)
+            title = f"CFG {family.scale:g} and {colour}"
+            rows.append(ksampler(canvas, family, title, model, (asked, null), latent))
+    with canvas.group("No class, classifiers alone", BROWN):
+        rows.append(ksampler(canvas, family, "Nothing asked for", loaded.model, (null, null), latent))
+        canvas.column()
+        model = steered(loaded.model, attributes, "smiling", family.push)
+        rows.append(ksampler(canvas, family, "Smiling", model, (null, null), latent))
+        canvas.column()
+        model, ancestral = steered(loaded.model, guide, "flag", 2.0), {"sampler_name": ANCESTRAL}
+        rows.append(ksampler(canvas, family, "Flag, by the guide", model, (null, null), latent, **ancestral))
+    sheet(canvas, family, loaded.vae, rows)
