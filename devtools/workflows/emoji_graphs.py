@@ -13,11 +13,12 @@ def emoji_at_a_burning_scale(canvas: Canvas, family: Emoji) -> None:
     introduce(
         canvas,
         family,
-        f"Row 1: the class alone (CFG off), shapeless. Row 2: CFG {family.scale:g}, and there is a face, a heart, a "
-        f"flag. Row 3: CFG {family.high:g}, far too much: burnt colours, hard edges. Rows 4 to 6 are the same scale, "
-        f"only while {start:g} >= sigma > {end:g}, then with the method *apg*, then with *rescale*.\n\n"
-        "**Look at** the colours from row 2 to 3, and at the line that each **CFG Combine** writes on itself after a "
-        "run: the interval runs fewer passes, and a pass is nearly all that a step costs.\n\n"
+        f"Row 1: the class alone (CFG off), unsure of its shapes. Row 2: CFG {family.scale:g}, clearer. Row 3: CFG "
+        f"{family.high:g}, far too much: burnt colours, dark edges. Rows 4 to 6 are the same scale, only while "
+        f"{start:g} >= sigma > {end:g}, then with the method *apg*, then with *rescale*.\n\n"
+        "**Look at** the colours from row 2 to 3 and back in row 4, and at the line that each **CFG Combine** writes "
+        "on itself after a run: the interval runs fewer passes, and a pass is nearly all that a step costs. Methods "
+        "made for large models do less on this small one.\n\n"
         "**Change first:** the interval and the method. Both go together, as do several CFG Combine nodes in a chain.",
     )
     loaded, conditions, latent = prompted(canvas, family)
@@ -46,7 +47,8 @@ def emoji_with_what_no_class_says(canvas: Canvas, family: Emoji) -> None:
         family,
         f"Every row starts from the same noise. Row 1 asks for classes by CFG {family.scale:g}. The model takes no "
         "colours: rows 2 and 3 add a classifier of **attributes**, trained apart from the model, that wants *blue* "
-        "and *green*. Row 4 asks for nothing; row 5 wants *smiling* of the same noise, and row 6 *flag*, by the "
+        "and *green*. Row 4 asks for nothing; row 5 wants *smiling* of the same noise, which to "
+        "that classifier is a yellow face, and row 6 *flag*, by the "
         "**guide**, which knows clean pictures only and judges the one that each step predicts.\n\n"
         "**Look at** the shapes in rows 1 to 3: they stay, only their colour follows.\n\n"
         "**Change first:** a target: *red, round* or *yellow, -smiling*. The guide wants an ancestral sampler; on "

@@ -17,7 +17,7 @@ from devtools.workflow import to_prompt
 EXAMPLES = sorted((ROOT / "example_workflows").glob("*.json"))
 KINDS = Path(__file__).with_name("kinds.json")
 SCREENSHOTS = ROOT / "output" / "browser"
-TRAINING = "GuidanceKitTrainNoisyClassifier"  # takes its time: run under one renderer only
+SLOW = {"GuidanceKitTrainNoisyClassifier", "GuidanceKitLoadEmojiDemo"}  # take their time: run under one renderer only
 
 # A card without a picture of its own shows the front end's, outside of the thumbnail's content.
 LOADED = """at => {
@@ -88,7 +88,7 @@ def test_example(path: Path, renderer: str, pages: dict[str, Page], server: Comf
     choose(dialog, path.stem)
     page.wait_for_function(OPEN, arg=[path.stem, len(workflow["nodes"])])
     assert frontend.prompt_of(page) == to_prompt(workflow, object_info)
-    if renderer == "nodes2" or TRAINING not in {node["type"] for node in workflow["nodes"]}:
+    if renderer == "nodes2" or not SLOW & {node["type"] for node in workflow["nodes"]}:
         run(page, server, f"{path.stem}-{renderer}")
 
 
