@@ -22,7 +22,7 @@ def emoji_at_a_burning_scale(canvas: Canvas, family: Emoji) -> None:
         "**Change first:** the interval and the method. Both go together, as do several CFG Combine nodes in a chain.",
     )
     loaded, conditions, latent = prompted(canvas, family)
-    with canvas.group("When", width=350):
+    with canvas.group("When"):
         interval = schedule(canvas, "", "interval", axis={"axis": "sigma", "start": start, "end": end})
     branches = [
         ("CFG off", 1.0, {}),
@@ -36,7 +36,11 @@ def emoji_at_a_burning_scale(canvas: Canvas, family: Emoji) -> None:
     with canvas.group("One CFG each", BROWN):
         for title, scale, more in branches:
             canvas.column()
-            rows.append(ksampler(canvas, family, title, combined(canvas, loaded, scale, **more), conditions, latent))
+            rows.append(
+                ksampler(
+                    canvas, family, title, combined(canvas, loaded, scale, **more), conditions, latent, folded=True
+                )
+            )
     sheet(canvas, family, loaded.vae, rows)
 
 
@@ -67,18 +71,20 @@ def emoji_with_what_no_class_says(canvas: Canvas, family: Emoji) -> None:
     rows = []
     with canvas.group("Classes by CFG, colours by a classifier", BROWN):
         guided = combined(canvas, loaded, family.scale)
-        rows.append(ksampler(canvas, family, f"CFG {family.scale:g}", guided, (asked, null), latent))
+        rows.append(ksampler(canvas, family, f"CFG {family.scale:g}", guided, (asked, null), latent, folded=True))
         for colour in ("blue", "green"):
             canvas.column()
             model = steered(guided, attributes, colour, family.push)
             title = f"CFG {family.scale:g} and {colour}"
-            rows.append(ksampler(canvas, family, title, model, (asked, null), latent))
+            rows.append(ksampler(canvas, family, title, model, (asked, null), latent, folded=True))
     with canvas.group("No class, classifiers alone", BROWN):
-        rows.append(ksampler(canvas, family, "Nothing asked for", loaded.model, (null, null), latent))
+        rows.append(ksampler(canvas, family, "Nothing asked for", loaded.model, (null, null), latent, folded=True))
         canvas.column()
         model = steered(loaded.model, attributes, "smiling", family.push)
-        rows.append(ksampler(canvas, family, "Smiling", model, (null, null), latent))
+        rows.append(ksampler(canvas, family, "Smiling", model, (null, null), latent, folded=True))
         canvas.column()
         model, ancestral = steered(loaded.model, guide, "flag", 2.0), {"sampler_name": ANCESTRAL}
-        rows.append(ksampler(canvas, family, "Flag, by the guide", model, (null, null), latent, **ancestral))
+        rows.append(
+            ksampler(canvas, family, "Flag, by the guide", model, (null, null), latent, folded=True, **ancestral)
+        )
     sheet(canvas, family, loaded.vae, rows)
