@@ -13,5 +13,7 @@ GROUPS = (
     "samplers",
     "scaling",
     "training",
+    "shards",
+    "pipeline",
     "start_up",
 )

@@ -59,6 +59,13 @@ class Process:
             dist.broadcast_object_list(said)
         return said[0]
 
+    def largest(self, value: int, device: torch.device | str) -> int:
+        """The largest of the processes' numbers."""
+        found = torch.tensor(value, device=device)
+        if self.world_size > 1:
+            dist.all_reduce(found, dist.ReduceOp.MAX)
+        return int(found)
+
     def all_equal(self, value: int, device: torch.device) -> bool:
         """Whether every process has the same number here."""
         ends = torch.tensor([value, -value], device=device)
@@ -78,8 +85,8 @@ def this_process() -> Process:
 def launched(patient: bool = False) -> Iterator[torch.device | None]:
     """Join the group of processes that torchrun started, and leave it in the end; yields this process's device.
 
-    Outside of torchrun nothing is joined and the device is None: the caller's choice. patient: processes may wait for
-    each other for days, as after shares of unequal work.
+    Outside of torchrun nothing is joined and the device is None: the caller's choice. A group that is joined already is
+    used and not left. patient: processes may wait for each other for days, as after shares of unequal work.
     """
     if "LOCAL_RANK" not in os.environ:
         yield None
@@ -88,8 +95,12 @@ def launched(patient: bool = False) -> Iterator[torch.device | None]:
     if torch.cuda.is_available():
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
         torch.cuda.set_device(device)
-    wait = timedelta(days=30) if patient else None
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=wait)
+    if dist.is_initialized():
+        yield device
+        return
+    dist.init_process_group(
+        "nccl" if device.type == "cuda" else "gloo", timeout=timedelta(days=30) if patient else None
+    )
     try:
         yield device
         dist.barrier()  # no process leaves while another is still talking to it

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..classifier.measurements import Suggestion
 from ..classifier.noisy import NoisyClassifier
+from ..distributed import Process
 from ..errors import GuidanceError
 from ..progress import Work
 from .metrics import Evaluation, evaluate, even_edges
@@ -33,12 +34,14 @@ def assess(
     repeats: int = 1,
     batch: int = 256,
     seed: int = 0,
+    process: Process | None = None,
 ) -> Work[Assessment]:
     """Evaluate a classifier on latents [N, C, ...] that it was not trained on; yields after every batch.
 
     labels: as for training (Source.labels). bins: rising log-SNR edges; by default ten over the classifier's range.
     temperature: fit temperatures anew and apply them; otherwise it keeps those that it has. repeats: draws of noise for
-    each latent. Raises GuidanceError, before any work, for latents or labels that do not fit the classifier.
+    each latent. process: see metrics.evaluate. Raises GuidanceError, before any work, for latents or labels that do not
+    fit the classifier.
     """
     y = _prepared(classifier, labels)
     bins = list(bins) if bins is not None else even_edges(classifier.log_snr_range)
@@ -54,6 +57,7 @@ def assess(
         generator=generator,
         repeats=repeats,
         batch=batch,
+        process=process,
     )
 
     def run() -> Work[Assessment]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from ..classifier.heads import Head, as_head
 from ..classifier.measurements import MAX_CONFUSION, Bin, Knots
 from ..classifier.temperature import temperature_at
+from ..distributed import Process
 from ..errors import GuidanceError
 from ..paths import VE, NoisePath
 from ..progress import Progress, Work, run_to_end
@@ -68,14 +69,16 @@ def evaluate(
     generator: torch.Generator | None = None,
     repeats: int = 1,
     batch: int = 256,
+    process: Process | None = None,
 ) -> Work[Evaluation]:
     """Measure a classifier on clean latents [N, C, ...], noised uniformly in log-SNR inside each bin.
 
     labels: what the head's loss takes: indices [N], or for "multi" and "regression" [N, K]. bins: rising edges, one bin
     between each two. head: a Head or its name. temperature: fit one a bin, and measure with them applied; the
     classifier must then apply none itself, and scores have none. repeats: draws of noise for each latent. The
-    classifier must already be on the latents' device. Yields after every batch. Raises GuidanceError, before any work,
-    for arguments that do not fit.
+    classifier must already be on the latents' device. process: of a group in which every process makes the same call;
+    each answers its share of the batches, and the figures are those of one, in every process. Yields after every batch.
+    Raises GuidanceError, before any work, for arguments that do not fit.
     """
     if len(bins) < 2 or any(a >= b for a, b in zip(bins, bins[1:], strict=False)):
         raise GuidanceError(f"Bins must be two or more rising log-SNR edges, got {list(bins)}.")
@@ -86,16 +89,21 @@ def evaluate(
     starts = range(0, draws, batch)
     steps = (len(bins) - 1) * len(starts)
     device = generator.device if generator is not None else latents.device
+    process = process or Process()
 
     @torch.no_grad()
-    def answers(start: int, low: float, high: float) -> tuple[Tensor, Tensor, Tensor]:
+    def answers(start: int, low: float, high: float) -> tuple[Tensor | None, Tensor, Tensor]:
+        """The logits of one of this process's own batches; the noise is drawn for all of them."""
         chosen = torch.arange(start, min(start + batch, draws)) % len(latents)
         x0, y = latents[chosen.to(latents.device)], labels[chosen.to(labels.device)]
         log_snr = low + (high - low) * torch.rand(len(x0), generator=generator, device=device)
         noise = torch.randn(x0.shape, generator=generator, device=device)
-        sigma = VE.sigma_at(log_snr.to(x0))
+        y, log_snr = y.to(x0.device), log_snr.to(x0)
+        if start // batch % process.world_size != process.rank:
+            return None, y, log_snr.float()
+        sigma = VE.sigma_at(log_snr)
         logits = classifier(x0 + expand(sigma, x0) * noise.to(x0), sigma, VE)
-        return logits.float(), y.to(x0.device), log_snr.to(x0).float()
+        return logits.float(), y, log_snr.float()
 
     def run() -> Work[Evaluation]:
         collected, step = [], 0
@@ -105,13 +113,30 @@ def evaluate(
                 parts.append(answers(start, low, high))
                 step += 1
                 yield Progress(step, steps)
-            collected.append(_Answers(low, high, *(torch.cat(part) for part in zip(*parts, strict=True))))
+            logits, y, log_snr = zip(*parts, strict=True)
+            collected.append(
+                _Answers(
+                    low,
+                    high,
+                    _gathered(logits, [*map(len, y)], process, latents.device),
+                    torch.cat(y),
+                    torch.cat(log_snr),
+                )
+            )
         knots: Knots = ()
         if temperature and head.has_probabilities:
             knots = tuple(((a.low + a.high) / 2, fit_temperature(a.logits, a.y, head)) for a in collected)
         return _evaluation(head, collected, knots)
 
     return run()
+
+
+def _gathered(parts: Sequence[Tensor | None], sizes: Sequence[int], process: Process, device: torch.device) -> Tensor:
+    """All logits in order, of which each process has some parts."""
+    own = [part for part in parts if part is not None]
+    classes = process.largest(own[0].shape[1] if own else 0, device)
+    rows = [torch.zeros(n, classes, device=device) if p is None else p for p, n in zip(parts, sizes, strict=True)]
+    return process.all_reduce(torch.cat(rows))  # a sum of one number and zeros is the number
 
 
 def accuracy_by_log_snr(

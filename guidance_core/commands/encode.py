@@ -13,11 +13,12 @@ from ..data.image_file import Size, aspect_sizes
 from ..data.labelling import decided
 from ..distributed import Process, launched, this_process
 from ..encode.encoding import Encoding
-from ..encode.record import Records, read_json
+from ..encode.record import Records
 from ..encode.samples import UNIT, FolderSamples, Samples
 from ..encode.tars import TarContents, TarSamples, scan_tar
 from ..encode.vae import encoder_of
 from ..errors import GuidanceError, OwnError
+from ..work_folder import read_json
 from ..writing import write_whole
 from . import Line
 

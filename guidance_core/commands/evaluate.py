@@ -13,6 +13,7 @@ from ..assess.page import card_picture
 from ..classifier.card import Card
 from ..classifier.noisy import NoisyClassifier
 from ..data.shards import ShardSource
+from ..distributed import launched, this_process
 from ..drawing.plot import check_png, write_png
 from ..errors import GuidanceError
 from ..files import read_header, read_tensors
@@ -53,7 +54,13 @@ def run(arguments: argparse.Namespace) -> int:
         raise GuidanceError(f"The classifier must go to a .safetensors file in a folder that exists, got '{out}'.")
     if arguments.out:
         check_png(arguments.out)
-    device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    with launched(patient=True) as own:
+        return _evaluate(arguments, out, arguments.device or own or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def _evaluate(arguments: argparse.Namespace, out: Path, device: torch.device | str) -> int:
+    """In each process; the first writes and speaks."""
+    process = this_process()
     classifier = NoisyClassifier.load(arguments.file)
     classifier.network.to(device)
     latents, labels = _examples(arguments, classifier)
@@ -68,8 +75,12 @@ def run(arguments: argparse.Namespace) -> int:
         repeats=arguments.repeats,
         batch=arguments.batch,
         seed=arguments.seed,
+        process=process,
     )
-    assessed = Line().run(work, "batch {done} of {count}")
+    assessed = Line(quiet=process.rank > 0).run(work, "batch {done} of {count}")
+    process.barrier()  # nobody reads the file any more
+    if process.rank:
+        return 0
     if arguments.out:
         write_png(card_picture(assessed.classifier.card, assessed.evaluation.reliability), arguments.out)
     assessed.classifier.save(out)

@@ -6,14 +6,17 @@ from dataclasses import fields
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from ..cfg import Method, cfg_method
 from ..classifier.noisy import NoisyClassifier
 from ..demo import Demo
+from ..demo.many import ManyDigits
 from ..denoisers import Denoiser
+from ..distributed import launched, this_process
 from ..drawing.images import save_images
 from ..drawing.plot import check_png
-from ..errors import GuidanceError
+from ..errors import GuidanceError, OwnError
 from ..guiders import cfg_guided, classifier_guided
 from ..params import Param, check_known, from_text, make, params_of
 from ..sampling import SAMPLERS, steps
@@ -22,9 +25,11 @@ from ..schedules import trailing
 from ..shapes import SHAPES
 from ..terms.classifier_guidance import ClassifierTerm
 from ..terms.target_text import parse_target
+from ..work_folder import WorkFolder
 from . import Line
 
 MAX_COUNT = 10_000  # digits on one sheet
+MAX_SAMPLES = 10_000_000  # in a folder
 SCALE = params_of(ClassifierTerm)["scale"]
 NULL = "null"  # the digits model's own label for no condition
 WINDOW = Param(float, None, "")  # start and end of a schedule, which are declared to be open
@@ -47,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--sampler", choices=SAMPLERS, default="ddim", help="(ddim)")
     add("--count", type=int, default=20, metavar="INT", help="how many digits (20)")
     add("--seed", type=int, default=0, metavar="INT", help="the noise (0)")
-    add("--out", type=Path, required=True, metavar="PNG", help="where the contact sheet goes")
+    add("--out", type=Path, required=True, metavar="PNG|DIR", help="a contact sheet, or a folder of samples")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -55,6 +60,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     _check(arguments)
     d = demo.load()
+    if not arguments.out.suffix:
+        return _many(arguments, d)
     guided = _guided(arguments, d)
     generator = torch.Generator().manual_seed(arguments.seed)
     noise = torch.randn(arguments.count, *d.shape, generator=generator)
@@ -63,18 +70,48 @@ def run(arguments: argparse.Namespace) -> int:
     for step in steps(guided, noise, levels, arguments.sampler, generator, **own):
         line.show(f"step {step.index + 1} of {arguments.steps}", step.index + 1, arguments.steps)
     save_images(d.to_picture(step.x), arguments.out)
-    seen = d.judge(d.to_image(step.x)).argmax(1).bincount(minlength=len(d.labels)).tolist()
-    read = ", ".join(f"{count} {name}" for name, count in zip(d.labels, seen, strict=True) if count)
-    print(f"Wrote '{arguments.out}'. The judge reads: {read}.")
+    print(f"Wrote '{arguments.out}'. {_read(d, d.judge(d.to_image(step.x)).argmax(1).bincount(minlength=10))}")
     return 0
 
 
+def _many(arguments: argparse.Namespace, d: Demo) -> int:
+    """Into a folder, in one process or under torchrun; the same command goes on there."""
+
+    def guided(count: int) -> Denoiser:
+        return _guided(argparse.Namespace(**vars(arguments) | {"count": count}), d)
+
+    with launched(patient=True):
+        process = this_process()
+        work = WorkFolder(arguments.out, "sampling")
+        sigmas = trailing(d.sigmas, arguments.steps)
+        many = ManyDigits(d, guided, sigmas, arguments.sampler, arguments.seed, arguments.count, work)
+        guided(1)  # what is refused is refused before anything is written
+        plan = {name: value for name, value in vars(arguments).items() if name not in ("run", "out")}
+        work.agree(plan, write=process.rank == 0)
+        launch, to_do = process.agreed(work.launch), process.agreed(many.to_do)
+        try:
+            Line(quiet=process.rank > 0).run(many.run(to_do, process, launch), "part {done} of {count}")
+        except GuidanceError as error:
+            raise OwnError(str(error)) from error
+        process.barrier()
+        if process.rank == 0:
+            print(f"Wrote {arguments.count} samples to '{arguments.out}'. {_read(d, many.read())}")
+    return 0
+
+
+def _read(d: Demo, counts: Tensor) -> str:
+    named = zip(d.labels, counts.tolist(), strict=True)
+    return f"The judge reads: {', '.join(f'{count} {name}' for name, count in named if count)}."
+
+
 def _check(arguments: argparse.Namespace) -> None:
-    check_png(arguments.out)
+    if arguments.out.suffix:
+        check_png(arguments.out)
     if arguments.count < 1 or arguments.steps < 1:
         raise GuidanceError(f"--count and --steps must be at least 1, got {arguments.count} and {arguments.steps}.")
-    if arguments.count > MAX_COUNT:
-        raise GuidanceError(f"--count must be at most {MAX_COUNT}, got {arguments.count}.")
+    most = MAX_COUNT if arguments.out.suffix else MAX_SAMPLES
+    if arguments.count > most:
+        raise GuidanceError(f"--count must be at most {most}, got {arguments.count}.")
     if not 0 <= arguments.seed < 2**63:
         raise GuidanceError(f"--seed must be a whole number from 0 to {2**63 - 1}, got {arguments.seed}.")
     if arguments.cfg is None and (arguments.method or arguments.null is not None):

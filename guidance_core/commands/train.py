@@ -24,6 +24,7 @@ from ..distributed import launched, this_process
 from ..errors import GuidanceError
 from ..params import params_of
 from ..schedules import trailing
+from ..train.log import Log
 from ..train.loop import Training, TrainStep, train_classifier
 from ..train.negatives import OTHER, draw_from, draw_negatives, steps_with_prior
 from ..train.settings import TrainSettings
@@ -77,6 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint", type=Path, metavar="FILE", help="keep the run in this file (else beside --out until it is done)"
     )
+    parser.add_argument("--log", type=Path, metavar="CSV", help="keep loss and accuracy of every step in this table")
     parser.add_argument("--device", help="cpu, cuda, ... (a GPU if there is one)")
     add_options(parser, TrainSettings, SETTINGS)
 
@@ -99,7 +101,8 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.negatives is not None:
             steps = steps_with_prior(steps)
         with stopped(breaks_off=process.world_size == 1) as stop, closing(steps):
-            step = _follow(steps, stop, line, options["device"])
+            log = Log(arguments.log) if arguments.log and process.rank == 0 else None
+            step = _follow(steps, stop, line, options["device"], log)
             if process.rank == 0:
                 (step.classifier or step.best()).save(out)  # before the run is closed, which may fail
             lost = _close(steps)
@@ -218,7 +221,7 @@ def _say_what_is_left_out(pictures: PictureFolder, line: Line) -> None:
         line.say(f"Tags that too few pictures have, or lack: {', '.join(pictures.left_out)}.")
 
 
-def _follow(steps: Training, stop: list[int], line: Line, device: torch.device | str) -> TrainStep:
+def _follow(steps: Training, stop: list[int], line: Line, device: torch.device | str, log: Log | None) -> TrainStep:
     """Draw the steps until the last, or until every process has heard that one was asked to stop."""
     began, first = time.monotonic(), None
     for step in steps:
@@ -226,6 +229,8 @@ def _follow(steps: Training, stop: list[int], line: Line, device: torch.device |
         line.show(_told(step, first, time.monotonic() - began), step.step, step.steps, bool(step.validation))
         for note in step.notes:
             line.say(note)
+        if log is not None:
+            log.add(step)
         if this_process().all_reduce(torch.tensor(len(stop), device=device)).item():
             break
     return step

@@ -8,6 +8,8 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from ..assess.distance import frechet_distance as frechet_distance  # for those who look for it here
+
 FILE = Path(__file__).with_name("judge.safetensors")
 
 
@@ -82,13 +84,3 @@ def within_class_distance(images: Tensor, labels: Tensor) -> float:
     """Mean over classes of the mean L2 distance between two images of the class. images [B, H, W], labels [B]."""
     groups = [images[labels.to(images.device) == label].flatten(1).float() for label in labels.unique()]
     return float(torch.stack([torch.pdist(group).mean() for group in groups if len(group) > 1]).mean())
-
-
-def frechet_distance(features_a: Tensor, features_b: Tensor) -> float:
-    """Frechet distance between two clouds of features [N, F], taken as Gaussians (FID's formula, arXiv:1706.08500)."""
-    a, b = features_a.double(), features_b.double()
-    cov_a, cov_b = torch.cov(a.T), torch.cov(b.T)
-    values, vectors = torch.linalg.eigh(cov_a)
-    root_a = vectors * values.clamp(min=0).sqrt() @ vectors.T
-    cross = torch.linalg.eigvalsh(root_a @ cov_b @ root_a).clamp(min=0).sqrt().sum()  # trace of sqrt(cov_a cov_b)
-    return float((a.mean(0) - b.mean(0)).square().sum() + cov_a.trace() + cov_b.trace() - 2 * cross)

@@ -11,14 +11,14 @@ index.json                written when all units are there
 import csv
 import io
 import json
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..data.layouts.base import Skipped
 from ..data.shards import INDEX
-from ..errors import GuidanceError, shortened
+from ..errors import GuidanceError
+from ..work_folder import WorkFolder, read_json
 from ..writing import write_whole
 
 FOLDER = "encoding"
@@ -34,50 +34,15 @@ class UnitRecord:
 
 
 @dataclass(frozen=True)
-class Records:
+class Records(WorkFolder):
     """The records below the folder of the shards."""
 
-    out: Path
-
-    @property
-    def folder(self) -> Path:
-        return self.out / FOLDER
+    name: str = FOLDER
 
     def agree(self, plan: dict[str, Any], write: bool) -> None:
-        """Keep a plan, or hold it against the one that is there. Raises GuidanceError where they differ."""
-        file = self.folder / "plan.json"
-        here = json.loads(json.dumps(plan))
-        there = read_json(file)
-        if there is None:
-            if (self.out / INDEX).exists():
-                raise GuidanceError(f"'{self.out}' already holds latent shards: choose another folder, or delete them.")
-            if write:
-                write_whole(file, json.dumps(here, indent=1).encode())
-            return
-        differ = [key for key in {**here, **there} if here.get(key) != there.get(key)]
-        if differ:
-            what = "; ".join(f"{key} was {_short(there.get(key))} and is {_short(here.get(key))}" for key in differ)
-            raise GuidanceError(
-                f"'{self.out}' holds another encoding: {what}. Make them the same to go on with it, or choose another "
-                f"folder."
-            )
-
-    def launch(self) -> str:
-        """Take the folder over: a number of this launch, which is now the newest."""
-        number = secrets.token_hex(8)
-        write_whole(self.folder / "launch", number.encode())
-        return number
-
-    def check(self, launch: str) -> None:
-        """Raise GuidanceError where a newer launch has taken the folder over."""
-        if self.newest() != launch:
-            raise GuidanceError(
-                f"Another launch of the same command is at work on '{self.out}': this one stops, and what it wrote is "
-                f"kept for the other."
-            )
-
-    def newest(self) -> str:
-        return (self.folder / "launch").read_text(encoding="utf-8")
+        if not self.begun and (self.out / INDEX).exists():
+            raise GuidanceError(f"'{self.out}' already holds latent shards: choose another folder, or delete them.")
+        super().agree(plan, write)
 
     def tar(self, number: int) -> Path:
         return self.folder / f"tar-{number:05d}.json"
@@ -104,16 +69,3 @@ class Records:
 
     def _unit(self, unit: int) -> Path:
         return self.folder / f"unit-{unit:05d}.json"
-
-
-def read_json(file: Path) -> dict[str, Any] | None:
-    """A record; None where it is not there or not whole."""
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def _short(value: Any) -> str:
-    return shortened(json.dumps(value, ensure_ascii=False), 60)

@@ -216,7 +216,7 @@ def test_of_two_launches_the_newer_goes_on(tar, tmp_path):
 
 def test_another_plan_is_refused(tar, tmp_path):
     whole(encoding(tars(tar), tmp_path / "out"))
-    with pytest.raises(gc.GuidanceError, match="holds another encoding: batch was 8 and is 9. Make them the same"):
+    with pytest.raises(gc.GuidanceError, match="holds other work: batch was 8 and is 9. Make them the same"):
         whole(encoding(tars(tar), tmp_path / "out", batch=9))
 
 
