@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import html
 import io
 import json
 import os
 import socket
-import struct
 import subprocess
 import sys
 import tempfile
@@ -26,7 +24,7 @@ from PIL import Image
 
 from devtools import host
 
-TEXT_FRAME = 3  # ComfyUI's BinaryEventTypes.TEXT
+TEXT = "guidance_kit.text"  # the message of a text on a node
 
 # Loopback only: a proxy set for the machine must not see these requests.
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -73,7 +71,7 @@ class Result:
     messages: list[tuple[str, dict]] = field(repr=False)
     """Websocket messages in order, as (type, data)."""
     texts: dict[str, list[str]]
-    """Node id -> the progress texts it showed, in order and as they are read."""
+    """Node id -> the texts it showed, in order."""
     seconds: float
 
     def images(self, node_id: str | int) -> list[Image.Image]:
@@ -159,8 +157,8 @@ class ComfyServer:
             prompt_id = self._queue({"prompt": prompt, "client_id": client, **extra})
             messages, texts = [], {}
             for kind, data in self._listen(connection, began + timeout):
-                if kind == "progress_text":
-                    texts.setdefault(data["node"], []).append(html.unescape(data["text"]))
+                if kind == TEXT and not data["refused"]:
+                    texts.setdefault(data["node"], []).append(data["text"])
                 if kind != "status" and data.get("prompt_id", prompt_id) != prompt_id:
                     continue
                 messages.append((kind, data))
@@ -270,7 +268,7 @@ class ComfyServer:
         return answer["prompt_id"]
 
     def _listen(self, connection: websocket.WebSocket, deadline: float) -> Iterator[tuple[str, dict]]:
-        """Yield (type, data) of each websocket message; a progress text as type `progress_text`."""
+        """Yield (type, data) of each websocket message."""
         while True:
             connection.settimeout(max(deadline - time.monotonic(), 0.001))
             try:
@@ -282,10 +280,6 @@ class ComfyServer:
             if opcode == websocket.ABNF.OPCODE_TEXT:
                 message = json.loads(payload)
                 yield message["type"], message["data"]
-            elif opcode == websocket.ABNF.OPCODE_BINARY and struct.unpack(">I", payload[:4])[0] == TEXT_FRAME:
-                size = struct.unpack(">I", payload[4:8])[0]
-                node, text = payload[8 : 8 + size].decode(), payload[8 + size :].decode()
-                yield "progress_text", {"node": node, "text": text}
 
     def _get(self, path: str) -> Any:
         return json.loads(self._request(path))

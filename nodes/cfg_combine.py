@@ -11,6 +11,7 @@ from .host.adapter import with_plan
 from .host.connections import connected
 from .host.plan import CfgPart, Journal, plan_of
 from .host.types import SCALE_SCHEDULE
+from .ui.checks import allowed, choice_of
 from .ui.messages import say, speaking_as
 from .ui.widgets import chosen, widgets
 
@@ -58,6 +59,11 @@ class CFGCombine(io.ComfyNode):
             hidden=[io.Hidden.unique_id],
             not_idempotent=True,  # the plan names this very node: not to be shared with one of the same settings
         )
+
+    @classmethod
+    def validate_inputs(cls, method=None) -> bool | str:
+        name = choice_of(method, "method")
+        return name is None or allowed(TITLE, lambda: cfg_method(name))
 
     @classmethod
     def execute(

@@ -5,6 +5,7 @@ from comfy_api.latest import io
 
 from ..guidance_core.errors import GuidanceError
 from ..guidance_core.terms.label_names import LabelNames
+from .ui.checks import written
 from .ui.messages import speaking_as
 
 TITLE = "Class Condition"
@@ -46,6 +47,10 @@ class ClassCondition(io.ComfyNode):
             ],
             outputs=[io.Conditioning.Output()],
         )
+
+    @classmethod
+    def validate_inputs(cls, label=None) -> bool | str:
+        return written(TITLE, "label", label, "a class that the model knows, such as seven")
 
     @classmethod
     def execute(cls, model, label: str) -> io.NodeOutput:

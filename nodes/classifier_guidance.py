@@ -11,10 +11,12 @@ from .host.adapter import with_plan
 from .host.classifiers import FLOW_SIGMA, AnyClassifier
 from .host.plan import Journal, TermPart, plan_of
 from .host.types import SCALE_SCHEDULE, guiding_classifier
+from .ui.checks import written
 from .ui.messages import speaking_as
 from .ui.widgets import widgets
 
 TITLE = "Classifier Guidance"
+EXAMPLE = "a label of the classifier, such as seven"
 
 
 def target_input() -> io.Input:
@@ -72,6 +74,10 @@ class ClassifierGuidance(io.ComfyNode):
             hidden=[io.Hidden.unique_id],
             not_idempotent=True,  # the plan names this very node: not to be shared with one of the same settings
         )
+
+    @classmethod
+    def validate_inputs(cls, target=None) -> bool | str:
+        return written(TITLE, "target", target, EXAMPLE)
 
     @classmethod
     def execute(cls, model, classifier, target, scale, entropy_aware, max_shift, schedule=None) -> io.NodeOutput:

@@ -7,11 +7,12 @@ from comfy_api.latest import io, ui
 from ..guidance_core.cfg import Pipeline
 from ..guidance_core.scale import ScaleSchedule
 from ..guidance_core.terms.classifier_guidance import ClassifierTerm
-from .classifier_guidance import classifier_part, target_input
+from .classifier_guidance import EXAMPLE, classifier_part, target_input
 from .host.adapter import with_plan
 from .host.plan import CfgPart, plan_of
 from .host.sampling import Sampling, sampled, sampling_inputs
 from .host.types import SCALE_SCHEDULE, guiding_classifier
+from .ui.checks import written
 from .ui.trace_plot import trace_picture
 from .ui.widgets import widgets
 
@@ -57,6 +58,10 @@ class ClassifierGuidanceSampler(io.ComfyNode):
             ],
             hidden=[io.Hidden.unique_id],
         )
+
+    @classmethod
+    def validate_inputs(cls, target=None) -> bool | str:
+        return written(TITLE, "target", target, EXAMPLE)
 
     @classmethod
     def execute(

@@ -10,9 +10,9 @@ from ..guidance_core.errors import GuidanceError
 from .host.classifier_files import host_classifier
 from .host.classifiers import HostClassifier
 from .host.labelled import LabelledLatents
-from .host.model_facts import check_classifier, in_sampler_scale
+from .host.model_facts import check_classifier, in_sampler_scale, path_of
 from .host.types import LABELLED_LATENTS, NOISY_CLASSIFIER, SCALE_SCHEDULE
-from .ui.messages import say, speaking_as
+from .ui.messages import folded, say, speaking_as
 from .ui.progress import with_bar
 from .ui.trace_plot import as_image
 
@@ -70,7 +70,8 @@ class EvaluateNoisyClassifier(io.ComfyNode):
             comfy.model_management.load_models_gpu([classifier.patcher])
             latents = in_sampler_scale(model, examples.latents).to(classifier.patcher.load_device)
             found = with_bar(assess(classifier.classifier, latents, targets, repeats=repeats, batch=JUDGED_AT_ONCE))
-        say(cls.hidden.unique_id, f"{found.suggestion.summary} The report says why.")
+        verdict = found.suggestion.verdict(path_of(model))
+        say(cls.hidden.unique_id, folded([verdict], [found.suggestion.reason]))
         page = as_image(card_picture(found.classifier.card, found.evaluation.reliability))
         return io.NodeOutput(
             host_classifier(found.classifier),

@@ -26,7 +26,7 @@ from .save_classifier import SaveNoisyClassifier
 from .scale_schedule import ScaleScheduleNode
 from .sweep import GuidanceSweep
 from .train_classifier import TrainNoisyClassifier
-from .ui.curve_route import add_route
+from .ui import curve_route, kept_texts
 
 
 class GuidanceKit(ComfyExtension):
@@ -34,7 +34,8 @@ class GuidanceKit(ComfyExtension):
         for folder in (CLASSIFIER_FOLDER, NULL_FOLDER):
             folder_paths.add_model_folder_path(folder, os.path.join(folder_paths.models_dir, folder))
             folder_paths.folder_names_and_paths[folder][1].update({".safetensors"})
-        add_route()
+        curve_route.add_route()
+        kept_texts.add_route()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return [

@@ -3,13 +3,14 @@
 import comfy.samplers
 import torch
 from comfy_api.latest import io, ui
+from torch import Tensor
 
 from .host.plan import plan_of
+from .ui.messages import folded, say, speaking_as
 from .ui.plain_text import plain
-from .ui.report import plan_lines, planned, report_picture, run_lines
+from .ui.report import call_lines, plan_lines, planned, report_picture, run_lines
 
 TITLE = "Guidance Report"
-SHOWN_LINES = 12  # on the node; the text output has them all
 
 
 class GuidanceReport(io.ComfyNode):
@@ -51,19 +52,27 @@ class GuidanceReport(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, steps: int, scheduler: str, latent=None, sigmas=None) -> io.NodeOutput:
-        plan = plan_of(model)
-        ran = plan.journal.last if latent is not None else None
-        if ran is not None:
-            sigmas = torch.tensor(ran.sigmas)
-        elif sigmas is None or len(sigmas) < 2:
-            sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), scheduler, steps)
-        as_planned = planned(model, plan, sigmas)
-        lines = plan_lines(model, plan, as_planned)
-        if ran is not None:
-            lines += run_lines(ran)
-        elif latent is not None:
-            lines.append("No run on this MODEL is known: connect the one that goes into the sampler.")
-        shown = lines if len(lines) <= SHOWN_LINES else [*lines[:SHOWN_LINES], f"... {len(lines) - SHOWN_LINES} more"]
-        image = report_picture(as_planned, ran)
-        on_node = ui.PreviewImage(image, cls=cls).as_dict() | ui.PreviewText(plain("\n".join(shown))).as_dict()
-        return io.NodeOutput("\n".join(lines), image, ui=on_node)
+        with speaking_as(TITLE):
+            lines, calls, image = _report(model, steps, scheduler, latent, sigmas)
+        say(cls.hidden.unique_id, folded(lines, calls))
+        text = "\n".join([*lines, *calls])
+        on_node = ui.PreviewImage(image, cls=cls).as_dict() | ui.PreviewText(plain("\n".join(lines))).as_dict()
+        return io.NodeOutput(text, image, ui=on_node)
+
+
+def _report(model, steps: int, scheduler: str, latent, sigmas) -> tuple[list[str], list[str], Tensor]:
+    """The report in lines, those of the single calls, and its picture."""
+    plan = plan_of(model)
+    ran = plan.journal.last if latent is not None else None
+    if ran is not None:
+        sigmas = torch.tensor(ran.sigmas)
+    elif sigmas is None or len(sigmas) < 2:
+        sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), scheduler, steps)
+    as_planned = planned(model, plan, sigmas)
+    lines, calls = plan_lines(model, plan, as_planned), []
+    if ran is not None:
+        lines += run_lines(ran)
+        calls = call_lines(ran)
+    elif latent is not None:
+        lines.append("No run on this MODEL is known: connect the one that goes into the sampler.")
+    return lines, calls, report_picture(as_planned, ran)

@@ -5,6 +5,7 @@ from comfy_api.latest import io
 from ..guidance_core.errors import GuidanceError, shortened
 from .host.labelled import LabelledLatents, joined, of_one_label
 from .host.types import LABELLED_LATENTS
+from .ui.checks import written
 from .ui.messages import say, speaking_as
 
 TITLE = "Labelled Latents"
@@ -49,6 +50,10 @@ class LabelledLatentsNode(io.ComfyNode):
             outputs=[LABELLED_LATENTS.Output("examples")],
             hidden=[io.Hidden.unique_id],
         )
+
+    @classmethod
+    def validate_inputs(cls, labels=None, latents=None) -> bool | str:
+        return written(TITLE, "labels", labels, "one label for each connected latent, by comma")
 
     @classmethod
     def execute(cls, latents: dict, labels: str, examples: LabelledLatents | None = None) -> io.NodeOutput:

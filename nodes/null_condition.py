@@ -9,6 +9,7 @@ from comfy_api.latest import io
 from ..guidance_core.errors import GuidanceError
 from ..guidance_core.null import load_null_condition
 from .class_condition import class_labels, label_conditioning
+from .ui.checks import allowed, choice_of
 from .ui.messages import say, speaking_as
 from .ui.widgets import chosen
 
@@ -23,11 +24,14 @@ KINDS = {
     "class null label": "The extra label of a class-conditional model, such as one of the demos. Needs model.",
 }
 
+NEEDED = {"empty prompt": "clip", "zeros": "like", "class null label": "model"}  # the socket that a kind needs
+UNCONNECTED = object()  # a socket without a link, before a run; None is one whose value is not known yet
 
-def _needs(value, socket: str, kind: str):
-    if value is None:
+
+def _check_socket(kind: str | None, sockets: dict[str, object], absent: object = None) -> None:
+    socket = NEEDED.get(kind)
+    if socket and sockets[socket] is absent:
         raise GuidanceError(f"'{kind}' needs the input {socket}: connect it, or choose another kind.")
-    return value
 
 
 class NullConditionEncoder(io.ComfyNode):
@@ -76,6 +80,11 @@ class NullConditionEncoder(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, kind=None, clip=UNCONNECTED, like=UNCONNECTED, model=UNCONNECTED) -> bool | str:
+        sockets = {"clip": clip, "like": like, "model": model}
+        return allowed(TITLE, lambda: _check_socket(choice_of(kind, "kind"), sockets, UNCONNECTED))
+
+    @classmethod
     def fingerprint_inputs(cls, kind, clip=None, like=None, model=None) -> str:
         path = folder_paths.get_full_path(NULL_FOLDER, kind["file"]) if kind["kind"] == "learned" else None
         return f"{kind}:{os.path.getmtime(path)}" if path else str(kind)
@@ -86,15 +95,15 @@ class NullConditionEncoder(io.ComfyNode):
             kind = chosen("kind", kind)
             name = kind["kind"]
             say(cls.hidden.unique_id, KINDS[name])
+            _check_socket(name, {"clip": clip, "like": like, "model": model})
             if name == "empty prompt":
-                clip = _needs(clip, "clip", name)
                 return io.NodeOutput(clip.encode_from_tokens_scheduled(clip.tokenize("")))
             if name == "zeros":
-                return io.NodeOutput([_zeros(part) for part in _needs(like, "like", name)])
+                return io.NodeOutput([_zeros(part) for part in like])
             if name == "none":
                 return io.NodeOutput([[None, {}]])
             if name == "class null label":
-                return io.NodeOutput(label_conditioning(model, [len(class_labels(_needs(model, "model", name)))]))
+                return io.NodeOutput(label_conditioning(model, [len(class_labels(model))]))
             return io.NodeOutput(_learned(kind["file"]))
 
 

@@ -11,6 +11,7 @@ from ..guidance_core.classifier.card_values import MAX_PREVIEW
 from .host.classifier_files import file_named, new_file, numbered, relative
 from .host.classifiers import HostClassifier
 from .host.types import NOISY_CLASSIFIER
+from .ui.checks import allowed
 from .ui.messages import say, speaking_as
 
 TITLE = "Save Noisy Classifier"
@@ -47,6 +48,10 @@ class SaveNoisyClassifier(io.ComfyNode):
             outputs=[],
             hidden=[io.Hidden.unique_id],
         )
+
+    @classmethod
+    def validate_inputs(cls, name=None) -> bool | str:
+        return name is None or allowed(TITLE, lambda: file_named(name))
 
     @classmethod
     def execute(cls, classifier: HostClassifier, name, replace, licence, author, preview=None) -> io.NodeOutput:

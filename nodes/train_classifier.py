@@ -18,7 +18,7 @@ from .host.labelled import LabelledLatents
 from .host.model_facts import in_sampler_scale, latent_space, latent_statistics, path_of
 from .host.types import LABELLED_LATENTS, NOISY_CLASSIFIER
 from .host.unfinished import UnfinishedTraining
-from .ui.messages import say, speaking_as
+from .ui.messages import folded, say, speaking_as
 from .ui.progress import with_bar
 from .ui.trace_plot import as_image
 from .ui.training import TrainingProgress
@@ -136,8 +136,9 @@ class TrainNoisyClassifier(io.ComfyNode):
             classifier = last.classifier if assessed is None else assessed.classifier
             classifier = _described(model, classifier if prior is None else with_prior(classifier, prior))
             kept.discard()
-        report = _report(last, prior, classifier)
-        say(cls.hidden.unique_id, "\n".join([report, *progress.notes]))
+        lines, details = _report(model, last, prior, classifier)
+        say(cls.hidden.unique_id, folded([*lines, *progress.notes], details))
+        report = "\n".join([*lines, *details])
         loss = as_image(progress.picture())
         page = loss
         if assessed is not None:
@@ -190,13 +191,15 @@ def _described(model, classifier: NoisyClassifier) -> NoisyClassifier:
     return classifier.recording(**latent_statistics(model))
 
 
-def _report(last: TrainStep, prior: float | None, classifier: NoisyClassifier) -> str:
-    said = [f"{last.step} steps, loss {last.loss:.3g}."]
+def _report(model, last: TrainStep, prior: float | None, classifier: NoisyClassifier) -> tuple[list[str], list[str]]:
+    """The result in lines, the verdict first, and the reasons for it."""
+    suggestion = classifier.record.suggestion
+    lines = [f"{last.step} steps, loss {last.loss:.3g}."]
+    if suggestion is not None:
+        lines.insert(0, suggestion.verdict(path_of(model)))
     if prior is not None:
-        said.append(f"Each label but '{OTHER}' is taken to be {prior:g} of what the model makes (see share).")
-    if classifier.record.suggestion is not None:
-        said.append(classifier.record.suggestion.reason)
-    return " ".join(said)
+        lines.append(f"Each label but '{OTHER}' is taken to be {prior:g} of what the model makes (see share).")
+    return lines, [] if suggestion is None else [suggestion.reason]
 
 
 def _first_sentence(text: str) -> str:

@@ -33,7 +33,10 @@ def card_picture(card: Card, reliability: Tensor | None = None) -> np.ndarray:
     canvas = Canvas(WIDTH, TOP + rows + 24 + LINE * len(said))
     canvas.text(46, 14, canvas.shortened(_title(card), LEFT + 200))
     if record.suggestion is not None and record.suggestion.log_snr_range is not None:
-        canvas.text(WIDTH - 12, 14, f"guide in the shaded range, scale {nice(record.suggestion.scale)}", AMBER, "ra")
+        advice = "weak: train longer, or on more examples"
+        if not record.suggestion.weak:
+            advice = f"guide in the shaded range, scale {nice(record.suggestion.scale)}"
+        canvas.text(WIDTH - 12, 14, advice, AMBER, "ra")
     for i, panel in enumerate(panels):
         plot(canvas, panel, Box(0, TOP + i * ROW, LEFT, ROW))
     right = Box(LEFT, TOP, WIDTH - LEFT, 3 * ROW)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from itertools import groupby
 
-from ..classifier.measurements import Bin, Suggestion
+from ..classifier.measurements import WEAK_SCALE, Bin, Suggestion
 from ..paths import FLOW, VE
 from .metrics import Evaluation, calibration_noise
 
@@ -76,7 +76,10 @@ def _why(
         said.append(f"With less noise, {_fault(e.bins[e.bins.index(kept[-1]) + 1], e)}.")
     capped = f"the most that is suggested, where one over that is {1 / mean:.0f}"
     so = "one over that" if 1 / mean <= MOST_SCALE else capped
-    said.append(f"On average it knows {mean:.0%} of the label; begin with scale {scale:g}, {so}.")
+    if scale > WEAK_SCALE:
+        said.append("That is little: train longer, or on more examples.")
+    begin = "begin" if scale <= WEAK_SCALE else "if that does not help, begin"
+    said.append(f"On average it knows {mean:.0%} of the label; {begin} with scale {scale:g}, {so}.")
     said.append(e.head.scale_meaning)
     return " ".join(said)
 

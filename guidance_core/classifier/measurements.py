@@ -30,6 +30,9 @@ class Bin:
     temperature: float = declared(TEMPERATURE, 1.0)
 
 
+WEAK_SCALE = 5.0  # a classifier that needs more than this knows less than a fifth of the label
+
+
 @dataclass(frozen=True)
 class Suggestion:
     """A scale and the log-SNRs to guide between, with the reasons in words; scale 0 and no range: do not guide."""
@@ -37,6 +40,19 @@ class Suggestion:
     scale: float = declared(number(0, 100))
     log_snr_range: tuple[float, float] | None = declared(optional(LOG_SNR_RANGE))
     reason: str = declared(text(2000))
+
+    @property
+    def weak(self) -> bool:
+        """Whether it knows too little of the label: no range to guide in, or a scale that makes up for that."""
+        return self.log_snr_range is None or self.scale > WEAK_SCALE
+
+    def verdict(self, path: NoisePath) -> str:
+        """Good or weak, and what to do, in a line; with the noise levels of a path."""
+        sigmas = self.sigmas(path)
+        if sigmas is None or self.weak:
+            return "WEAK: train longer, or on more examples"
+        low, high = sigmas
+        return f"GOOD: scale {self.scale:g}, sigma {high:.2g} to {low:.2g}"
 
     @property
     def summary(self) -> str:

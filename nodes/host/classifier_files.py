@@ -74,5 +74,5 @@ def summary(card: Card) -> str:
     labels = ", ".join(card.labels[:12]) + (f" and {len(card.labels) - 12} more" if len(card.labels) > 12 else "")
     lines = [f"{len(card.labels)} labels: {labels}", f"latents: {card.latent_space or 'unknown'}"]
     if card.record.suggestion is not None:
-        lines.append(card.record.suggestion.reason)
+        lines += ["", card.record.suggestion.reason]
     return "\n".join(lines)

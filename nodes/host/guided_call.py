@@ -83,7 +83,7 @@ def _with_method(run: HostRun, model_options: dict) -> dict:
 
     def combine(args):
         cond, uncond = kind.predictions(run.guider, args)
-        with speaking_as(run.plan.cfg.title), run.counter.by_methods():
+        with speaking_as(run.plan.cfg.title, run.plan.cfg.node_id), run.counter.by_methods():
             return run.pipeline.combine(cond, uncond, args["input"], args["sigma"], args["cond_scale"])
 
     return {

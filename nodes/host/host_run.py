@@ -36,7 +36,7 @@ class TermRun:
         self._record = record
         self._packing, self._place = packing, 0  # a judge of pictures sees the first part
         classifier = part.term.classifier
-        with speaking_as(part.title):
+        with speaking_as(part.title, part.node_id):
             if isinstance(classifier, NoisyClassifier):
                 self._place = packing.part_for(classifier.channels)
             self._guided = part.term.start(replace(run, record=self._seen))
@@ -44,7 +44,7 @@ class TermRun:
     def __call__(self, denoised, x, sigma):
         self.now, began = None, perf_counter()
         parts, xs = self._packing.split(denoised), self._packing.split(x)
-        with speaking_as(self.part.title):
+        with speaking_as(self.part.title, self.part.node_id):
             parts[self._place] = self._guided(parts[self._place], xs[self._place], sigma)
         self.seconds = perf_counter() - began  # what acted has read its gradient, and so waited for it
         return self._packing.joined(parts)
@@ -138,7 +138,7 @@ def opened(plan: Plan, guider: Guider, start: Start) -> HostRun:
     run.terms = [TermRun(part, run.about, report.events.append, packing) for part in plan.terms]
     if plan.cfg is not None:
         pipeline = plan.cfg.pipeline
-        with speaking_as(plan.cfg.title):
+        with speaking_as(plan.cfg.title, plan.cfg.node_id):
             check_connected(guider.model_patcher, pipeline.methods)
             packed = len(packing.shapes) > 1
             run.pipeline = PackedPipeline(pipeline, run.about, packing) if packed else pipeline.start(run.about)

@@ -13,8 +13,6 @@ import comfy.samplers
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.model_sampling import EPS, ModelSamplingDiscrete
-from comfy_execution.utils import get_executing_context
-from server import PromptServer
 
 from ...guidance_core.errors import GuidanceError
 from ...guidance_core.params import Checked, integer, number, text
@@ -22,6 +20,7 @@ from ...guidance_core.paths import VE, NoisePath
 from ...guidance_core.run import Run, percent_of_training
 from ..ui.curve import STABLE_DIFFUSION
 from .model_facts import path_on, percent_on
+from .running import running_node, running_workflow
 
 MOST_STEPS = 10000
 KEPT = 64  # sampler nodes
@@ -42,25 +41,14 @@ _sampled: OrderedDict[Key, Sampled] = OrderedDict()
 
 def remember(model: ModelPatcher, sigmas: torch.Tensor) -> None:
     """Note that the node which is being executed samples this MODEL."""
-    context = get_executing_context()
-    if context is None:
+    node = running_node()
+    if node is None:
         return
-    key = (_workflow(context.prompt_id), context.node_id)
+    key = (running_workflow(), node)
     _sampled.pop(key, None)
     _sampled[key] = Sampled(model.get_model_object("model_sampling"), tuple(sigmas.tolist()))
     while len(_sampled) > KEPT:
         _sampled.popitem(last=False)
-
-
-def _workflow(prompt_id: str) -> str:
-    """The id of the workflow from which a running prompt was made; empty where it has none."""
-    try:
-        for _, running, _, extra, *_ in PromptServer.instance.prompt_queue.get_current_queue_volatile()[0]:
-            if running == prompt_id:
-                return str(extra["extra_pnginfo"]["workflow"]["id"])
-    except (AttributeError, LookupError, TypeError, ValueError):
-        pass  # asked for by a script, or kept otherwise in another ComfyUI: no run may fail for the sake of a drawing
-    return ""
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,13 @@ def term_now(event: PartEvent | None) -> str:
     return f"{believed(event)}, classifier scale {event.scale:.3g}"
 
 
+def at_the_end(event: PartEvent) -> str:
+    """How sure a classifier was of its target at the last step; see believed."""
+    head = event.part.term.classifier.head
+    words = head.at_the_end(float(shown(event.log_prob, head).mean()))
+    return f"In the guide's own eyes, {words}" if event.part.clean else words[0].upper() + words[1:]
+
+
 def believed(event: PartEvent) -> str:
     """How sure a classifier is of its target; one of clean data praises what only fools it, and speaks for itself."""
     words = sure(event.log_prob, event.part.term.classifier.head)

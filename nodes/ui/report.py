@@ -35,7 +35,7 @@ def planned(model: ModelPatcher, plan: Plan, sigmas: Tensor) -> list[Step]:
     pipeline, own = None, 0
     if plan.cfg is not None:
         own = sum(method.own_passes for method in plan.cfg.pipeline.methods)
-        with speaking_as(plan.cfg.title):
+        with speaking_as(plan.cfg.title, plan.cfg.node_id):
             pipeline = plan.cfg.pipeline.start(run)
     strengths = [part.term.schedule.over(run) for part in plan.terms]
     steps = []
@@ -113,10 +113,15 @@ def _hook_lines(model: ModelPatcher) -> list[str]:
 
 
 def run_lines(report: RunReport) -> list[str]:
-    """What a run did, in sentences and then call by call."""
+    """What a run did, in sentences."""
     calls = [event for event in report.events if isinstance(event, CfgEvent)]
     end = "" if report.finished else ", stopped before its end"
-    lines = [f"Ran under {report.guider}: {len(report.sigmas) - 1} steps, {len(calls)} calls{end}.", *report.lines]
+    return [f"Ran under {report.guider}: {len(report.sigmas) - 1} steps, {len(calls)} calls{end}.", *report.lines]
+
+
+def call_lines(report: RunReport) -> list[str]:
+    """What a run did, call by call."""
+    lines = []
     for i, (call, terms) in enumerate(by_call(report)):
         cells = [f"call {i + 1}", f"sigma {call.sigma:.4g}", f"cfg {call.scale:.4g}", f"passes {call.passes}"]
         if call.by_methods not in (None, call.scale):

@@ -7,7 +7,8 @@ from ..host.guiders import Guider
 from ..host.hooks import HOOKS, hook_names
 from ..host.host_run import HostRun, TermRun
 from ..host.plan import CfgEvent
-from .live import believed, call_now, term_now
+from ..host.running import running_node
+from .live import at_the_end, call_now, term_now
 from .messages import say
 
 
@@ -45,7 +46,8 @@ def _term_lines(run: HostRun, term: TermRun) -> list[str]:
     """What a classifier term did, in a few lines for the node."""
     if term.last is None:
         return ["Classifier not run: its strength was 0 at every step."]
-    lines = [f"{term.gradients} gradients, {believed(term.last)} at the last."]
+    gradients = "1 gradient" if term.gradients == 1 else f"{term.gradients} gradients"
+    lines = [f"{at_the_end(term.last)} ({gradients})."]
     if term.part.clean:
         lines.extend(_clean_lines(run, term))
     if term.last.passes > 1:
@@ -88,7 +90,16 @@ def _counted(run: HostRun) -> str:
         return f"CFG: {run.passes} passes run." if run.seen else "CFG: its passes cannot be seen."
     if not run.seen:
         return f"CFG: {run.asked} of {run.expected} passes asked for; what ran cannot be seen on this model."
-    return f"CFG: {run.passes} of {run.expected} passes run."
+    saved = f", {1 - run.passes / run.expected:.0%} saved".replace("%", " %") if run.passes < run.expected else ""
+    return f"CFG: {_scale(run)}; {run.passes} of {run.expected} passes{saved}."
+
+
+def _scale(run: HostRun) -> str:
+    """The scale of CFG, and the sampler's own where another node takes its place."""
+    scale, own = run.plan.cfg.pipeline.scale, getattr(run.guider, "cfg", None)
+    if not isinstance(own, int | float) or own == scale or run.plan.cfg.node_id == running_node():
+        return f"scale {scale:g}"
+    return f"scale {scale:g} here, the sampler's cfg {own:g} is not used"
 
 
 def _by_others(run: HostRun) -> list[str]:

@@ -1,20 +1,16 @@
 """What a run says on a node can be read whole, in both renderers."""
 
-import runpy
-
 import pytest
 from playwright.sync_api import Page
 
 from devtools import frontend
-from devtools.host import ROOT
-
-PLAIN_TEXT = runpy.run_path(str(ROOT / "nodes" / "ui" / "plain_text.py"))
 
 LINES = ["CFG: 27 of 50 passes run.", "2 gradients, log p(target) -1.93 at the last.", "A third line."]
 SAY = """
-text => window.comfyAPI.api.api.dispatchCustomEvent("progress_text", { nodeId: String(app.graph.nodes[0].id), text })
+text => window.comfyAPI.api.api.dispatchEvent(new CustomEvent("guidance_kit.text", { detail:
+  { workflow: String(app.graph.id), node: String(app.graph.nodes[0].id), text, refused: false } }))
 """
-TEXT = '[aria-label="$$node-text-preview"]'
+TEXT = ".guidance-kit-text"
 FITS = "() => { const node = app.graph.nodes[0]; return node.size[1] >= node.computeSize()[1]; }"
 
 
@@ -25,11 +21,10 @@ HOSTILE = [  # as labels and texts in a file of others
     "# seven *one* **two** _three_ ~four~ `five` me@evil.example",
     "- first | second",
     "1. third \\* fourth",
-    "\u202enevas\u202c and se\u200bven",
 ]
 
 
-def said(page: Page, renderer: str, text: str, shown: str):
+def said(page: Page, renderer: str, text: str):
     """The text of a CFG Combine that says it, once it is shown."""
     frontend.load(page, {"nodes": [], "links": [], "version": 0.4}, "text")
     frontend.add_node(page, "GuidanceKitCFGCombine")
@@ -37,12 +32,9 @@ def said(page: Page, renderer: str, text: str, shown: str):
         "() => { app.canvas.ds.scale = 1; app.canvas.ds.offset = [200, 200]; app.canvas.setDirty(true, true) }"
     )
     page.evaluate(SAY, text)
-    if renderer == "nodes2":
-        found = page.locator(TEXT)
-    else:
-        page.wait_for_function("() => app.graph.nodes[0].guidanceKitShown?.length > 20")
+    found = page.locator(TEXT)
+    if renderer == "canvas":
         page.wait_for_function(FITS)
-        found = page.locator(".dom-widget").get_by_text(shown)
     found.wait_for()
     frontend.settle(page)
     return found
@@ -50,7 +42,7 @@ def said(page: Page, renderer: str, text: str, shown: str):
 
 @pytest.mark.parametrize("renderer", frontend.RENDERERS)
 def test_every_line_is_shown(renderer: str, pages: dict[str, Page]):
-    text = said(pages[renderer], renderer, "\n".join(LINES), LINES[0])
+    text = said(pages[renderer], renderer, "\n".join(LINES))
 
     def whole():
         assert text.inner_text().strip().split("\n") == LINES
@@ -61,13 +53,12 @@ def test_every_line_is_shown(renderer: str, pages: dict[str, Page]):
 
 @pytest.mark.parametrize("renderer", frontend.RENDERERS)
 def test_text_of_others_is_shown_letter_by_letter(renderer: str, pages: dict[str, Page]):
-    """No link, no picture, no markup, and nothing that disguises a label."""
+    """No link, no picture, and no markup."""
     hostile = "\n".join(HOSTILE)
-    text = said(pages[renderer], renderer, PLAIN_TEXT["plain"](hostile), "[[click me|")
+    text = said(pages[renderer], renderer, hostile)
 
     def letter_by_letter():
-        assert text.inner_text().strip() == PLAIN_TEXT["visible"](hostile)
+        assert text.inner_text().strip() == hostile
         assert text.locator("a, img, strong, em, code, del, h1, ul, ol, table").count() == 0
 
     frontend.eventually(pages[renderer], letter_by_letter)
-    assert "[U+202E]nevas[U+202C] and se[U+200B]ven" in text.inner_text()

@@ -74,6 +74,14 @@ def test_a_weak_classifier_gets_the_largest_scale_and_it_is_said():
     assert s.scale == MOST_SCALE and "the most that is suggested, where one over that is 50" in s.reason
 
 
+def test_the_verdict_comes_first_and_advises_no_scale_of_a_weak_one():
+    assert suggest(evaluation([0.0, 0.2, 0.6, 0.9, 0.999, 0.999])).verdict(gc.VE) == "GOOD: scale 1.76, sigma 55 to 2.7"
+    for known in (0.0, 0.02, 0.19):
+        weak = suggest(evaluation([known] * 4))
+        assert weak.weak and weak.verdict(gc.VE) == "WEAK: train longer, or on more examples"
+        assert "Train it longer" in weak.reason or "That is little: train longer" in weak.reason
+
+
 def test_scores_are_judged_alike():
     s = suggest(evaluation([0.0, 0.5, 0.8], [0.0] * 3, head="regression"))
     assert s.log_snr_range == (-8.0, -4.0) and s.scale == round(2 / 1.3, 2)

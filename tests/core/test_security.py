@@ -50,6 +50,7 @@ TAKEN_IN = {
     ("nodes/host/aesthetic.py", "pickle"): {"UnpicklingError"},  # likewise
     ("nodes/ui/curve_route.py", "aiohttp"): {"web"},  # to answer a request to ComfyUI's own server
     ("nodes/ui/curve_route.py", "asyncio"): {"to_thread"},
+    ("nodes/ui/kept_texts.py", "aiohttp"): {"web"},  # likewise
 }
 NEVER = re.compile(
     r"torch\.(hub|jit|package|multiprocessing|distributed|serialization|classes|ops|utils\.(cpp_extension|model_zoo))\b"
@@ -306,7 +307,11 @@ def test_the_search_passes_what_does_no_harm(source):
     assert list(wrongs(source, "guidance_core/anything.py")) == []
 
 
-ROUTES = {"/guidance_kit/schedule", "/i18n"}  # the pack's own, and the one of ComfyUI's that has the nodes' texts
+ROUTES = {
+    "/guidance_kit/schedule",
+    "/guidance_kit/texts",
+    "/i18n",
+}  # the pack's own, and the one of ComfyUI's that has the nodes' texts
 PLACES = r"\./[\w.]+|\.\./\.\./\.\./scripts/[\w.]+"  # of modules: beside the script, and the front end's own
 SCRIPT_RUNS = (
     r"\b(?:eval|Function|innerHTML|outerHTML|insertAdjacentHTML|document\.write|createContextualFragment|srcdoc|importScripts"

@@ -59,7 +59,7 @@ def run(server, file, scale, target="score"):
 
 def score(said):
     """The score at the last step, as the node says it."""
-    return float(re.search(r"score ([-.\d]+) at the last", said)[1])
+    return float(re.search(r"core at the end: ([-.\d]+)", said)[1])
 
 
 @pytest.mark.parametrize("file", ["mlp.safetensors", "linear.pth"])

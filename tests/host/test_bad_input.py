@@ -38,7 +38,7 @@ def guided(target="cat", **options):
         (guided("catt"), ["Classifier Guidance: There is no label 'catt'", "did you mean cat?"]),
         (guided("zebra"), ["There is no label 'zebra'", "cat, dog, bird"]),
         (guided("(cat:heavy)"), ["Classifier Guidance: The weight in '(cat:heavy)'"]),
-        (guided(""), ["Classifier Guidance: The target '' has an empty part"]),
+        (guided(""), ["Classifier Guidance: target is empty: write a label"]),
         (guided(channels=16), ["trained on 16-channel latents, this model has 4 (SD15)"]),
         (guided(latent_space="SDXL"), ["trained on SDXL latents, this model has SD15 latents"]),
         (

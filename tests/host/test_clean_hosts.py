@@ -76,7 +76,7 @@ def test_it_steers_through_every_decoder(server, vit, family, kind, dtype):
     for guided in (towards, away):
         assert np.isfinite(guided).all() and np.abs(guided - plain).max() > 1e-3
     assert loss(vit, shown_towards) < loss(vit, shown) - 0.1 < loss(vit, shown) + 0.1 < loss(vit, shown_away)
-    first, last = re.search(r"target ([\d.]+) %.* target ([\d.]+) % at the last", told, re.DOTALL).groups()
+    first, last = re.search(r"target ([\d.]+) %.* at the end: ([\d.]+) %", told, re.DOTALL).groups()
     assert float(first) < float(last), "the judged loss falls over the run"
     assert "decoded by the VAE" in told
     assert re.search(r"Judging took [\d.]+ of the time", told), "a number that people can read, above 100 too"

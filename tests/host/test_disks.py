@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from graph import Graph, folder, progress, train
 
-from devtools.server import ComfyServer, PromptFailed, PromptInterrupted
+from devtools.server import TEXT, ComfyServer, PromptFailed, PromptInterrupted
 from devtools.small_disk import NoDisk, small_disk
 from guidance_core.classifier.noisy import NoisyClassifier
 
@@ -26,7 +26,7 @@ class Run:
 
         def watch(kind, data):
             messages.append((kind, data))
-            if kind == "progress_text" and data["node"] == node.node:
+            if kind == TEXT and data["node"] == node.node:
                 self.texts.append(data["text"])
             each = data["nodes"].get(node.node) if kind == "progress_state" else None
             if cancel_at and each and each["max"] == STEPS and each["value"] >= cancel_at and not pressed:

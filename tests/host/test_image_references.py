@@ -37,7 +37,7 @@ def run(server, scale, kind="clip", others=False, vae=True):
 
 def at_the_last(said):
     """How alike the classifier finds the last step, as the node says it: a score, or a share."""
-    return float(re.search(r"(?:score|target) ([-.\d]+)(?: %)? at the last", said)[1])
+    return float(re.search(r"at the end: ([-.\d]+)", said)[1])
 
 
 @pytest.mark.parametrize("kind", ["clip", "siglip", "dino"])

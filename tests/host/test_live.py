@@ -69,9 +69,11 @@ def test_nodes_say_how_the_run_goes_and_at_the_end_what_they_did(server):
     of_second = "\n".join(meanwhile(result, second))
     assert "classifier scale 1" in of_second
     assert "classifier off at this step" in of_second
-    said = re.fullmatch(rf"{STEPS} gradients, target ([\d.]+) % at the last\.", result.texts[first.node][-1])
+    said = re.fullmatch(
+        rf"Target's probability at the end: ([\d.]+) % \({STEPS} gradients\)\.", result.texts[first.node][-1]
+    )
     assert float(said[1]) == pytest.approx(calls[STEPS][1], rel=0.02, abs=0.06)
-    assert result.texts[model.node][-1] == f"CFG: {STEPS * 3 // 2} of {STEPS * 2} passes run."
+    assert result.texts[model.node][-1].endswith(f"; {STEPS * 3 // 2} of {STEPS * 2} passes, 25 % saved.")
 
 
 def test_a_report_shows_its_text_again_when_it_was_kept(server):

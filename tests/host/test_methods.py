@@ -321,7 +321,7 @@ def test_a_report_tells_the_plan_and_what_ran(server):
     assert "pre-CFG hook of APG: not run by Guider_DualCFG, Guider_DualModel." in plan
     assert "call 1" not in plan
     assert "Ran under CFGGuider: 6 steps, 6 calls." in ran
-    assert "CFG: 10 of 12 passes run." in ran
+    assert "10 of 12 passes, 17 % saved." in ran
     lines = [line for line in ran.splitlines() if line.startswith("call ")]
     assert len(lines) == 6
     assert all(("passes 2" in line) == (i >= 2) and ("by methods" in line) == (i >= 2) for i, line in enumerate(lines))

@@ -59,7 +59,7 @@ def test_windows_go_by_the_order_of_the_run(server, levels):
     reading = read(result, node)
     assert np.isfinite(reading.latent).all()
     assert [len(conditions) for _, conditions in reading.calls] == [1, 1, 1, 2, 2, 2]
-    assert "CFG: 9 of 12 passes run." in said(result)
+    assert "9 of 12 passes, 25 % saved." in said(result)
 
 
 def test_nodes_tell_the_step_in_the_order_of_the_run(server):

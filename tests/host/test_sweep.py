@@ -90,7 +90,7 @@ def test_cells_are_the_single_runs(server):
     assert np.array_equal([np.asarray(each) for each in result.images(images.node)], pictures)
     texts = result.texts[sweep.node]
     assert all(text.startswith("Picture ") for text in texts[:-1])
-    assert "Picture 2 of 4: cfg scale 4, classifier scale 0\nCFG: 12 of 12 passes run." in "\n".join(texts)
+    assert "Picture 2 of 4: cfg scale 4, classifier scale 0\nCFG: scale 4; 12 of 12 passes." in "\n".join(texts)
     assert texts[-1] == f"4 pictures: {2 * STEPS + 4 * STEPS} of {8 * STEPS} passes run."
 
 
@@ -287,7 +287,7 @@ def test_what_cannot_be_swept_is_refused_before_the_first_sample(server, columns
         server.run(on.g.prompt, watch=lambda kind, data: seen.append((kind, data)))
     assert caught.value.exception_message.startswith("Guidance Sweep: ")
     assert sentence in caught.value.exception_message
-    assert not any(kind in ("progress", "progress_text") and data["node"] == sweep.node for kind, data in seen)
+    assert not any(kind == "progress" and data["node"] == sweep.node for kind, data in seen)
 
 
 def test_a_schedule_that_fails_in_a_run_is_refused_before_the_first_sample(server):

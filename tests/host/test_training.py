@@ -6,7 +6,7 @@ import torch
 from graph import SIZE, Graph, classifier_guidance, folder, fresh, guided_digits, ksampler, progress, read, train
 from PIL import Image
 
-from devtools.server import PromptFailed, PromptInterrupted, PromptRejected
+from devtools.server import TEXT, PromptFailed, PromptInterrupted, PromptRejected
 from guidance_core import demo
 from guidance_core.classifier.noisy import NoisyClassifier, read_card
 
@@ -132,7 +132,7 @@ def cancelled(server, seed, at=10):
     pressed, said = [], []
 
     def cancel(kind, data):
-        if kind == "progress_text" and data["node"] == trained.node:
+        if kind == TEXT and data["node"] == trained.node:
             said.append(data["text"])
         if kind == "progress_state":
             each = data["nodes"].get(trained.node)

@@ -1,5 +1,7 @@
 // The drawing of a schedule's curve: the line, a dot for each step, and words. Its colours are the theme's.
 
+import { styled } from "./style.js";
+
 const SVG = "http://www.w3.org/2000/svg";
 
 const STYLE = `
@@ -32,14 +34,6 @@ const STYLE = `
 
 const short = (value) => String(Number(value.toPrecision(3)));
 
-function styled() {
-  if (document.getElementById("guidance-kit-curve")) return;
-  const style = document.createElement("style");
-  style.id = "guidance-kit-curve";
-  style.textContent = STYLE;
-  document.head.append(style);
-}
-
 function child(parent, name, tag = "div") {
   const made = parent instanceof SVGElement ? document.createElementNS(SVG, tag) : document.createElement(tag);
   made.setAttribute("class", name);
@@ -48,7 +42,7 @@ function child(parent, name, tag = "div") {
 
 export class CurveView {
   constructor() {
-    styled();
+    styled("guidance-kit-curve", STYLE);
     this.element = document.createElement("div");
     this.element.className = "guidance-kit-curve";
     const head = child(this.element, "row");

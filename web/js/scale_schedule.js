@@ -24,7 +24,7 @@ class LiveCurve {
     const options = { serialize: false, hideOnZoom: false, getMinHeight: () => HEIGHT };
     const widget = node.addDOMWidget("curve view", "guidance_kit_curve", this.view.element, options);
     widget.serialize = false; // not in a saved workflow either
-    this.pictureShown(true);
+    this.pictureShown(false);
     const draw = node.onDrawBackground; // which puts the picture on the node
     node.onDrawBackground = (...given) => (this.drawn ? undefined : draw?.apply(node, given));
     const { canvas } = app; // the curve must not keep the mouse from moving the canvas

@@ -166,6 +166,10 @@ class Head(ABC):
         """One such number, in words."""
         return f"target {shown:.1f} %"
 
+    def at_the_end(self, shown: float) -> str:
+        """That of the last step, in words."""
+        return f"target's probability at the end: {shown:.1f} %"
+
 
 def at_labels(logits: Tensor, labels: Tensor) -> Tensor:
     """The logit of one label a sample, [B]."""

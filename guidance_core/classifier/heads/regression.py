@@ -112,6 +112,9 @@ class Regression(Head):
     def in_words(self, shown):
         return f"score {shown:.3g}"
 
+    def at_the_end(self, shown):
+        return f"score at the end: {shown:.3g}"
+
 
 def _mean_and_std(info: dict[str, str]) -> tuple[Tensor, Tensor]:
     mean, std = (torch.tensor(json.loads(info[key]), dtype=torch.float64) for key in ("score_mean", "score_std"))
