@@ -110,13 +110,17 @@ def test_tables_have_a_row_for_each_scale(work, few, tmp_path, monkeypatch, caps
     for name in ("CFG_SCALES", "CLASSIFIER_SCALES", "GUIDE_SCALES", "METHOD_SCALES"):
         monkeypatch.setattr(evaluate, name, (1.5, 3.0))
     monkeypatch.setattr(evaluate, "METHODS", {row: evaluate.METHODS.get(row, {}) for row in rows})
+    kept = tmp_path / "rows.jsonl"
     small = ["--samples", 11, "--steps", 2, "--seeds", 2, "--work", work, "--sheet", tmp_path / "sheet.png"]
+    small += ["--rows", kept]
     run(evaluate, monkeypatch, "--table", table, *small)
     heading, *lines = capsys.readouterr().out.splitlines()
-    assert heading.split() == ["guidance", "scale", "accuracy", "Frechet"]
+    assert heading.split() == ["guidance", "scale", "accuracy", "Frechet", "colour"]
     wanted = [[row, scale] for scale in ("1.5", "3") for row in rows]
     assert [line.split()[:2] for line in lines] == wanted and all("±" in line for line in lines)
     assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
+    found = [evaluate.Row(**json.loads(line)) for line in kept.read_text(encoding="utf-8").splitlines()]
+    assert [str(row) for row in found] == lines and {row.samples for row in found} == {11}
 
 
 def test_near_copies_are_counted_and_real_pictures_measured(work, few, monkeypatch, capsys):
@@ -124,4 +128,5 @@ def test_near_copies_are_counted_and_real_pictures_measured(work, few, monkeypat
     run(evaluate, monkeypatch, "--table", "copies", *small)
     assert "of 11 samples at CFG 3" in capsys.readouterr().out
     run(evaluate, monkeypatch, "--table", "floor", *small)
-    assert [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()] == ["real", "real through the VAE"]
+    _, *lines = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[0] for line in lines] == ["real pictures", "through the VAE"]

@@ -1,11 +1,13 @@
 """Measure the emoji demo: `python -m guidance_core.demo.emoji.evaluate --table cfg`.
 
-Short: `--samples 88`. `--sheet FILE` writes the first samples of each row as a PNG file.
+Short: `--samples 88`. `--sheet FILE` writes the first samples of each row as a PNG file, `--rows FILE` keeps the rows
+for `python -m devtools.make_emoji`.
 """
 
 import argparse
+import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ...classifier.clean import CleanClassifier
+from ...classifier.copies import Shifted
 from ...classifier.noisy import NoisyClassifier
 from ...denoisers import Denoiser
 from ...guiders import cfg_guided, classifier_guided
@@ -27,20 +30,20 @@ from .latents import load_bank
 from .measure import Measure, copies, drawn, nearest
 from .sheet import write_sheet
 
-CFG_SCALES = (1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 12.0)
-CLASSIFIER_SCALES = (0.0, 1.0, 3.0, 6.0, 10.0)
-GUIDE_SCALES = (4.0, 16.0)
-METHOD_SCALES = (3.0, 8.0)
-INTERVAL = ScaleSchedule(start=0.2, end=0.8)
+CFG_SCALES = (1.0, 3.0, 2.0, 5.0, 8.0, 12.0)
+CLASSIFIER_SCALES = (0.0, 3.0, 6.0, 10.0)
+GUIDE_SCALES = (32.0, 64.0)
+METHOD_SCALES = (8.0,)
+INTERVAL = ScaleSchedule("interval", start=5.42, end=0.6, axis="sigma")
 METHODS: dict[str, dict[str, Any]] = {
     "standard": {},
-    "interval 0.2 to 0.8": {"schedule": INTERVAL},
-    "rescale 0.7": {"method": "rescale", "rescale": 0.7},
+    "standard, interval": {"schedule": INTERVAL},
+    "rescale": {"method": "rescale"},
     "apg": {"method": "apg"},
     "tcfg": {"method": "tcfg"},
     "cfg_zero_star": {"method": "cfg_zero_star"},
 }
-BATCH = 250
+BATCH = 55
 
 
 @dataclass(frozen=True)
@@ -70,8 +73,9 @@ def table(name: str, demo: Emoji) -> Iterator[tuple[str, float, Guided]]:
         for scale in CLASSIFIER_SCALES:
             yield "classifier", scale, partial(with_classifier, demo, demo.classifier, scale=scale)
     if name == "guide":
+        moved = replace(demo.guide, copies=Shifted())
         for scale in GUIDE_SCALES:
-            yield "guide", scale, partial(with_classifier, demo, demo.guide, scale=scale)
+            yield "guide", scale, partial(with_classifier, demo, moved, scale=scale)
 
 
 def with_cfg(demo: Emoji, labels: Tensor, scale: float, **settings) -> Denoiser:
@@ -96,27 +100,39 @@ def draw(demo: Emoji, guided: Guided, settings: Settings) -> tuple[Tensor, Tenso
     return torch.cat(x0), labels
 
 
+@dataclass(frozen=True)
+class Row:
+    """A row of a table over several seeds. What each number means is told in Measure."""
+
+    table: str
+    guidance: str
+    scale: float
+    samples: int
+    accuracy: list[float]
+    frechet: list[float]
+    colour: list[float]
+
+    def __str__(self) -> str:
+        shown = f"{spread(self.accuracy, 3):>18}{spread(self.frechet, 2):>16}{spread(self.colour, 2):>16}"
+        return f"{self.guidance:<22}{self.scale:>6g}{shown}"
+
+
 def spread(values: list[float], digits: int) -> str:
     """The mean over seeds, and half the distance between the extremes where there are several."""
     mean, half = sum(values) / len(values), (max(values) - min(values)) / 2
     return f"{mean:.{digits}f}" + (f" ± {half:.{digits}f}" if len(values) > 1 else "")
 
 
-def measure_table(name: str, demo: Emoji, measure: Measure, settings: list[Settings]) -> list[Tensor]:
-    """Print a table, each row over all settings (which differ in their seeds); the first images of every row."""
-    print(f"{'guidance':<22}{'scale':>6}{'accuracy':>18}{'Frechet':>16}", flush=True)
-    shown = []
+def measure_table(
+    name: str, demo: Emoji, measure: Measure, settings: list[Settings]
+) -> Iterator[tuple[Row, list[Tensor]]]:
+    """Each row of a table over all settings (which differ in their seeds), and its images by setting."""
     for what, scale, guided in table(name, demo):
-        accuracies, distances = [], []
-        for setting in settings:
-            x0, labels = draw(demo, guided, setting)
-            images = torch.cat([demo.to_image(part) for part in x0.split(BATCH)])
-            accuracies.append(measure.accuracy(images, labels))
-            distances.append(measure.frechet(images))
-            if setting is settings[0]:
-                shown.append(images[:22])
-        print(f"{what:<22}{scale:>6g}{spread(accuracies, 3):>18}{spread(distances, 2):>16}", flush=True)
-    return shown
+        drawn = [draw(demo, guided, setting) for setting in settings]
+        images = [torch.cat([demo.to_image(part) for part in x0.split(BATCH)]) for x0, _ in drawn]
+        accuracy = [measure.accuracy(shown, labels) for shown, (_, labels) in zip(images, drawn, strict=True)]
+        frechet, colour = [measure.frechet(shown) for shown in images], [measure.colour(shown) for shown in images]
+        yield Row(name, what, scale, settings[0].samples, accuracy, frechet, colour), images
 
 
 def measure_copies(demo: Emoji, pictures: Pictures, work: Path, settings: Settings, scale: float = 3.0) -> list[Tensor]:
@@ -132,12 +148,26 @@ def measure_copies(demo: Emoji, pictures: Pictures, work: Path, settings: Settin
 
 
 @torch.no_grad()
-def measure_floor(demo: Emoji, pictures: Pictures, measure: Measure, count: int) -> None:
-    """Print what real pictures reach, as they are and through the VAE: no sample can be expected to be better."""
+def measure_floor(demo: Emoji, pictures: Pictures, measure: Measure, count: int) -> Iterator[tuple[Row, list[Tensor]]]:
+    """What real pictures reach, as they are and through the VAE: no sample can be expected to be better."""
     images, labels = drawn(pictures.of(0, 2), count, seed=13)
     through = torch.cat([demo.to_image(demo.encode(part)) for part in images.split(BATCH)])
-    for what, shown in (("real", images), ("real through the VAE", through)):
-        print(f"{what:<22}{'':>6}{measure.accuracy(shown, labels):>18.3f}{measure.frechet(shown):>16.2f}", flush=True)
+    for what, shown in (("real pictures", images), ("through the VAE", through)):
+        found = measure.accuracy(shown, labels), measure.frechet(shown), measure.colour(shown)
+        yield Row("floor", what, 0.0, count, *([value] for value in found)), [shown]
+
+
+def keep(rows: Iterator[tuple[Row, list[Tensor]]], file: Path | None) -> list[Tensor]:
+    """Print every row, keep it in a file if there is one, and give the first images of each."""
+    print(f"{'guidance':<22}{'scale':>6}{'accuracy':>18}{'Frechet':>16}{'colour':>16}", flush=True)
+    shown = []
+    for row, images in rows:
+        print(row, flush=True)
+        shown.append(images[0][:22])
+        if file:
+            with file.open("a", encoding="utf-8") as lines:
+                lines.write(json.dumps(asdict(row)) + "\n")
+    return shown
 
 
 def main() -> None:
@@ -148,6 +178,7 @@ def main() -> None:
     parser.add_argument("--sampler", default="dpmpp_2m")
     parser.add_argument("--seeds", type=int, default=1, help="repetitions with other noise (1)")
     parser.add_argument("--sheet", type=Path, help="write the first samples of each row to this PNG file")
+    parser.add_argument("--rows", type=Path, help="add the rows to this file as soon as they are measured")
     parser.add_argument("--work", type=Path, default=WORK, help=f"folder of the pictures ({WORK})")
     parser.add_argument("--threads", type=int, default=1, help="processor cores to use (1)")
     arguments = parser.parse_args()
@@ -158,10 +189,9 @@ def main() -> None:
         shown = measure_copies(demo, pictures, arguments.work, settings[0])
     else:
         measure = Measure.of(demo, pictures)
-        if arguments.table == "floor":
-            measure_floor(demo, pictures, measure, arguments.samples)
-            return
-        shown = measure_table(arguments.table, demo, measure, settings)
+        floor = arguments.table == "floor"
+        rows = measure_floor(demo, pictures, measure, arguments.samples) if floor else None
+        shown = keep(rows or measure_table(arguments.table, demo, measure, settings), arguments.rows)
     if arguments.sheet:
         write_sheet(shown, arguments.sheet)
 

@@ -30,15 +30,19 @@ def in_parts(network: Callable[[Tensor], Tensor], images: Tensor, size: int = 20
 
 @dataclass(frozen=True, eq=False)
 class Measure:
-    """What samples are held against: features [N, 64] of real pictures that the judge never learned from."""
+    """What samples are held against: real pictures that the judge never learned from.
+
+    real: their features [N, 64]. real_colour: how far apart red, green and blue lie in them on average.
+    """
 
     demo: Emoji
     real: Tensor
+    real_colour: float
 
     @classmethod
     def of(cls, demo: Emoji, pictures: Pictures, count: int = 2000) -> "Measure":
         images, _ = drawn(pictures.of(HALF_A, HELD_OUT), count, seed=10)
-        return cls(demo, in_parts(demo.judge.features, images))
+        return cls(demo, in_parts(demo.judge.features, images), chroma(images))
 
     def accuracy(self, images: Tensor, labels: Tensor) -> float:
         """The share of images [N, 3, 64, 64] that the judge puts in the class that was asked for."""
@@ -47,6 +51,15 @@ class Measure:
     def frechet(self, images: Tensor) -> float:
         """Frechet distance of images to the real pictures; it falls with their number, so compare equal numbers."""
         return frechet_distance(in_parts(self.demo.judge.features, images), self.real)
+
+    def colour(self, images: Tensor) -> float:
+        """How colourful images are: 1 is as real pictures, more is burnt."""
+        return chroma(images) / self.real_colour
+
+
+def chroma(images: Tensor) -> float:
+    """The mean distance of the largest from the least of red, green and blue, over images [N, 3, H, W]."""
+    return float((images.amax(1) - images.amin(1)).mean())
 
 
 @torch.no_grad()

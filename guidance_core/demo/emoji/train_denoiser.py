@@ -11,7 +11,7 @@ from .fit import Plan, half
 from .latents import Bank
 from .network import NULL, Denoiser
 
-PLAN = Plan(steps=4600, learning_rate=1e-3, seed=0, warm_up=200, cooling=0.44, ema=0.999)
+PLAN = Plan(steps=6700, learning_rate=1e-3, seed=0, warm_up=200, cooling=0.2, ema=0.999)
 BATCH = 32
 DROPPED = 0.15
 DETAIL = 5.0
