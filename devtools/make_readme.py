@@ -8,6 +8,7 @@ from devtools.host import ROOT
 from guidance_core import cfg_methods, demo
 from guidance_core.cfg import Method
 from guidance_core.demo.evaluate import evaluate
+from guidance_core.terms import terms
 
 README = ROOT / "README.md"
 
@@ -17,6 +18,15 @@ def methods_table() -> str:
     lines = ["| method | what it does |", "|---|---|"]
     for method in cfg_methods().values():
         lines.append(f"| [`{method.name}`](docs/cfg-methods.md#{anchor(heading(method))}) | {method.doc} |")
+    return "\n".join(lines)
+
+
+def terms_table() -> str:
+    """A row for each term, from its dataclass."""
+    lines = ["| term | what it does | added | more passes | source |", "|---|---|---|---|---|"]
+    for term in terms().values():
+        when = "before methods that adjust the result" if term.before_result else "after CFG"
+        lines.append(f"| `{term.name}` | {term.doc} | {when} | {term.own_passes or 'none'} | {term.source} |")
     return "\n".join(lines)
 
 
@@ -49,9 +59,10 @@ def replaced(text: str, name: str, table: str) -> str:
 def main() -> int:
     """Rewrite the tables in place."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--methods", action="store_true", help="only the methods, which takes no time")
+    parser.add_argument("--methods", action="store_true", help="only methods and terms, which takes no time")
     asked = parser.parse_args()
     text = replaced(README.read_text(encoding="utf-8"), "methods", methods_table())
+    text = replaced(text, "terms", terms_table())
     if not asked.methods:
         text = replaced(text, "results", results_table())
     README.write_text(text, encoding="utf-8")

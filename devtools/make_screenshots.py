@@ -84,6 +84,13 @@ IN_USE: tuple[tuple[str, dict, dict], ...] = (
         {"positive": f"{P}ClassCondition", "latent_image": "EmptyLatentImage"},
     ),
     (f"{P}GuidanceReport", {}, {}),
+    (f"{P}WeakenModel", {"way": "perturbed_attention"}, {"model": f"{P}LoadDigitsDemo"}),
+    (f"{P}SelfGuidance", {"scale": 2.0}, {"model": f"{P}LoadDigitsDemo", "schedule": SCHEDULE}),
+    (
+        "KSampler",
+        {"seed": 1, "steps": 25, "cfg": 1.0, "sampler_name": "ddim", "scheduler": "simple"},
+        {"positive": f"{P}ClassCondition", "latent_image": "EmptyLatentImage"},
+    ),
 )
 NOT_RUN = {f"{P}ImageReferences", f"{P}LoadAestheticHead"}  # for want of a CLIP vision model: the least are large
 APART = 3000  # from node to node, so that none is in the picture of another

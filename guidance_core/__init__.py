@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .guiders import cfg_guided as cfg_guided
     from .guiders import classifier_guided as classifier_guided
     from .guiders import combine as combine
+    from .guiders import self_guided as self_guided
     from .null import drop_condition as drop_condition
     from .paths import FLOW as FLOW
     from .paths import VE as VE
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from .terms.gradient import Classifier as Classifier
     from .terms.gradient import log_prob_grad as log_prob_grad
     from .terms.gradient import shift_denoised as shift_denoised
+    from .terms.self_guidance import SelfGuidance as SelfGuidance
     from .terms.target_text import parse_target as parse_target
     from .terms.targets import Target as Target
     from .train.loop import TrainStep as TrainStep
@@ -69,6 +71,7 @@ _HOMES = {  # of the names above; a test holds the two lists to one another
     "SAMPLERS": "sampling",
     "SHAPES": "shapes",
     "ScaleSchedule": "scale",
+    "SelfGuidance": "terms.self_guidance",
     "Source": "data.sources",
     "Step": "sampling",
     "Target": "terms.targets",
@@ -95,6 +98,7 @@ _HOMES = {  # of the names above; a test holds the two lists to one another
     "parse_target": "terms.target_text",
     "sample": "sampling",
     "save_images": "drawing.images",
+    "self_guided": "guiders",
     "shift_denoised": "terms.gradient",
     "sigmas_from_betas": "schedules",
     "steps": "sampling",

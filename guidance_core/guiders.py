@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from torch import Tensor
 
@@ -15,11 +16,12 @@ from .paths import VE, NoisePath
 from .run import Run
 from .scale import ScaleSchedule, as_schedule, effective_scale
 from .tensors import check_tensor, per_sample
-from .terms.base import Term
+from .terms.base import Guidance, Term
 from .terms.classifier_guidance import ClassifierTerm
 from .terms.clean_guidance import CleanTerm
 from .terms.gradient import Classifier
 from .terms.judged import JudgedTerm
+from .terms.self_guidance import SelfGuidance
 from .terms.targets import Target
 
 Both = Callable[..., tuple[Tensor, Tensor]]  # (x, sigma [B], **condition) -> (cond, uncond), denoised
@@ -60,30 +62,69 @@ class CfgGuided(Guided):
     path: NoisePath = VE
     output: Parameterization | None = None
     both: Both | None = None
+    terms: tuple[Term, ...] = ()
 
     def start(self, run):
         run = self._on_path(run)
-        pipeline = self.pipeline.start(
-            replace(
-                run, output=run.output or self.output, denoiser_of=lambda source: start(run.denoiser_of(source), run)
-            )
+        cond, uncond = _Once(start(self.cond, run)), start(self.uncond, run)
+        about = replace(
+            run,
+            output=run.output or self.output,
+            denoiser_of=lambda source: start(run.denoiser_of(source), run),
+            conditional=cond,
         )
-        cond, uncond = start(self.cond, run), start(self.uncond, run)
+        pipeline, (before, after) = self.pipeline.start(about), _split(self.terms, about)
+
+        def guided(x: Tensor, sigma: Tensor, condition: dict) -> Tensor:
+            cond.begin(condition)
+            pipeline.begin(x, sigma)
+            scale, add = pipeline.scale_of(sigma), partial(_added, before, x=x, sigma=sigma)
+            passes = pipeline.passes(scale)
+            if not passes.cond:
+                return add(uncond(x, sigma, **condition))
+            if passes.uncond and self.both is not None:
+                cond.value, uncond_value = self.both(x, sigma, **condition)
+                return pipeline.combine(cond.value, uncond_value, x, sigma, scale, add)
+            c = cond(x, sigma)
+            u = uncond(x, sigma, **condition) if passes.uncond else None
+            return pipeline.combine(c, u, x, sigma, scale, add)
 
         def denoiser(x, sigma, **condition):
             sigma = per_sample(sigma, x)
-            pipeline.begin(x, sigma)
-            scale = pipeline.scale_of(sigma)
-            passes = pipeline.passes(scale)
-            if not passes.cond:
-                return uncond(x, sigma, **condition)
-            if passes.uncond and self.both is not None:
-                return pipeline.combine(*self.both(x, sigma, **condition), x, sigma, scale)
-            c = cond(x, sigma, **condition)
-            u = uncond(x, sigma, **condition) if passes.uncond else None
-            return pipeline.combine(c, u, x, sigma, scale)
+            return _added(after, guided(x, sigma, condition), x, sigma)
 
         return denoiser
+
+
+class _Once:
+    """A denoiser that runs at most once a call, under the call's condition."""
+
+    def __init__(self, denoiser: Denoiser):
+        self._denoiser = denoiser
+        self._condition: dict = {}
+        self.value: Tensor | None = None
+
+    def begin(self, condition: dict) -> None:
+        """Forget the call before."""
+        self._condition, self.value = condition, None
+
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+        if self.value is None:
+            self.value = self._denoiser(x, sigma, **self._condition)
+        return self.value
+
+
+def _split(terms: Sequence[Term], run: Run) -> tuple[list[Guidance], list[Guidance]]:
+    """Runs of terms: those that are added before CFG's result is adjusted, and those after it."""
+    before = [term.start(run) for term in terms if term.before_result]
+    return before, [term.start(run) for term in terms if not term.before_result]
+
+
+def _added(terms: Sequence[Guidance], denoised: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
+    """denoised with each term added in turn; denoised itself where none acts."""
+    for term in terms:
+        denoised = term(denoised, x, sigma)
+    return denoised
 
 
 @dataclass(frozen=True)
@@ -114,6 +155,7 @@ def cfg_guided(
     path: NoisePath = VE,
     output: Parameterization | None = None,
     both: Both | None = None,
+    terms: Sequence[Term] = (),
     **params,
 ) -> Guided:
     """Classifier-free guidance: 1 + (scale - 1) * schedule is the weight; passes whose weight is 0 are not run.
@@ -123,10 +165,22 @@ def cfg_guided(
     output: the space the networks predict in, for methods that work there (eps on VE, velocity on flow by default).
     both: (x, sigma [B], **condition) -> (cond, uncond), where one batch of the two is quicker than two passes; it is
     called in their place where both are needed.
+    terms: what is added, each at its own scale and schedule: before the methods that adjust the result or after all of
+    CFG, as the term says.
     Raises GuidanceError for an unknown method, a parameter out of range, and methods that have no meaning together.
     """
     pipeline = Pipeline(scale, as_schedule(schedule), methods_of(method, params))
-    return CfgGuided(cond_denoiser, uncond_denoiser, pipeline, path, output, both)
+    return CfgGuided(cond_denoiser, uncond_denoiser, pipeline, path, output, both, tuple(terms))
+
+
+def self_guided(
+    denoiser: Denoiser, weak: Denoiser, scale: float = 2.0, schedule: ScaleSchedule | None = None, path: NoisePath = VE
+) -> Guided:
+    """Self-guidance without CFG: denoised + scale * schedule * (denoised - weak).
+
+    weak: a weaker version of the denoiser, not run where scale * schedule is 0.
+    """
+    return cfg_guided(denoiser, denoiser, 1.0, path=path, terms=[SelfGuidance(weak, scale, as_schedule(schedule))])
 
 
 def classifier_guided(

@@ -23,6 +23,13 @@ def _ignore(event: object) -> None:
     pass
 
 
+def _no_condition(x: Tensor, sigma: Tensor) -> Tensor:
+    raise GuidanceError(
+        "this term needs the model's conditional prediction, and this denoiser has none to give: add the term by "
+        "cfg_guided(..., terms=[...]) or self_guided."
+    )
+
+
 def _denoiser(source: Any) -> Callable[[Tensor, Tensor], Tensor]:
     return (lambda x, sigma: source) if isinstance(source, Tensor) else source
 
@@ -38,6 +45,8 @@ class Run:
     output: the space of the model's own output. record: called with each event worth tracing.
     denoiser_of: what a method was given to predict with (a denoiser, or a ready prediction; in a host its own model or
         condition) -> denoiser (x, sigma [B]) -> denoised, or None where it has no say at this noise level.
+    conditional: (x, sigma [B]) -> the model's own prediction under the condition at the call under way, denoised; what
+        has run already does not run again. None where the condition has no say at this noise level.
     """
 
     path: NoisePath = VE
@@ -47,6 +56,7 @@ class Run:
     output: Parameterization | None = None
     record: Callable[[object], None] = _ignore
     denoiser_of: Callable[[Any], Callable[[Tensor, Tensor], Tensor]] = _denoiser
+    conditional: Callable[[Tensor, Tensor], Tensor | None] = _no_condition
 
     def __post_init__(self) -> None:
         if not isinstance(self.path, NoisePath):

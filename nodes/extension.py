@@ -24,9 +24,11 @@ from .load_image_classifier import LoadImageClassifier
 from .null_condition import NULL_FOLDER, NullConditionEncoder
 from .save_classifier import SaveNoisyClassifier
 from .scale_schedule import ScaleScheduleNode
+from .self_guidance import SelfGuidanceNode
 from .sweep import GuidanceSweep
 from .train_classifier import TrainNoisyClassifier
 from .ui import curve_route, kept_texts
+from .weaken_model import WeakenModel
 
 
 class GuidanceKit(ComfyExtension):
@@ -59,4 +61,6 @@ class GuidanceKit(ComfyExtension):
             LoadDigitsDemo,
             LoadEmojiDemo,
             ClassCondition,
+            SelfGuidanceNode,
+            WeakenModel,
         ]

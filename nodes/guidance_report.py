@@ -75,4 +75,4 @@ def _report(model, steps: int, scheduler: str, latent, sigmas) -> tuple[list[str
         calls = call_lines(ran)
     elif latent is not None:
         lines.append("No run on this MODEL is known: connect the one that goes into the sampler.")
-    return lines, calls, report_picture(as_planned, ran)
+    return lines, calls, report_picture(as_planned, ran, [part.name for part in plan.terms])

@@ -10,6 +10,7 @@ from devtools.workflows.cfg_graphs import (
     cfg_schedule_drawn_by_hand,
     cfg_schedules_side_by_side,
     null_conditions_compared,
+    self_guidance_at_cfg_1,
 )
 from devtools.workflows.classifier_graphs import (
     a_classifier_beside_cfg,
@@ -42,6 +43,7 @@ GRAPHS = {
         cfg_methods_side_by_side,
         null_conditions_compared,
         sweep_two_scales_on_one_sheet,
+        self_guidance_at_cfg_1,
     )
 }
 """Those of every family."""

@@ -165,3 +165,51 @@ def null_conditions_compared(canvas: Canvas, family: Family) -> None:
         for title, negative in negatives.items():
             rows.append(ksampler(canvas, family, title, guided, (asked, negative), latent))
     sheet(canvas, family, loaded.vae, rows)
+
+
+WAYS = ("perturbed_attention", "smoothed_energy")
+SELF_SCALE = 2.0
+
+
+def self_guidance_at_cfg_1(canvas: Canvas, family: Family) -> None:
+    """A weaker self to lead away from, where CFG is off: at every step, and in a window."""
+    introduce(
+        canvas,
+        family,
+        "Turbo and distilled models run at CFG 1, where no negative acts. **Self-Guidance** leads away from a weaker "
+        "self of the model instead, which **Weaken Model** makes of the same weights. Row 1: the prompt alone. Row 2: "
+        "perturbed attention at every step. Row 3: the same in the first half of the run, for half of the extra "
+        "passes. Row 4: smoothed energy, a gentler lead.\n\n"
+        "**Look at** shapes: strokes and outlines that are whole. Each **Self-Guidance** says on itself how many "
+        "passes of the weaker self it ran.\n\n"
+        "**Change first:** the scale; then the way in **Weaken Model** and its blocks: *skipped_layers* for Stable "
+        "Diffusion 3.5 and Flux, *spatiotemporal_skip* for video.",
+    )
+    loaded, conditions, latent = prompted(canvas, family)
+    with canvas.group("The weaker self, and when"):
+        ways = {way: canvas.node("GuidanceKitWeakenModel", model=loaded.model, way=way) for way in WAYS}
+        window = schedule(canvas, "", "interval", axis={"axis": "step", "start": 0.0, "end": 0.5})
+    rows = []
+    with canvas.group("CFG 1 at each", BROWN):
+        rows.append(ksampler(canvas, family, "Alone", loaded.model, conditions, latent, seed=4))
+        for title, way, more in (
+            ("Perturbed attention", WAYS[0], {}),
+            ("In the first half", WAYS[0], {"schedule": window}),
+            ("Smoothed energy", WAYS[1], {}),
+        ):
+            canvas.column()
+            guided = canvas.node(
+                "GuidanceKitSelfGuidance", room=60, model=loaded.model, weak=ways[way], scale=SELF_SCALE, **more
+            )
+            rows.append(ksampler(canvas, family, title, guided, conditions, latent, seed=4))
+        canvas.column(320)
+        canvas.node(
+            "GuidanceKitGuidanceReport",
+            "What it cost",
+            room=380,
+            model=guided,
+            latent=rows[-1],
+            steps=family.steps,
+            scheduler=family.scheduler,
+        )
+    sheet(canvas, family, loaded.vae, rows)

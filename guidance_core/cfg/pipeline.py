@@ -15,6 +15,13 @@ from ..scale import ScaleSchedule, effective_scale
 from ..tensors import expand
 from .base import Method, Phase, Prediction, ScaleEvent
 
+Add = Callable[[Tensor], Tensor]  # guided -> guided with terms added; itself where none acts
+
+
+def nothing_added(guided: Tensor) -> Tensor:
+    """The addition where there are no terms."""
+    return guided
+
 
 @dataclass(frozen=True)
 class Passes:
@@ -134,30 +141,46 @@ class PipelineRun:
             cond=scale != 0 or not self._uncond_at_zero, uncond=scale != 1 and not self._pipeline.replaces_uncond
         )
 
-    def combine(self, cond: Tensor, uncond: Tensor | None, x: Tensor, sigma: Tensor, scale: float) -> Tensor:
+    def combine(
+        self, cond: Tensor, uncond: Tensor | None, x: Tensor, sigma: Tensor, scale: float, add: Add = nothing_added
+    ) -> Tensor:
         """The guided denoised prediction, in cond's dtype. Inputs are left as they are; scale 1 is off and gives cond.
 
-        uncond may be None where `passes` says that it need not run.
+        uncond may be None where `passes` says that it need not run. add: what terms add before the result is adjusted;
+        where they do, at scale 1 too, the stages of Phase.RESULT see it.
         """
         self.begin(x, sigma)
-        if scale == 1:
-            return cond
         uncond = cond if uncond is None else uncond
         if self.plain:
-            return uncond + (cond - uncond) * scale
+            return add(cond if scale == 1 else uncond + (cond - uncond) * scale)
         wide = torch.promote_types(cond.dtype, torch.float32)
+        if scale == 1:
+            guided = add(cond)
+            off = Prediction(x.to(wide), sigma, cond.to(wide), cond.to(wide), 1.0, 0.0, self._step)
+            return cond if guided is cond else self._finished(replace(off, guided=guided.to(wide))).to(cond.dtype)
         strength = 1.0 if self._constant else self.strength_at(level_of(sigma))
         p = Prediction(x.to(wide), sigma, cond.to(wide), uncond.to(wide), scale, strength, self._step)
         for stage in self._before:
             p = stage(p)
         self._run.record(ScaleEvent(sigma, p.scale))
-        p = replace(p, guided=p.uncond + p.difference * p.scale)
-        for stage in self._after:
-            p = stage(p)
-        guided = cast(Tensor, p.guided).to(cond.dtype)
+        return self._formed(p, cond.to(wide), add).to(cond.dtype)
+
+    def _formed(self, p: Prediction, cond: Tensor, add: Add) -> Tensor:
+        """The guided prediction; samples that need no guidance any more are as at scale 1."""
+        formed = p.uncond + p.difference * p.scale
         if self._settled is not None:
-            guided = torch.where(expand(self._settled, x).bool(), cond, guided)
+            formed = torch.where(expand(self._settled, p.x).bool(), cond, formed)
+        guided = add(formed)
+        result = self._finished(replace(p, guided=guided))
+        if self._settled is not None and guided is formed:
+            result = torch.where(expand(self._settled, p.x).bool(), cond, result)
         if p.settled is not None:
             self._settled = p.settled if self._settled is None else self._settled | p.settled
             self._all_settled = bool(self._settled.all())
-        return guided
+        return result
+
+    def _finished(self, p: Prediction) -> Tensor:
+        """What the stages of Phase.RESULT make of p.guided."""
+        for stage in self._after:
+            p = stage(p)
+        return cast(Tensor, p.guided)

@@ -6,8 +6,9 @@ x0 = sample(classifier_guided(d.uncond, d.classifier, torch.arange(10), scale=2.
 save_images(d.to_picture(x0), "digits.png")
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -22,7 +23,7 @@ from ..tensors import per_sample
 from .class_conditional import checked_labels, under_labels
 from .data import LABELS, SHAPE, to_image
 from .judge import Judge
-from .network import NULL, DigitsUNet
+from .network import NULL, Attend, DigitsUNet
 from .pictures import coloured
 
 FOLDER = Path(__file__).parent
@@ -47,6 +48,11 @@ class Demo:
     def cond(self, labels: Tensor | Sequence[int] | int) -> Denoiser:
         """The denoiser on VE under labels [B], or one label for all. Raises GuidanceError for a label outside 0..9."""
         return self._under(self._checked(labels))
+
+    def weakened(self, labels: Tensor | Sequence[int] | int, attends: Mapping[str, Attend]) -> Denoiser:
+        """cond with other self-attention, for guidance that leads away from it; attends: see DigitsUNet.forward."""
+        network = partial(self.network, attends=attends)
+        return under_labels(network, self.sigmas, self._checked(labels), "digits", self.shape)
 
     def both(self, labels: Tensor | Sequence[int] | int) -> Both:
         """(x, sigma) -> (cond, uncond) on VE in one batch, for cfg_guided. Raises GuidanceError as cond does."""

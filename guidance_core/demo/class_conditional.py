@@ -1,9 +1,9 @@
 """A network that takes a class, as denoisers on VE under labels."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..denoisers import Denoiser, v_denoiser
 from ..errors import GuidanceError
@@ -20,7 +20,7 @@ def checked_labels(labels: Tensor | Sequence[int] | int, count: int, samples: st
 
 
 def under_labels(
-    network: nn.Module, sigmas: Tensor, labels: Tensor, samples: str, shape: tuple[int, ...] = ()
+    network: Callable[..., Tensor], sigmas: Tensor, labels: Tensor, samples: str, shape: tuple[int, ...] = ()
 ) -> Denoiser:
     """(x [B, *shape], sigma) -> denoised of network(x_vp, t, y=labels) -> v, under one label a sample or one for all.
 

@@ -5,9 +5,9 @@ import inspect
 import pkgutil
 from functools import cache
 
-from .base import Guidance, Term
+from .base import Guidance, Term, TermEvent
 
-__all__ = ["Guidance", "Term", "terms"]
+__all__ = ["Guidance", "Term", "TermEvent", "terms"]
 
 
 @cache

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..errors import GuidanceError
 from ..params import flag, number
 from ..paths import NoisePath
-from ..run import Run, level_of
+from ..run import Run
 from ..scale import ScaleSchedule
 from ..tensors import expand, norm
 from .base import Guidance, Term, TermEvent
@@ -78,12 +78,11 @@ class JudgedTerm(Term):
         """What a gradient like denoised is multiplied by to be a change of it, [B]; sigma [B] in float32 at least."""
 
     def start(self, run: Run) -> Guidance:
-        gradient, strength = self.gradients(run), self.schedule.over(run)
-        constant = self.schedule == ScaleSchedule()
+        gradient, scale_at = self.gradients(run), self.scale_over(run)
 
         def guided(denoised: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
-            scale = self.scale if constant else self.scale * strength(level_of(sigma))
-            if abs(scale) < 1e-6:
+            scale = scale_at(sigma)
+            if scale == 0:
                 return denoised
             result = gradient(denoised, x, sigma)
             finite = result.grad.isfinite().flatten(1).all(1)

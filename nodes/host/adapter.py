@@ -94,8 +94,9 @@ def _predict_noise(executor, x, timestep, model_options=None, seed=None):
         denoised = executor(x, timestep, model_options, seed)
     ran = run.timed and run.report.events[-1].passes > 0
     own = _ready(denoised) - began if ran else 0.0
-    for term in run.terms:
-        denoised = term(denoised, x, timestep)
+    for term in run.terms_after:
+        with run.running(term):
+            denoised = term(denoised, x, timestep)
         if ran and term.now is not None:
             term.shares.append(term.seconds / own)
     return denoised
@@ -112,7 +113,7 @@ def _guide(executor, x, timestep, model_options=None, seed=None):
     run: HostRun | None = (model_options or {}).get(RUN)
     if run is None:
         return executor(x, timestep, model_options, seed)
-    return guided_by_cfg(run, lambda options: executor(x, timestep, options, seed), model_options)
+    return guided_by_cfg(run, lambda options: executor(x, timestep, options, seed), x, timestep, model_options)
 
 
 def _calc_cond_batch(executor, model, conds, x_in, timestep, model_options):
@@ -122,10 +123,12 @@ def _calc_cond_batch(executor, model, conds, x_in, timestep, model_options):
     """
     out = executor(model, conds, x_in, timestep, model_options)
     run: HostRun | None = model_options.get(RUN)
-    if run is None or run.counter.in_hooks:
-        return out  # what other nodes' hooks run for themselves is theirs
+    if run is None or not run.counter.of_guider:
+        return out  # what other nodes' hooks and terms run for themselves is theirs
     window = window_of(model_options)
     run.windows.add(window)
+    if window is None and run.positive is None:
+        run.positive = _of_positive(run, conds, out, timestep)
     present = [bool(active_parts(parts, timestep)) for parts in conds]
     if len(conds) == 1:  # a guider that runs its conditions one by one, the positive first
         return [_alone(run, out[0], present[0], window)]
@@ -136,6 +139,14 @@ def _calc_cond_batch(executor, model, conds, x_in, timestep, model_options):
     if not present[stand_in]:
         stand_in = present.index(True) if any(present) else stand_in
     return [each if there else out[stand_in].clone() for each, there in zip(out, present, strict=True)]
+
+
+def _of_positive(run: HostRun, conds, out, timestep):
+    """The output under the guider's own positive where that is in the batch and active; methods bring other lists."""
+    positive = run.guider.conds.get("positive")
+    if not active_parts(positive, timestep):
+        return None
+    return next((each for parts, each in zip(conds, out, strict=True) if parts is positive), None)
 
 
 def _alone(run: HostRun, out, present: bool, window: object):

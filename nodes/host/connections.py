@@ -1,5 +1,6 @@
 """What is connected to a CFG method (a model, a condition, a classifier), as the method and the run take it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from comfy.model_patcher import ModelPatcher
@@ -7,8 +8,10 @@ from comfy.model_patcher import ModelPatcher
 from ...guidance_core.cfg import Method
 from ...guidance_core.errors import GuidanceError
 from ...guidance_core.params import params_of
+from ...guidance_core.terms import Term
 from .classifiers import HostClassifier
 from .model_facts import check_classifier, latent_space, path_of
+from .weaken import weaker_self
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +41,7 @@ def connected(model: ModelPatcher, kind: type[Method], given: dict) -> tuple[dic
             value = value.classifier
         elif isinstance(value, ModelPatcher):
             check_second_model(model, value)
-            patchers.append(value)
+            patchers += patchers_beside(model, value)
         elif param.socket == "conditioning" and value is not None:
             value = Condition(value)
         if value is None and param.needed:
@@ -47,8 +50,15 @@ def connected(model: ModelPatcher, kind: type[Method], given: dict) -> tuple[dic
     return values, tuple(patchers)
 
 
+def patchers_beside(model: ModelPatcher, second: ModelPatcher) -> list[ModelPatcher]:
+    """What is to be loaded for a second model: nothing where it is the first one itself, weakened."""
+    return [] if weaker_self(second, model) else [second]
+
+
 def check_second_model(model: ModelPatcher, second: ModelPatcher) -> None:
     """Raise GuidanceError unless the second model can predict beside the first one, on the same latents."""
+    if weaker_self(second, model):
+        return
     if second.is_clone(model) and (
         second.patches_uuid != model.patches_uuid or second.object_patches != model.object_patches
     ):
@@ -63,7 +73,7 @@ def check_second_model(model: ModelPatcher, second: ModelPatcher) -> None:
         )
 
 
-def check_connected(model: ModelPatcher, methods: tuple[Method, ...]) -> None:
+def check_connected(model: ModelPatcher, methods: Iterable[Method | Term]) -> None:
     """As `connected` does, for the MODEL that is sampled in the end: patches may have been added to it."""
     for method in methods:
         for name in params_of(type(method)):

@@ -18,6 +18,7 @@ from .conditions import active_parts
 from .connections import Condition
 from .guiders import Guider
 from .passes import PassCounter
+from .weaken import Weakened, weaker_self
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,17 +82,37 @@ class Denoisers:
     def __init__(self, guider: Guider, start: Start, counter: PassCounter, closing: ExitStack):
         """closing: what is to be done when the run is over, however it ends."""
         self.options: dict = {}  # the model_options of the call under way
+        self._positive: list[dict] = []  # the positive's parts, whether this call leaves them out or not
         self._guider, self._start, self._counter, self._closing = guider, start, counter, closing
+
+    def begin_call(self, options: dict) -> None:
+        """Note a call's model_options, before it leaves anything out."""
+        self.options, self._positive = options, self._guider.conds.get("positive") or []
 
     def __call__(self, source: object) -> Callable[[Tensor, Tensor], Tensor | None]:
         """A second model, a condition, or what is a denoiser already."""
         if isinstance(source, ModelPatcher):
-            return self._from_model(source)
+            weaker = weaker_self(source, self._guider.model_patcher)
+            return self._from_self(weaker) if weaker else self._from_model(source)
         return self._from_condition(source) if isinstance(source, Condition) else source
+
+    def positive(self, x: Tensor, sigma: Tensor) -> Tensor | None:
+        """What the guider's own model predicts under the positive; None where that is not active."""
+        return _predicted(self._guider.inner_model, self._positive, x, sigma, self.options)
 
     def _from_condition(self, condition: Condition) -> Callable:
         def predict(x: Tensor, sigma: Tensor) -> Tensor | None:
             return _predicted(self._guider.inner_model, self._guider.conds[condition.key], x, sigma, self.options)
+
+        return predict
+
+    def _from_self(self, weaker: Weakened) -> Callable:
+        """The guider's own model with all that is on it, weakened; for a step cache its parts are others."""
+
+        def predict(x: Tensor, sigma: Tensor) -> Tensor | None:
+            parts = [{**part, "uuid": (id(weaker), part.get("uuid"))} for part in self._positive]
+            options = weaker.on(self._guider.model_patcher, self.options)
+            return _predicted(self._guider.inner_model, parts, x, sigma, options)
 
         return predict
 

@@ -1,5 +1,8 @@
 """The bundled digits as ComfyUI's own kinds of object: a V_PREDICTION model, and a VAE of 8 x 8 pixels a latent."""
 
+from collections.abc import Callable
+from functools import partial
+
 import comfy.latent_formats
 import comfy.model_base
 import comfy.model_management
@@ -10,6 +13,7 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
 from ...guidance_core import demo
+from ...guidance_core.demo.network import Attend
 from ...guidance_core.demo.pictures import INK, PAPER, ZOOM, latents, tones
 from ...guidance_core.errors import GuidanceError
 
@@ -30,6 +34,9 @@ class DigitsConfig(comfy.supported_models_base.BASE):
     supported_inference_dtypes = [torch.float32]
 
 
+ATTENTIONS = {"down": (("input", 1), 8), "middle": (("middle", 0), 4), "up": (("output", 0), 8)}  # block, side
+
+
 class DigitsNetwork(nn.Module):
     """The demo's UNet behind ComfyUI's calling convention: the class label travels as a [B, 1, 1] context."""
 
@@ -41,14 +48,30 @@ class DigitsNetwork(nn.Module):
         self.null_label = null_label
 
     def forward(self, x: Tensor, timesteps: Tensor, context: Tensor | None = None, **kwargs) -> Tensor:
+        attends = _attends(kwargs.get("transformer_options") or {})
         if context is None:
-            return self.network(x, timesteps, torch.full((x.shape[0],), self.null_label, device=x.device))
+            return self.network(x, timesteps, torch.full((x.shape[0],), self.null_label, device=x.device), attends)
         if context.shape[1:] != (1, 1):
             raise GuidanceError(
                 "Load Digits Demo: this model takes a class, not a prompt; connect Class Condition as positive and "
                 "Null-Condition Encoder (class null label) as negative."
             )
-        return self.network(x, timesteps, context[:, 0, 0].round().long())
+        return self.network(x, timesteps, context[:, 0, 0].round().long(), attends)
+
+
+def _attends(options: dict) -> dict[str, Attend]:
+    """The attentions that hooks of ComfyUI's replace, as in its UNets."""
+    hooks = options.get("patches_replace", {}).get("attn1", {})
+    replaced = {place: (hooks.get(block), side) for place, (block, side) in ATTENTIONS.items()}
+    return {place: partial(_by_hook, hook, side) for place, (hook, side) in replaced.items() if hook is not None}
+
+
+def _by_hook(hook: Callable, side: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """What a hook makes of an attention of side x side places: it takes and gives [B, H*W, heads * C/heads]."""
+    heads = q.shape[1]
+    about = {"n_heads": heads, "attn_precision": None, "activations_shape": [len(q), heads * q.shape[-1], side, side]}
+    out = hook(*(each.transpose(1, 2).flatten(2) for each in (q, k, v)), about)
+    return out.unflatten(2, (heads, -1)).transpose(1, 2)
 
 
 def digits_model(digits) -> ModelPatcher:

@@ -2,28 +2,31 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from ...guidance_core.cfg.pipeline import Add, nothing_added
 from ..ui.messages import speaking_as
 from .conditions import active_parts, passes_of
 from .guider_kinds import kind_of
 from .guiders import Call, overridden
-from .hooks import HOOKS
+from .hooks import HOOKS, only_nag_asks
 from .host_run import HostRun
+from .passes import GUIDER
 from .plan import KEY, CfgEvent
 
 
 @contextmanager
 def counted_call(run: HostRun, x: Tensor, timestep: Tensor, model_options: dict) -> Iterator[None]:
     """Keep account of a call of the guider, whether it comes to it or a step cache fills in."""
-    before = run.counter.own
+    own, beside = run.counter.own, run.counter.beside
     call = Call({}) if run.pipeline is None else _call(run, timestep, model_options)
-    run.begin_call(model_options, call)
+    run.begin_call(x, timestep, model_options, call)
+    run.waiting = []
     yield
     run.windows_a_call = len(run.windows) or run.windows_a_call
-    passes = run.counter.own - before
+    passes = run.counter.own - own
     run.idle += passes == 0
     if run.pipeline is not None:
         asked, expected = _asked(run, x, timestep) if kind_of(run.guider).known else (passes, passes)
@@ -32,29 +35,72 @@ def counted_call(run: HostRun, x: Tensor, timestep: Tensor, model_options: dict)
         run.acted |= call.combines
         passes = passes if run.seen else asked
     scale = getattr(run.guider, "cfg", 1.0) if call.scale is None else call.scale
-    run.report.events.append(CfgEvent(timestep[0], scale, passes, run.adjusted))
+    run.report.events.append(CfgEvent(timestep[0], scale, passes, run.adjusted, run.counter.beside - beside))
+    run.report.events.extend(run.waiting)
+    run.waiting = None
 
 
-def guided_by_cfg(run: HostRun, predict: Callable[[dict], Tensor], model_options: dict) -> Tensor:
+def guided_by_cfg(
+    run: HostRun, predict: Callable[[dict], Tensor], x: Tensor, timestep: Tensor, model_options: dict
+) -> Tensor:
     """The guider's prediction, guided. predict: model_options -> denoised, as the guider gives it."""
-    guider, call = run.guider, run.call
-    if run.pipeline is None:
-        return predict(run.counter.before_hooks(model_options))
-    conds = {role: None if role in call.without else parts for role, parts in guider.conds.items()}
+    guider, call, add = run.guider, run.call, _Added(run, x, timestep)
     model_options = run.counter.before_hooks(model_options)
+    if run.pipeline is None:
+        return add(predict(model_options))
+    conds = {role: None if role in call.without else parts for role, parts in guider.conds.items()}
+    combines = not run.pipeline.plain and call.methods and call.combines
+    inside = combines and kind_of(guider).tames(guider)
     with overridden(guider, call.attributes | {"conds": conds}):
-        if not run.pipeline.plain and call.methods and call.combines:
-            model_options = _with_method(run, model_options)
-        return predict(model_options)
+        if combines:
+            model_options = _with_method(run, model_options, add if inside else nothing_added)
+        denoised = predict(model_options)
+    if inside or not run.terms_before_result:
+        return denoised
+    if call.methods and not call.combines:  # what is added to the positive's own prediction is adjusted all the same
+        with speaking_as(run.plan.cfg.title, run.plan.cfg.node_id):
+            return run.pipeline.combine(denoised, None, x, timestep, 1.0, add)
+    return add(denoised)
+
+
+@dataclass(frozen=True)
+class _Added:
+    """What terms add to one call before its result is adjusted (see packed.PartAdd)."""
+
+    run: HostRun
+    x: Tensor
+    sigma: Tensor
+
+    def __call__(self, guided: Tensor) -> Tensor:
+        for term in self.run.terms_before_result:
+            with self.run.running(term):
+                guided = term(guided, self.x, self.sigma)
+        return guided
+
+    def to_part(self, i: int) -> Add:
+        """What adds to part i of a packed latent."""
+
+        def add(guided: Tensor) -> Tensor:
+            x = self.run.packing.split(self.x)[i]
+            for term in self.run.terms_before_result:
+                with self.run.running(term):
+                    guided = term.to_part(i, guided, x, self.sigma)
+            return guided
+
+        return add
 
 
 def _call(run: HostRun, timestep: Tensor, model_options: dict) -> Call:
     """What the guider's kind sets, less what the sampler or other nodes need."""
     guider = run.guider
     present = frozenset(role for role, parts in guider.conds.items() if active_parts(parts, timestep))
-    call = kind_of(guider).call(guider, run.pipeline, timestep[0], present)
+    kind = kind_of(guider)
+    call = kind.call(guider, run.pipeline, timestep[0], present)
     if model_options.get("disable_cfg1_optimization", False):
-        run.forced = True
+        nag = bool(kind.roles) and only_nag_asks(model_options)
+        if nag and run.pipeline.strength_at(timestep[0]) == 0:
+            return replace(call, without=call.without | call.skipped)  # without its negative it does nothing
+        run.nag, run.forced = run.nag or nag, run.forced or not nag
         return replace(call, skipped=frozenset(), without=frozenset())
     if any(model_options.get(hook) for hook in HOOKS):
         return replace(call, without=call.without - {"positive"})  # other nodes' hooks read it
@@ -77,14 +123,14 @@ def _asked(run: HostRun, x: Tensor, timestep: Tensor) -> tuple[int, int]:
     return asked * run.windows_a_call, expected * run.windows_a_call
 
 
-def _with_method(run: HostRun, model_options: dict) -> dict:
+def _with_method(run: HostRun, model_options: dict, add: Add) -> dict:
     """model_options in which the pipeline's result replaces the guider's own, before the hooks of other nodes."""
     kind = kind_of(run.guider)
 
     def combine(args):
         cond, uncond = kind.predictions(run.guider, args)
-        with speaking_as(run.plan.cfg.title, run.plan.cfg.node_id), run.counter.by_methods():
-            return run.pipeline.combine(cond, uncond, args["input"], args["sigma"], args["cond_scale"])
+        with speaking_as(run.plan.cfg.title, run.plan.cfg.node_id), run.counter.by(GUIDER):
+            return run.pipeline.combine(cond, uncond, args["input"], args["sigma"], args["cond_scale"], add)
 
     return {
         **model_options,

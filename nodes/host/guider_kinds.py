@@ -11,6 +11,7 @@ class CfgKind(GuiderKind):
     runs = "CFGGuider.predict_noise"
     scaled_by = "CFGGuider.set_cfg"
     roles = ("positive", "negative")
+    hooks = frozenset(HOOKS)
 
     def call(self, guider, run, sigma, present):
         scale = run.scale_at(sigma)
@@ -36,7 +37,7 @@ class DualModelKind(CfgKind):
     runs = "Guider_DualModel.predict_noise"
     scaled_by = "CFGGuider.set_cfg"
     roles = ()
-    hooks = frozenset(HOOKS) - {"sampler_pre_cfg_function"}
+    hooks = GuiderKind.hooks - {"sampler_pre_cfg_function"}
 
     def note(self, guider, pipeline):
         if not pipeline.replaces_uncond:
@@ -55,7 +56,10 @@ class DualCfgKind(GuiderKind):
     runs = "Guider_DualCFG.predict_noise"
     scaled_by = "Guider_DualCFG.set_cfg"
     roles = ("negative", "middle", "positive")
-    hooks = frozenset(HOOKS) - {"sampler_pre_cfg_function"}
+    hooks = GuiderKind.hooks - {"sampler_pre_cfg_function"}
+
+    def tames(self, guider):
+        return not guider.nested  # there it is multiplied by the outer scale
 
     def call(self, guider, run, sigma, present):
         strength = run.strength_at(sigma)
@@ -90,7 +94,7 @@ class PerpNegKind(GuiderKind):
 
     runs = "Guider_PerpNeg.predict_noise"
     scaled_by = "Guider_PerpNeg.set_cfg"
-    hooks = frozenset(HOOKS) - {"sampler_cfg_function"}
+    hooks = GuiderKind.hooks - {"sampler_cfg_function"}
 
     def call(self, guider, run, sigma, present):
         scale, neg_scale = run.scale_at(sigma), guider.neg_scale * run.strength_at(sigma)

@@ -86,7 +86,11 @@ class GuiderKind(ABC):
     scaled_by: ClassVar[str] = ""
     known: ClassVar[bool] = True
     roles: ClassVar[tuple[str, ...]] = ()
-    hooks: ClassVar[frozenset[str]] = frozenset(HOOKS)
+    hooks: ClassVar[frozenset[str]] = frozenset(HOOKS) - {"sampler_calc_cond_batch_function"}
+
+    def tames(self, guider: Guider) -> bool:
+        """Whether what is added in a post-CFG hook arrives as it is, so that terms may be added among the methods."""
+        return True
 
     @property
     def name(self) -> str:

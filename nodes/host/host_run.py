@@ -1,18 +1,15 @@
 """One sampling run of a plan under a guider: what it has asked for, what it has seen, and what of it is kept."""
 
-from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
-from time import perf_counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 
 import torch
 from comfy.model_patcher import ModelPatcher
 
 from ...guidance_core.cfg import PipelineRun, ScaleEvent
-from ...guidance_core.classifier.noisy import NoisyClassifier
 from ...guidance_core.paths import VE
 from ...guidance_core.run import Cursor, Run
-from ...guidance_core.terms.judged import JudgedEvent
 from ...guidance_core.throttle import Throttle
 from ..ui.live import INTERVAL
 from ..ui.messages import speaking_as
@@ -21,38 +18,9 @@ from .denoisers import Denoisers, Start, add_conditions
 from .guiders import Call, Guider
 from .model_facts import ModelOutput, path_of, percent_of
 from .packed import PackedPipeline, Packing
-from .passes import PassCounter
-from .plan import PartEvent, Plan, RunReport, TermPart
-
-
-class TermRun:
-    """One run of a classifier term, and what it has seen so far."""
-
-    def __init__(self, part: TermPart, run: Run, record: Callable[[object], None], packing: Packing):
-        self.part, self.gradients = part, 0
-        self.shares: list[float] = []  # at each call that was timed, its time in that of the model's own passes
-        self.last: PartEvent | None = None
-        self.now: PartEvent | None = None  # of the call under way, or the one just done
-        self._record = record
-        self._packing, self._place = packing, 0  # a judge of pictures sees the first part
-        classifier = part.term.classifier
-        with speaking_as(part.title, part.node_id):
-            if isinstance(classifier, NoisyClassifier):
-                self._place = packing.part_for(classifier.channels)
-            self._guided = part.term.start(replace(run, record=self._seen))
-
-    def __call__(self, denoised, x, sigma):
-        self.now, began = None, perf_counter()
-        parts, xs = self._packing.split(denoised), self._packing.split(x)
-        with speaking_as(self.part.title, self.part.node_id):
-            parts[self._place] = self._guided(parts[self._place], xs[self._place], sigma)
-        self.seconds = perf_counter() - began  # what acted has read its gradient, and so waited for it
-        return self._packing.joined(parts)
-
-    def _seen(self, event: JudgedEvent) -> None:
-        self.gradients += 1
-        self.last = self.now = PartEvent(**vars(event), part=self.part)
-        self._record(self.now)
+from .passes import TERMS, PassCounter
+from .plan import PartEvent, Plan, RunReport
+from .term_run import TermRun
 
 
 @dataclass
@@ -63,6 +31,7 @@ class HostRun:
     guider: Guider
     report: RunReport
     counter: PassCounter
+    packing: Packing
     closing: ExitStack = field(default_factory=ExitStack)  # what is done when the run is over
     denoisers: Denoisers | None = None
     about: Run | None = None
@@ -75,6 +44,7 @@ class HostRun:
     idle: int = 0  # calls of which no pass reached the network
     acted: bool = False  # whether CFG combined two predictions at any call
     forced: bool = False  # the sampler or another node asked for every pass
+    nag: bool = False  # Normalized Attention Guidance acted, and alone asked for them
     noisy: bool | None = None  # whether the sampler adds noise at its steps; None where that cannot be told
     live: Throttle = field(default_factory=lambda: Throttle(INTERVAL))
     windows_a_call: int = 1  # as the last call had them that ran at all
@@ -83,6 +53,8 @@ class HostRun:
     windows: set = field(default_factory=set)  # context windows that it ran
     adjusted: float | torch.Tensor | None = None  # the scale that methods made
     alone: dict[object, torch.Tensor] = field(default_factory=dict)  # last output that ran by itself, by window
+    waiting: list[PartEvent] | None = None  # what terms did inside of it, to be noted after CFG
+    positive: torch.Tensor | None = None  # the prediction under the positive, where the guider has run it whole
 
     @property
     def passes(self) -> int:
@@ -92,16 +64,29 @@ class HostRun:
     @property
     def seen(self) -> bool:
         """Whether passes are seen at all, or run somewhere out of sight."""
-        return self.counter.own + self.counter.of_hooks > 0
+        return self.counter.own + self.counter.beside > 0
 
     @property
     def timed(self) -> bool:
         """Whether calls are timed, for which a GPU must be waited for: where a judge of clean data acts."""
         return any(term.part.clean for term in self.terms)
 
-    def begin_call(self, model_options: dict, call: Call) -> None:
+    @property
+    def terms_before_result(self) -> list[TermRun]:
+        """The terms that are added before CFG's methods adjust the result."""
+        return [term for term in self.terms if term.part.term.before_result]
+
+    @property
+    def terms_after(self) -> list[TermRun]:
+        """The terms that are added to all that comes of CFG."""
+        return [term for term in self.terms if not term.part.term.before_result]
+
+    def begin_call(self, x: torch.Tensor, sigma: torch.Tensor, model_options: dict, call: Call) -> None:
         """Forget what belongs to the call before."""
-        self.call, self.adjusted, self.denoisers.options = call, None, model_options
+        self.call, self.adjusted, self.positive = call, None, None
+        self.denoisers.begin_call(model_options)
+        for term in self.terms:
+            term.begin(x, sigma)
         self.alone.clear()
         self.windows.clear()
         self.counter.begin_call()
@@ -109,6 +94,24 @@ class HostRun:
     def end(self) -> None:
         """Keep the counts of a run that came to its end."""
         self.report.passes, self.report.expected, self.report.finished = self.passes, self.expected, True
+
+    @contextmanager
+    def running(self, term: TermRun) -> Iterator[None]:
+        """Passes inside the block are the term's."""
+        before = self.counter.of_terms
+        with self.counter.by(TERMS):
+            yield
+        term.passes += self.counter.of_terms - before
+
+    def noted(self, event: PartEvent) -> None:
+        """Note what a term did: after CFG of the same call, where it acts inside of it."""
+        (self.report.events if self.waiting is None else self.waiting).append(event)
+
+    def conditional(self, x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor | None:
+        """The prediction under the positive at the call under way, run only where the guider has not run it."""
+        if self.positive is None:
+            self.positive = self.denoisers.positive(x, sigma)
+        return self.positive
 
     def combined(self, event: ScaleEvent) -> None:
         """Note the scale of a combination."""
@@ -131,11 +134,21 @@ def opened(plan: Plan, guider: Guider, start: Start) -> HostRun:
     """A run of a plan with fresh state, noted in its journal; the guider is given the conditions of methods."""
     counter, packing = PassCounter(len(start.noise)), Packing(start.shapes)
     report = RunReport(type(guider).__name__, tuple(start.sigmas.tolist()))
-    run = HostRun(plan, guider, report, counter)
+    run = HostRun(plan, guider, report, counter, packing)
     run.denoisers = Denoisers(guider, start, counter, run.closing)
-    run.about = run_of(guider.model_patcher, start.sigmas, start.seed, record=run.combined, denoiser_of=run.denoisers)
+    run.about = run_of(
+        guider.model_patcher,
+        start.sigmas,
+        start.seed,
+        record=run.combined,
+        denoiser_of=run.denoisers,
+        conditional=run.conditional,
+    )
     run.steps = Cursor(run.about)
-    run.terms = [TermRun(part, run.about, report.events.append, packing) for part in plan.terms]
+    for part in plan.terms:
+        with speaking_as(part.title, part.node_id):
+            check_connected(guider.model_patcher, [part.term])
+    run.terms = [TermRun(part, run.about, run.noted, packing) for part in plan.terms]
     if plan.cfg is not None:
         pipeline = plan.cfg.pipeline
         with speaking_as(plan.cfg.title, plan.cfg.node_id):

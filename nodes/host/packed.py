@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol, cast
 
 import comfy.utils
 from torch import Tensor
 
 from ...guidance_core.cfg import Method, Pipeline, PipelineRun
+from ...guidance_core.cfg.pipeline import Add, nothing_added
 from ...guidance_core.errors import GuidanceError
 from ...guidance_core.params import params_of
 from ...guidance_core.run import Run
@@ -39,6 +41,54 @@ class Packing:
         )
 
 
+class PartRuns:
+    """A run as each part of a latent sees it: what predicts runs once a call, for all of them."""
+
+    def __init__(self, run: Run, packing: Packing):
+        self._run, self._packing = run, packing
+        self._whole: tuple[Tensor, Tensor] | None = None  # x and sigma of the call under way
+        self._denoisers: dict[int, Callable] = {}  # by what they were made of
+        self._predicted: dict[int, list[Tensor] | None] = {}  # in that call, by what predicts
+
+    def run(self, i: int) -> Run:
+        """The run of part i; of a latent that is one thing it is the run itself."""
+        if len(self._packing.shapes) == 1:
+            return self._run
+        conditional = self._part_of(self._run.conditional, i)
+        return replace(self._run, denoiser_of=lambda source: self._made(source, i), conditional=conditional)
+
+    def begin(self, x: Tensor, sigma: Tensor) -> None:
+        """Note a call, at the whole latent x."""
+        self._whole, self._predicted = (x, sigma), {}
+
+    def _made(self, source: object, i: int) -> Callable:
+        if id(source) not in self._denoisers:
+            self._denoisers[id(source)] = self._run.denoiser_of(source)
+        return self._part_of(self._denoisers[id(source)], i)
+
+    def _part_of(self, denoiser: Callable, i: int) -> Callable:
+        """One part of what a denoiser predicts."""
+
+        def predict(x: Tensor, sigma: Tensor) -> Tensor | None:
+            if id(denoiser) not in self._predicted:
+                whole = denoiser(*self._whole)
+                self._predicted[id(denoiser)] = None if whole is None else self._packing.split(whole)
+            parts = self._predicted[id(denoiser)]
+            return None if parts is None else parts[i]
+
+        return predict
+
+
+class PartAdd(Protocol):
+    """What terms add to a latent: to the whole of it when it is called, or to one of its parts."""
+
+    def __call__(self, guided: Tensor) -> Tensor:
+        """guided with terms added."""
+
+    def to_part(self, i: int) -> Add:
+        """What adds to part i."""
+
+
 class PackedPipeline(PipelineRun):
     """One run of a pipeline on each part of a packed latent, with state and reductions of its own.
 
@@ -47,15 +97,13 @@ class PackedPipeline(PipelineRun):
 
     def __init__(self, pipeline: Pipeline, run: Run, packing: Packing):
         super().__init__(pipeline, run)
-        self._packing, self._denoisers = packing, {}
-        self._whole: tuple[Tensor, Tensor] | None = None  # x and sigma of the call under way
-        self._predicted: dict[int, list[Tensor] | None] = {}  # in that call, by what predicts
-        self._parts = [self._part(pipeline, run, i) for i in range(len(packing.shapes))]
+        self._packing, self._runs = packing, PartRuns(run, packing)
+        self._parts = [self._part(pipeline, i) for i in range(len(packing.shapes))]
 
-    def _part(self, pipeline: Pipeline, run: Run, i: int) -> PipelineRun:
+    def _part(self, pipeline: Pipeline, i: int) -> PipelineRun:
         methods = tuple(method for method in pipeline.methods if self._acts_on(method, i))
-        record = run.record if i == 0 else lambda event: None  # one scale is told for all
-        about = replace(run, record=record, denoiser_of=lambda source: self._part_of(run.denoiser_of, source, i))
+        run = self._runs.run(i)
+        about = run if i == 0 else replace(run, record=lambda event: None)  # one scale is told for all
         return replace(pipeline, methods=methods).start(about)
 
     def _acts_on(self, method: Method, i: int) -> bool:
@@ -67,20 +115,6 @@ class PackedPipeline(PipelineRun):
                 return False
         return True
 
-    def _part_of(self, denoiser_of: Callable, source: object, i: int) -> Callable:
-        """One part of what a denoiser predicts, which runs once for all of them."""
-        if id(source) not in self._denoisers:
-            self._denoisers[id(source)] = denoiser_of(source)
-
-        def predict(x: Tensor, sigma: Tensor) -> Tensor | None:
-            if id(source) not in self._predicted:
-                whole = self._denoisers[id(source)](*self._whole)
-                self._predicted[id(source)] = None if whole is None else self._packing.split(whole)
-            parts = self._predicted[id(source)]
-            return None if parts is None else parts[i]
-
-        return predict
-
     def begin(self, x: Tensor, sigma: Tensor) -> None:
         """As PipelineRun's, part by part."""
         for each, at in zip(self._parts, self._packing.split(x), strict=True):
@@ -90,10 +124,13 @@ class PackedPipeline(PipelineRun):
         """The effective scale; 1 only where no part needs guidance any more."""
         return next((scale for each in self._parts if (scale := each.scale_at(sigma)) != 1), 1.0)
 
-    def combine(self, cond: Tensor, uncond: Tensor | None, x: Tensor, sigma: Tensor, scale: float) -> Tensor:
+    def combine(
+        self, cond: Tensor, uncond: Tensor | None, x: Tensor, sigma: Tensor, scale: float, add: Add = nothing_added
+    ) -> Tensor:
         """As PipelineRun's, part by part."""
-        self._whole, self._predicted = (x, sigma), {}
+        self._runs.begin(x, sigma)
         conds, xs = self._packing.split(cond), self._packing.split(x)
         unconds = [None] * len(xs) if uncond is None else self._packing.split(uncond)
-        of_each = zip(self._parts, conds, unconds, xs, strict=True)
-        return self._packing.joined([each.combine(c, u, at, sigma, scale) for each, c, u, at in of_each])
+        adds = [add if add is nothing_added else cast(PartAdd, add).to_part(i) for i in range(len(xs))]
+        of_each = zip(self._parts, conds, unconds, xs, adds, strict=True)
+        return self._packing.joined([each.combine(c, u, at, sigma, scale, add) for each, c, u, at, add in of_each])

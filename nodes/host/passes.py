@@ -1,27 +1,53 @@
 """The passes of a run, counted where they reach the network and not where they are asked for."""
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from comfy.patcher_extension import WrappersMP
 
-from .hooks import HOOKS
+from .hooks import HOOKS, IN_PLACE_OF_THE_GUIDER, owner_of
 from .plan import KEY
+
+GUIDER, TERMS = "the guider and our methods", "our terms"
 
 
 class PassCounter:
-    """Counts the conditions that reach a network.
+    """Counts the conditions that reach a network, by whose they are.
 
-    own: those of the guider and of our methods. of_hooks: those that other nodes' hooks run for themselves.
+    own: those of the guider and of our methods. of_terms: those that our terms run for themselves. of_hooks: those that
+    hooks of other nodes run, by the node.
     """
 
     def __init__(self, batch: int):
-        self.own = self.of_hooks = 0
-        self.in_hooks = False  # of the call under way: whether the guider's own passes are over
+        self._whose = GUIDER  # of the call under way
+        self._passes: Counter[str] = Counter()
         self._batch = batch
         self._telling: set[int] = set()  # models whose network runs wrappers of its own, and so tells when it runs
         self._thread, self._lock = threading.local(), threading.Lock()  # ComfyUI may run each condition in a thread
+
+    @property
+    def own(self) -> int:
+        return self._passes[GUIDER]
+
+    @property
+    def of_terms(self) -> int:
+        return self._passes[TERMS]
+
+    @property
+    def of_hooks(self) -> dict[str, int]:
+        return {whose: passes for whose, passes in self._passes.items() if whose not in (GUIDER, TERMS)}
+
+    @property
+    def beside(self) -> int:
+        """All that are not of the guider and of our methods."""
+        return self._passes.total() - self.own
+
+    @property
+    def of_guider(self) -> bool:
+        """Whether it is the guider or a method that runs now, and no term or hook."""
+        return self._whose == GUIDER
 
     def watch(self, transformer_options: dict) -> None:
         """Count what reaches a model under these options, behind whatever other nodes put before it.
@@ -35,31 +61,31 @@ class PassCounter:
 
     def begin_call(self) -> None:
         """The guider's own passes come first."""
-        self.in_hooks = False
+        self._whose = GUIDER
 
     @contextmanager
-    def by_methods(self) -> Iterator[None]:
-        """Passes inside the block are our own."""
-        before, self.in_hooks = self.in_hooks, False
+    def by(self, whose: str) -> Iterator[None]:
+        """Passes inside the block are those of the GUIDER, of TERMS, or of the named node."""
+        before, self._whose = self._whose, whose
         try:
             yield
         finally:
-            self.in_hooks = before
+            self._whose = before
 
     def before_hooks(self, model_options: dict) -> dict:
-        """model_options that tell when the guider's own passes are over and other nodes' hooks begin."""
+        """model_options whose hooks of other nodes tell that they run."""
         told = {}
-        for hook in HOOKS:
+        for hook in HOOKS.keys() - IN_PLACE_OF_THE_GUIDER:
             if isinstance(hooks := model_options.get(hook), list):
-                told[hook] = [*map(self._as_hook, hooks[:1]), *hooks[1:]]
+                told[hook] = [*map(self._as_hook, hooks)]
             elif hooks is not None:
                 told[hook] = self._as_hook(hooks)
         return {**model_options, **told}
 
     def _as_hook(self, function: Callable) -> Callable:
         def told(args):
-            self.in_hooks = True
-            return function(args)
+            with self.by(owner_of(function)):
+                return function(args)
 
         return told
 
@@ -79,7 +105,4 @@ class PassCounter:
 
     def _add(self, passes: int) -> None:
         with self._lock:
-            if self.in_hooks:
-                self.of_hooks += passes
-            else:
-                self.own += passes
+            self._passes[self._whose] += passes

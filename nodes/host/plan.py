@@ -7,8 +7,9 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ...guidance_core.cfg import Pipeline
+from ...guidance_core.terms import Term, TermEvent
 from ...guidance_core.terms.clean_guidance import CleanTerm
-from ...guidance_core.terms.judged import JudgedEvent, JudgedTerm
+from ...guidance_core.terms.judged import JudgedTerm
 
 KEY = "guidance_kit"
 KEPT_RUNS = 8
@@ -28,11 +29,21 @@ class CfgPart:
 class TermPart:
     """A term on a MODEL, the patchers that keep its networks in memory, and the node that speaks for it."""
 
-    term: JudgedTerm
+    term: Term
     patchers: tuple[ModelPatcher, ...]
     title: str
     node_id: str | None
     note: str = ""
+
+    @property
+    def judged(self) -> bool:
+        """Whether it follows a classifier's gradient."""
+        return isinstance(self.term, JudgedTerm)
+
+    @property
+    def name(self) -> str:
+        """What it is called beside CFG."""
+        return "Classifier" if self.judged else self.term.title
 
     @property
     def clean(self) -> bool:
@@ -44,6 +55,7 @@ class TermPart:
 class CfgEvent:
     """One call of the model: noise level, CFG's scale, passes run, and the scale that methods made of it (or None).
 
+    passes: those of CFG. beside: those that terms ran, and hooks of other nodes.
     Tensors stay where they are until they are asked for: to read one is to wait for the device.
     """
 
@@ -51,6 +63,7 @@ class CfgEvent:
     scale: float
     passes: int = 0
     adjusted: float | Tensor | None = None
+    beside: int = 0
 
     @property
     def sigma(self) -> float:
@@ -63,11 +76,12 @@ class CfgEvent:
         return float(self.adjusted.mean()) if isinstance(self.adjusted, Tensor) else self.adjusted
 
 
-@dataclass(frozen=True, kw_only=True)
-class PartEvent(JudgedEvent):
-    """One evaluation of a classifier term on a MODEL, with the part that it is of."""
+@dataclass(frozen=True)
+class PartEvent:
+    """What a term did at one call, with the part that it is of."""
 
     part: TermPart
+    event: TermEvent
 
 
 @dataclass

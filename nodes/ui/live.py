@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from ...guidance_core.classifier.heads import Head
-from ..host.plan import CfgEvent, PartEvent
+from ..host.plan import CfgEvent, PartEvent, TermPart
 
 INTERVAL = 0.2  # seconds between two texts on a node
 
@@ -29,21 +29,23 @@ def call_now(call: CfgEvent, passes: int, expected: int) -> str:
     return f"{scale}, {passes} passes run, {expected - passes} saved"
 
 
-def term_now(event: PartEvent | None) -> str:
-    """A classifier term at one call."""
+def term_now(part: TermPart, event: PartEvent | None) -> str:
+    """A term at one call."""
     if event is None:
-        return "classifier off at this step"
-    return f"{believed(event)}, classifier scale {event.scale:.3g}"
+        return f"{part.name} off at this step" if not part.judged else "classifier off at this step"
+    if part.judged:
+        return f"{believed(event)}, classifier scale {event.event.scale:.3g}"
+    return f"{part.name}: scale {event.event.scale:.3g}"
 
 
 def at_the_end(event: PartEvent) -> str:
     """How sure a classifier was of its target at the last step; see believed."""
     head = event.part.term.classifier.head
-    words = head.at_the_end(float(shown(event.log_prob, head).mean()))
+    words = head.at_the_end(float(shown(event.event.log_prob, head).mean()))
     return f"In the guide's own eyes, {words}" if event.part.clean else words[0].upper() + words[1:]
 
 
 def believed(event: PartEvent) -> str:
     """How sure a classifier is of its target; one of clean data praises what only fools it, and speaks for itself."""
-    words = sure(event.log_prob, event.part.term.classifier.head)
+    words = sure(event.event.log_prob, event.part.term.classifier.head)
     return f"in the guide's own eyes {words}" if event.part.clean else words

@@ -1,5 +1,6 @@
 """What a MODEL's guidance will do over a run, and what it did, as text and as a picture."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from comfy.model_patcher import ModelPatcher
@@ -10,18 +11,17 @@ from ...guidance_core.drawing.plot import AMBER, BLUE, GREEN, Line, Panel, pictu
 from ...guidance_core.params import params_of
 from ...guidance_core.scale import ScaleSchedule
 from ...guidance_core.shapes import Constant
-from ...guidance_core.terms.judged import JudgedEvent
 from ..host.guider_kinds import not_running
 from ..host.hooks import HOOKS, hook_names
 from ..host.host_run import run_of
-from ..host.plan import CfgEvent, Plan, RunReport
+from ..host.plan import CfgEvent, PartEvent, Plan, RunReport
 from .messages import speaking_as
 from .trace_plot import along, as_image
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step as planned: the noise level, CFG's scale, its passes, and each classifier's scale."""
+    """One step as planned: the noise level, CFG's scale, its passes, and each term's scale."""
 
     sigma: float
     scale: float
@@ -46,6 +46,7 @@ def planned(model: ModelPatcher, plan: Plan, sigmas: Tensor) -> list[Step]:
             passes = pipeline.passes(scale)
             count = passes.cond + passes.uncond + (own if scale != 1 else 0)
         terms = tuple(part.term.scale * s(level) for part, s in zip(plan.terms, strengths, strict=True))
+        count += sum(part.term.own_passes for part, at in zip(plan.terms, terms, strict=True) if at != 0)
         steps.append(Step(level, scale, count, terms))
     return steps
 
@@ -67,7 +68,7 @@ def plan_lines(model: ModelPatcher, plan: Plan, steps: list[Step]) -> list[str]:
     for i, part in enumerate(plan.terms):
         active = sum(step.terms[i] != 0 for step in steps)
         lines.append(
-            f"Classifier: scale {part.term.scale:g}, {described(part.term.schedule)}; {active} of {len(steps)} steps."
+            f"{part.name}: scale {part.term.scale:g}, {described(part.term.schedule)}; {active} of {len(steps)} steps."
         )
     return lines + _hook_lines(model)
 
@@ -124,15 +125,23 @@ def call_lines(report: RunReport) -> list[str]:
     lines = []
     for i, (call, terms) in enumerate(by_call(report)):
         cells = [f"call {i + 1}", f"sigma {call.sigma:.4g}", f"cfg {call.scale:.4g}", f"passes {call.passes}"]
+        if call.beside:
+            cells[-1] += f" + {call.beside}"
         if call.by_methods not in (None, call.scale):
             cells.insert(3, f"by methods {call.by_methods:.4g}")
-        cells += [f"classifier {term.scale:.4g} log p {float(term.log_prob.mean()):.3g}" for term in terms]
+        cells += map(_term_cell, terms)
         lines.append(", ".join(cells))
     return lines
 
 
-def by_call(report: RunReport) -> list[tuple[CfgEvent, list[JudgedEvent]]]:
-    """Each call of the model with the classifier terms that were added to it."""
+def _term_cell(term: PartEvent) -> str:
+    if not term.part.judged:
+        return f"{term.part.name} {term.event.scale:.4g}"
+    return f"classifier {term.event.scale:.4g} log p {float(term.event.log_prob.mean()):.3g}"
+
+
+def by_call(report: RunReport) -> list[tuple[CfgEvent, list[PartEvent]]]:
+    """Each call of the model with the terms that were added to it."""
     calls = []
     for event in report.events:
         if isinstance(event, CfgEvent):
@@ -142,8 +151,8 @@ def by_call(report: RunReport) -> list[tuple[CfgEvent, list[JudgedEvent]]]:
     return calls
 
 
-def report_picture(steps: list[Step], report: RunReport | None) -> Tensor:
-    """Scales and passes over the run: as planned, or as they were."""
+def report_picture(steps: list[Step], report: RunReport | None, names: Iterable[str] = ()) -> Tensor:
+    """Scales and passes over the run: as planned, or as they were. names: of the terms."""
     if report is None:
         sigmas = [step.sigma for step in steps]
         scales, passes = [step.scale for step in steps], [step.passes for step in steps]
@@ -151,14 +160,15 @@ def report_picture(steps: list[Step], report: RunReport | None) -> Tensor:
     else:
         calls = by_call(report)
         sigmas = [call.sigma for call, _ in calls]
-        scales, passes = [call.scale for call, _ in calls], [call.passes for call, _ in calls]
+        scales, passes = [call.scale for call, _ in calls], [call.passes + call.beside for call, _ in calls]
         adjusted = [call.by_methods for call, _ in calls]
-        terms = [sum(term.scale for term in added) for _, added in calls]
+        terms = [sum(term.event.scale for term in added) for _, added in calls]
+    named = names.pop() if len(names := {name.lower() for name in names}) == 1 else "terms"
     lines = [Line(scales, BLUE, "CFG")]
     if any(made not in (None, scale) for made, scale in zip(adjusted, scales, strict=True)):
         lines.append(Line(adjusted, GREEN, "by methods"))
     if any(terms):
-        lines.append(Line(terms, AMBER, "classifier"))
+        lines.append(Line(terms, AMBER, named))
     word, ticks = ("planned" if report is None else "as run"), along(sigmas)
     low = min([0.0, *scales, *terms])
     panels = [

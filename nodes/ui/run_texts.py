@@ -25,7 +25,9 @@ def speak_meanwhile(run: HostRun) -> None:
     last, places = calls[-1], [run.steps.step(call.sigma) for call in calls[run.followed :]]
     run.followed = len(calls)
     step = f"Step {int(places[-1]) + 1} of {len(run.about.levels)}"
-    said = _by_node(run, lambda: [call_now(last, run.passes, run.expected)], lambda term: [term_now(term.now)])
+    said = _by_node(
+        run, lambda: [call_now(last, run.passes, run.expected)], lambda term: [term_now(term.part, term.now)]
+    )
     for node_id, lines in said.items():
         say(node_id, "\n".join([step, *lines]))
 
@@ -43,15 +45,28 @@ def _by_node(
 
 
 def _term_lines(run: HostRun, term: TermRun) -> list[str]:
-    """What a classifier term did, in a few lines for the node."""
+    """What a term did, in a few lines for the node."""
+    if not term.part.judged:
+        return _added_lines(run, term)
     if term.last is None:
         return ["Classifier not run: its strength was 0 at every step."]
-    gradients = "1 gradient" if term.gradients == 1 else f"{term.gradients} gradients"
+    gradients = "1 gradient" if term.additions == 1 else f"{term.additions} gradients"
     lines = [f"{at_the_end(term.last)} ({gradients})."]
     if term.part.clean:
         lines.extend(_clean_lines(run, term))
-    if term.last.passes > 1:
-        lines.append(f"Memory did not hold the whole batch: each gradient took {term.last.passes} passes.")
+    if term.last.event.passes > 1:
+        lines.append(f"Memory did not hold the whole batch: each gradient took {term.last.event.passes} passes.")
+    return [*lines, *filter(None, [term.part.note])]
+
+
+def _added_lines(run: HostRun, term: TermRun) -> list[str]:
+    """What a term without a classifier did."""
+    calls = sum(isinstance(event, CfgEvent) for event in run.report.events)
+    lines = [f"{term.part.name}: added at {term.additions} of {calls} calls."]
+    if term.last is None:
+        lines = [f"{term.part.name} was added at no step: its strength was 0 at each of them."]
+    if term.part.term.own_passes and run.seen:
+        lines[0] += f" Weakened passes run: {term.passes}."
     return [*lines, *filter(None, [term.part.note])]
 
 
@@ -72,7 +87,9 @@ def _cfg_lines(run: HostRun) -> list[str]:
     lines = [_counted(run), *_by_others(run)]
     if note := kind.note(run.guider, run.plan.cfg.pipeline):
         lines.append(note)
-    if kind.known and not run.acted and "negative" in run.guider.original_conds:
+    if run.nag:
+        lines.append("Normalized Attention Guidance follows the schedule: where that is 0, its negative is not run.")
+    elif kind.known and not run.acted and "negative" in run.guider.original_conds:
         lines.append(_why_off(run))
     if run.forced:
         lines.append("The sampler or another node needs both passes at every step, so none are skipped.")
@@ -106,7 +123,8 @@ def _by_others(run: HostRun) -> list[str]:
     """What other nodes ran beside CFG's passes, or left out of them."""
     lines = []
     if run.counter.of_hooks:
-        lines.append(f"Hooks of other nodes ran {run.counter.of_hooks} more.")
+        each = ", ".join(f"{node} {passes}" for node, passes in run.counter.of_hooks.items())
+        lines.append(f"Hooks of other nodes ran {sum(run.counter.of_hooks.values())} more: {each}.")
     if run.idle and run.seen:
         calls = sum(isinstance(event, CfgEvent) for event in run.report.events)
         lines.append(f"At {run.idle} of {calls} calls a step cache of another node filled in, and no pass ran.")

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ...guidance_core.drawing.plot import AMBER, BLUE, GREEN, Line, Panel, nice, picture
+from ...guidance_core.terms.judged import JudgedEvent
 from ..host.plan import CfgEvent, PartEvent, TermPart
 from .live import shown
 
@@ -32,13 +33,13 @@ def trace_picture(events: Sequence[CfgEvent | PartEvent], part: TermPart) -> Ten
     part: the classifier term to show, where the MODEL has several.
     """
     calls: list[CfgEvent] = []
-    terms: list[PartEvent | None] = []
+    terms: list[JudgedEvent | None] = []
     for event in events:
         if isinstance(event, CfgEvent):
             calls.append(event)
             terms.append(None)
         elif event.part is part:
-            terms[-1] = event
+            terms[-1] = event.event
     ticks = along([call.sigma for call in calls])
     head = part.term.classifier.head
     seen = [shown(term.log_prob, head) if term else None for term in terms]

@@ -1,10 +1,12 @@
-"""Every term with its parameters switched on, around judges that depend on nothing random where it has one."""
+"""Every term with its parameters switched on, around what depends on nothing random."""
 
 import torch
 from torch import nn
 
 import guidance_core as gc
+from guidance_core.params import params_of
 from guidance_core.terms import terms
+from guidance_core.terms.judged import JudgedTerm
 
 LABELS = ("bright", "dark", "plain")
 
@@ -25,24 +27,32 @@ def brightness(x, sigma, path):
 JUDGES = {"classifier": lambda: brightness, "clean_classifier": lambda: gc.clean_classifier(Brightness(), LABELS)}
 
 
+def noised(x, sigma):
+    """A prediction that depends on the noise level, as what is connected and as the model's own under its condition."""
+    return torch.tanh(x) / (1 + sigma).reshape(-1, *[1] * (x.ndim - 1)).to(x.dtype)
+
+
+def weaker(x, sigma):
+    return 0.5 * noised(x, sigma)
+
+
+SOCKETS = {"model": weaker}  # what is connected, by the kind of socket
+SWITCHED_ON = {"max_shift": 0.4, "entropy_aware": True}  # where a term has them
 ON = {"higs": {"eta": 0.3, "memory": 0.4, "t_min": 0.2}, "mg": {"memory": 0.4}, "tag": {}}  # parameters by name
+TARGET = "bright, -plain | (dark:1.5) | -bright"
 
 
-def term_of(name, scale=2.0, target="bright, -plain | (dark:1.5) | -bright", **options):
-    """A term of that name; max_shift and entropy_aware act unless said otherwise."""
-    if name not in JUDGES:
-        return terms()[name](scale, **ON[name] | options)
-    options = {"max_shift": 0.4, "entropy_aware": True} | options
-    return terms()[name](JUDGES[name](), gc.parse_target(target, LABELS), scale, **options)
+def term_of(name, scale=2.0, target=TARGET, **options):
+    """A term of that name with what it needs; SWITCHED_ON acts unless said otherwise, as far as the term has it."""
+    cls = terms()[name]
+    options = SWITCHED_ON | ON.get(name, {}) | options
+    options = {key: value for key, value in options.items() if key in cls.__dataclass_fields__}
+    if issubclass(cls, JudgedTerm):
+        return cls(JUDGES[name](), gc.parse_target(target, LABELS), scale, **options)
+    needed = {key: SOCKETS[param.socket] for key, param in params_of(cls).items() if param.kind is object}
+    return cls(scale=scale, **needed, **options)
 
 
 def uncapped(name, scale, **options):
     """The same without what bounds a change, so that it is proportional to the scale."""
-    return term_of(name, scale, **({"max_shift": 0.0} if name in JUDGES else {}) | options)
-
-
-def guided(term, denoised, x, sigma, run=None):
-    """The second call of a run, after one at a higher level: what goes by the run's history acts there."""
-    run = term.start(run or gc.Run())
-    run(denoised.flip(-1), x.flip(-1), 1.25 * sigma)
-    return run(denoised, x, sigma)
+    return term_of(name, scale, **{"max_shift": 0.0} | options)

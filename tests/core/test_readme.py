@@ -10,7 +10,7 @@ from PIL import Image
 
 import guidance_core as gc
 from devtools.host import ROOT
-from devtools.make_readme import README, anchor, methods_table, replaced
+from devtools.make_readme import README, anchor, methods_table, replaced, terms_table
 
 TEXT = README.read_text(encoding="utf-8")
 PYTHON = [textwrap.dedent(block) for block in re.findall(r"^```python\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)]
@@ -24,6 +24,8 @@ def block(word: str) -> str:
 def test_methods_table_is_up_to_date():
     assert replaced(TEXT, "methods", methods_table()) == TEXT, "run python -m devtools.make_readme --methods"
     assert "| [`standard`](docs/cfg-methods.md#standard-standard) |" in TEXT
+    assert replaced(TEXT, "terms", terms_table()) == TEXT, "run python -m devtools.make_readme --methods"
+    assert "| `self_guidance` |" in TEXT
 
 
 def test_links_and_pictures_lead_somewhere():

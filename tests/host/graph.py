@@ -139,6 +139,18 @@ def classifier_guidance(g: Graph, model, classifier, target, scale=2.0, schedule
     )
 
 
+def weakened(g: Graph, model, way="perturbed_attention", blocks="", **parameters) -> Output:
+    """A Weaken Model node, with the way's own settings where none are given."""
+    defaults = {"smoothed_energy": {"blur": 9999.0}, "stochastic_blocks": {"share": 0.1, "seed": 0}}.get(way, {})
+    return g.GuidanceKitWeakenModel(model=model, way={"way": way, "blocks": blocks, **defaults, **parameters})
+
+
+def self_guidance(g: Graph, model, weak, scale=2.0, schedule=None) -> Output:
+    """A Self-Guidance node."""
+    extra = {} if schedule is None else {"schedule": schedule}
+    return g.GuidanceKitSelfGuidance(model=model, weak=weak, scale=scale, **extra)
+
+
 def ksampler(
     g: Graph,
     model,

@@ -266,7 +266,7 @@ def test_a_post_cfg_hook_of_another_node_keeps_working(server, scale):
     core, *_ = run(server, lambda g, m: ksampler(g, pag(g, m), scale))
     assert np.array_equal(ours.latent, core.latent)
     assert ours.passes == core.passes == 18
-    assert "12 of 12 passes.\nHooks of other nodes ran 6 more." in said(result)
+    assert "12 of 12 passes.\nHooks of other nodes ran 6 more: PerturbedAttentionGuidance 6." in said(result)
 
 
 def test_a_pre_cfg_hook_outside_the_window_sees_no_guidance(server):

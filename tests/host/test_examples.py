@@ -35,6 +35,11 @@ ASKING = {  # loaders, conditions and empty latents, in which families differ
 SWEEP = "sweep_two_scales_on_one_sheet"
 FILES = ("ckpt_name", "unet_name", "clip_name", "vae_name", "file", "folder")  # widgets that list the user's files
 PROBES = {"sd15": ("SD15", 4), "sdxl": ("SDXL", 4), "flux": ("Flux", 16)}
+WHOLE = {  # small models with the blocks of the family's own, for graphs that weaken some
+    "sd15": {"class_type": "ProbeModel", "inputs": {"kind": "eps", "seed": 0, "nonce": 0}},
+    "sdxl": {"class_type": "ProbeModel", "inputs": {"kind": "v", "seed": 0, "nonce": 0}},
+    "flux": {"class_type": "ProbeTransformer", "inputs": {"family": "Flux", "dtype": "fp32", "nonce": 0}},
+}
 PROMPTED = [family for family in FAMILIES if not isinstance(family, Digits)]
 (DIGITS,) = (family for family in FAMILIES if isinstance(family, Digits))
 
@@ -131,6 +136,8 @@ def _small(prompt, family):
         "model": {"class_type": "ProbeFamily", "inputs": {"family": probe, "dtype": "fp32", "nonce": 0}},
         "parts": {"class_type": "ProbeParts", "inputs": {"channels": channels}},
     }
+    if any(node["class_type"] == "GuidanceKitWeakenModel" for node in prompt.values()):
+        made["model"] = WHOLE[family.name]
     for key, node in prompt.items():
         if node["class_type"] in LOADERS:
             continue

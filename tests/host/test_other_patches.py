@@ -3,7 +3,19 @@
 import numpy as np
 import pytest
 import torch
-from graph import Graph, cfg_combine, checkpoint, classifier_guidance, fresh, ksampler, read, said, schedule
+from graph import (
+    Graph,
+    cfg_combine,
+    checkpoint,
+    classifier_guidance,
+    fresh,
+    ksampler,
+    read,
+    said,
+    schedule,
+    self_guidance,
+    weakened,
+)
 from safetensors.torch import save_file
 
 SCALE = 5.0
@@ -43,6 +55,7 @@ OURS = {
     "CFG Combine": lambda g, m: cfg_combine(g, m, SCALE),
     "CFG Combine, apg": lambda g, m: cfg_combine(g, m, SCALE, "apg", eta=0.0, norm_threshold=2.0, momentum=-0.5),
     "Classifier Guidance": classified,
+    "Self-Guidance": lambda g, m: self_guidance(g, m, weakened(g, m), 2.0),
 }
 
 
@@ -73,7 +86,7 @@ def test_both_act_in_either_order(server, lora, other, ours):
     for latent in (plain, alone, own, before, after):
         assert np.isfinite(latent).all()
     assert differ(alone, plain) and differ(own, plain)
-    if other == "CFGOverride" and ours != "Classifier Guidance":  # both set the scale: see below
+    if other == "CFGOverride" and ours.startswith("CFG Combine"):  # both set the scale: see below
         assert not np.array_equal(before, after)
         return
     if other == "RescaleCFG" and ours == "CFG Combine, apg":  # both are the rule by which the two predictions join

@@ -65,7 +65,7 @@ def test_passes_that_hooks_run_for_themselves_are_told_apart(server, hook):
     reading, text = run(server, build)
     assert reading.passes == 3 * STEPS
     assert told(text) == (2 * STEPS, 2 * STEPS)
-    assert f"Hooks of other nodes ran {STEPS} more." in text
+    assert f"Hooks of other nodes ran {STEPS} more: {hook} {STEPS}." in text
 
 
 def test_a_default_condition_that_is_covered_is_no_pass(server):

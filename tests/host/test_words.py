@@ -201,6 +201,8 @@ FOUND = {  # what users type, and a node that they must find
     "compare": ["GuidanceSweep"],
     "accuracy": ["EvaluateNoisyClassifier"],
     "class": ["ClassCondition"],
+    "pag": ["SelfGuidance", "WeakenModel"],
+    "cfg 1": ["SelfGuidance"],
 }
 
 

@@ -30,6 +30,7 @@ from .faults import ProbeCancel, ProbeKill, ProbeListings
 from .foreign import ProbeForeignGuider, QuietModel
 from .pack import kit
 from .parts import ProbeParts
+from .transformers import ProbeTransformer
 from .vision import ProbeVision, ProbeVisionSum
 
 UNET = {  # Stable Diffusion 1.5's shape, made small
@@ -539,6 +540,7 @@ class Probe(ComfyExtension):
             ProbeCancel,
             ProbeListings,
             ProbeParts,
+            ProbeTransformer,
             ProbeDecoder,
             ProbeVaeBits,
             ProbeWatched,
