@@ -22,7 +22,7 @@ def run(server, build, kind="eps"):
 
 def told(text) -> tuple[int, int]:
     """(passes run, passes without leaving any out), as the node says them at the end."""
-    (found,) = re.findall(r"CFG: (\d+) of (\d+) passes run", text)
+    (found,) = re.findall(r"CFG: scale .*?; (\d+) of (\d+) passes", text)
     return int(found[0]), int(found[1])
 
 

@@ -34,8 +34,10 @@ def test_each_way_differs_and_leaves_the_model_as_it_is(server, family):
     m = g.ProbeTransformer(family=family, dtype="bf16" if family == "Lumina" else "fp32", nonce=fresh())
     ways = [way for way in WAYS if knows(way, family)]
     chains = {"before": m, "off": self_guidance(g, m, weakened(g, m), 0.0)}
-    chains |= {way: self_guidance(g, m, weakened(g, m, way), 1.0, schedule(g, **HALF)) for way in ways}
-    chains |= {"again": self_guidance(g, m, weakened(g, m, "stochastic_blocks"), 1.0, schedule(g, **HALF)), "after": m}
+    weak = {way: weakened(g, m, way, "0" if way == "spatiotemporal_skip" else "") for way in ways}  # else that of PAG
+    chains |= {way: self_guidance(g, m, weak[way], 1.0, schedule(g, **HALF)) for way in ways}
+    chains |= {"again": self_guidance(g, m, weakened(g, m, "stochastic_blocks"), 1.0, schedule(g, **HALF))}
+    chains |= {"after": cfg_combine(g, m, 1.0)}  # which samples anew, and does nothing
     nodes = {
         name: g.ProbeRead(latent=sampled(g, chain, family), model=m, nonce=fresh()) for name, chain in chains.items()
     }
