@@ -71,7 +71,7 @@ def test_interval_runs_only_the_conditional_outside(server, guider, outside, ins
         expected = (inside if 3 <= i <= 6 else outside) * evaluations
         assert sum(at_level[t]) == expected, f"step {i}"
     total = inside * sum(1 if sampler == "euler" or i == 0 else 2 for i in range(steps))
-    assert f"{reading.passes} of {total} passes run" in said(result)
+    assert f"{reading.passes} of {total} passes" in said(result)
 
 
 def test_dual_model_does_not_run_the_weak_model_outside(server):
