@@ -5,7 +5,10 @@ from contextlib import contextmanager
 
 import torch
 
+from devtools.host import ROOT
+
 from . import host
+from .before import COMMIT, NOT_MEASURED, earlier, printed
 from .measure import Row, Spread, Target, interleaved, ratio
 from .reads import reads_in_a_step
 
@@ -18,7 +21,27 @@ INTRO = (
 )
 
 
-def entries(quick: bool) -> Iterator[Row]:
+ADDED = """
+import json, sys
+from time import perf_counter
+import torch
+from benchmarks import host
+host.prepare(sys.argv[1])
+host.load_pack()
+model, positive, negative = host.digits()
+model.model.diffusion_model.forward = lambda x, *inputs, **more: 0.5 * x
+combined, noise, sigmas = host.combined(model), torch.randn(1, 1, 16, 16), host.karras(model, 30)
+times = [[], []]
+for _ in range(41):
+    for each, side in zip(times, (model, combined)):
+        began = perf_counter()
+        host.sampled(side, positive, negative, noise, sigmas)
+        each.append(perf_counter() - began)
+print(json.dumps(sorted(b - a for a, b in zip(*times))[20] / 30 * 1e6))
+"""
+
+
+def entries(quick: bool) -> Iterator[Row | str]:
     """Nothing but the host, then digits, where the network takes little, one of SD1.5's size, and reads."""
     digits = host.digits()
     with _without_network(digits[0]):
@@ -27,8 +50,21 @@ def entries(quick: bool) -> Iterator[Row]:
     width, side = (64, 16) if quick else (320, 64)
     name = f"SD1.5-sized UNet ({width} channels), {side}x{side}, batch 1, 1 step"
     yield from _compared(name, *host.sd15(width), (1, 4, side, side), 1, 3 if quick else 5, 1.01)
+    yield _against_before(1 if quick else 7)
     for name, reads, most in reads_by_plan():
         yield Row(f"reads in a step of euler, {name}", Spread.of([reads]), target=Target(high=most))
+
+
+def _against_before(rounds: int) -> Row | str:
+    """What a call costs more under CFG Combine, in fresh processes of this state and of an earlier one in turn."""
+    with earlier() as before:
+        if before is None:
+            return NOT_MEASURED
+        pairs = [(printed(ADDED, ROOT), printed(ADDED, before)) for _ in range(rounds)]
+    ours, theirs = zip(*pairs, strict=True)
+    made = f"{Spread.of(ours).median:.4g} and {Spread.of(theirs).median:.4g} us; {rounds} fresh processes each"
+    name = f"no network, batch 1, 30 steps: added to each call / at commit {COMMIT}"
+    return Row(name, ratio(ours, theirs), "", Target(high=0.7), made)
 
 
 @contextmanager

@@ -23,7 +23,7 @@ def entries(quick: bool) -> Iterator[Row | str]:
     """What differs from one process, and how long each took."""
     folder = Path(tempfile.mkdtemp(prefix="pipeline-"))
     try:
-        yield from _entries(folder, *(200, 16, 20) if quick else (20_000, 1024, 300))
+        yield from _entries(folder, *(200, 16, 20) if quick else (20_000, 1024, 200))
     finally:
         shutil.rmtree(folder)
 

@@ -89,7 +89,7 @@ def _encoding(folder: Path, count: int, rounds: int) -> Row:
     def plain():
         latents, labels = [], []
         for pixels, label in DataLoader(_Images(tar), batch_size=8, num_workers=1, prefetch_factor=4):
-            latents.append(demo.encode(pixels.permute(0, 3, 1, 2).float() / 255).half())
+            latents.append(demo.encode(pixels.permute(0, 3, 1, 2).float() / 255).half().contiguous())
             labels.append(label)
         save_file({"latents": torch.cat(latents), "labels": torch.cat(labels)}, folder / "plain.safetensors")
 

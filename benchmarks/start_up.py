@@ -1,15 +1,11 @@
 """What the pack adds to ComfyUI's start: time, and modules that ComfyUI had not loaded itself."""
 
-import json
-import os
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator
 
 from devtools.host import ROOT
 
-from .measure import Row, Spread, Target
+from .before import COMMIT, NOT_MEASURED, earlier, printed
+from .measure import Row, Spread, Target, ratio
 
 TITLE = "Start of ComfyUI"
 INTRO = (
@@ -35,20 +31,19 @@ print(json.dumps([took, new]))
 
 
 def entries(quick: bool) -> Iterator[Row | str]:
-    """Time over several starts, and what they import."""
+    """Time over several starts, in turn with an earlier state of the project, and what they import."""
     rounds = 2 if quick else 9
-    starts = [_start() for _ in range(rounds + 1)][1:]  # the first one compiles
-    times = Spread.of([took * 1e3 for took, _ in starts])
-    yield Row("our import, node list and schemas", times, "ms", Target(high=150), f"{rounds} fresh processes")
-    modules = starts[-1][1]
+    with earlier() as before:
+        starts = [(printed(CHILD, ROOT), before and printed(CHILD, before)) for _ in range(rounds + 1)][1:]  # compiled
+    times = [ours[0] * 1e3 for ours, _ in starts]
+    made = f"{rounds} fresh processes"
+    yield Row("our import, node list and schemas", Spread.of(times), "ms", Target(high=150), made)
+    if before is None:
+        yield NOT_MEASURED
+    else:
+        theirs = [old[0] * 1e3 for _, old in starts]
+        made = f"{Spread.of(theirs).median:.4g} ms there; {rounds} fresh processes each"
+        yield Row(f"the same / at commit {COMMIT}", ratio(times, theirs), "", Target(high=0.7), made)
+    modules = starts[-1][0][1]
     listed = ", ".join(f"`{name}`" for name in modules) or "none"
     yield f"Modules that this loads beyond ComfyUI's and our own: {listed}."
-
-
-def _start() -> tuple[float, list[str]]:
-    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}  # users' has none
-    with tempfile.TemporaryDirectory() as base:
-        done = subprocess.run([sys.executable, "-c", CHILD, base], cwd=ROOT, env=kept, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    return json.loads(done.stdout.splitlines()[-1])

@@ -149,7 +149,7 @@ class Pipeline:
             4 * self.shard_images,
         ]
         kept = ["--checkpoint-every", max(1, self.steps // 20), "--evaluate-every", max(1, self.steps // 4)]
-        where = ["--out", self.classifier, "--log", self.log, "--device", "cpu"]
+        where = ["--out", self.classifier, "--curve", self.log, "--device", "cpu"]
         return ["train", "--shards", self.shards, "--stream", "--workers", 1, *options, *kept, *where]
 
     def evaluate(self) -> list[object]:

@@ -78,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint", type=Path, metavar="FILE", help="keep the run in this file (else beside --out until it is done)"
     )
-    parser.add_argument("--log", type=Path, metavar="CSV", help="keep loss and accuracy of every step in this table")
+    parser.add_argument("--curve", type=Path, metavar="CSV", help="keep loss and accuracy of every step in this table")
     parser.add_argument("--device", help="cpu, cuda, ... (a GPU if there is one)")
     add_options(parser, TrainSettings, SETTINGS)
 
@@ -101,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.negatives is not None:
             steps = steps_with_prior(steps)
         with stopped(breaks_off=process.world_size == 1) as stop, closing(steps):
-            log = Log(arguments.log) if arguments.log and process.rank == 0 else None
+            log = Log(arguments.curve) if arguments.curve and process.rank == 0 else None
             step = _follow(steps, stop, line, options["device"], log)
             if process.rank == 0:
                 (step.classifier or step.best()).save(out)  # before the run is closed, which may fail
