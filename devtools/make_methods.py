@@ -89,11 +89,16 @@ def _section(method: type[Method]) -> str:
         facts.append(f"Not together with {', '.join(f'`{other}`' for other in others)}.")
     summary = inspect.getdoc(inspect.getmodule(method)).partition("\n\n")[0]
     parts = [f"### {heading(method)}", f"{summary} {method.doc}", " ".join(facts)]
-    if params := params_of(method):
+    if params_of(method):
         table = ["| parameter | default | range | |", "|---|---|---|---|"]
-        table += [_parameter(name, param) for name, param in params.items()]
+        table += parameter_rows(method)
         parts.append("\n".join(table))
     return "\n\n".join(parts)
+
+
+def parameter_rows(kind: type) -> list[str]:
+    """A row for each declared parameter of a dataclass."""
+    return [_parameter(name, param) for name, param in params_of(kind).items()]
 
 
 def _parameter(name: str, param: Param) -> str:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .guiders import classifier_guided as classifier_guided
     from .guiders import combine as combine
     from .guiders import self_guided as self_guided
+    from .guiders import varied as varied
     from .null import drop_condition as drop_condition
     from .paths import FLOW as FLOW
     from .paths import VE as VE
@@ -50,30 +51,40 @@ if TYPE_CHECKING:
     from .terms.gradient import Classifier as Classifier
     from .terms.gradient import log_prob_grad as log_prob_grad
     from .terms.gradient import shift_denoised as shift_denoised
+    from .terms.higs import Higs as Higs
+    from .terms.momentum_guidance import MomentumGuidance as MomentumGuidance
     from .terms.self_guidance import SelfGuidance as SelfGuidance
+    from .terms.tangential import TangentialGuidance as TangentialGuidance
     from .terms.target_text import parse_target as parse_target
     from .terms.targets import Target as Target
     from .train.loop import TrainStep as TrainStep
     from .train.loop import train_classifier as train_classifier
     from .train.settings import TrainSettings as TrainSettings
     from .train.validation import Validation as Validation
+    from .variety.cads import Cads as Cads
+    from .variety.seed_variance import SeedVariance as SeedVariance
 
 _HOMES = {  # of the names above; a test holds the two lists to one another
+    "Cads": "variety.cads",
     "Classifier": "terms.gradient",
     "ClassifierTerm": "terms.classifier_guidance",
     "CleanClassifier": "classifier.clean",
     "Denoiser": "denoisers",
     "FLOW": "paths",
     "GuidanceError": "errors",
+    "Higs": "terms.higs",
+    "MomentumGuidance": "terms.momentum_guidance",
     "NoisePath": "paths",
     "NoisyClassifier": "classifier.noisy",
     "Run": "run",
     "SAMPLERS": "sampling",
     "SHAPES": "shapes",
     "ScaleSchedule": "scale",
+    "SeedVariance": "variety.seed_variance",
     "SelfGuidance": "terms.self_guidance",
     "Source": "data.sources",
     "Step": "sampling",
+    "TangentialGuidance": "terms.tangential",
     "Target": "terms.targets",
     "TensorSource": "data.sources",
     "TrainSettings": "train.settings",
@@ -105,6 +116,7 @@ _HOMES = {  # of the names above; a test holds the two lists to one another
     "trailing": "schedules",
     "train_classifier": "train.loop",
     "v_denoiser": "denoisers",
+    "varied": "guiders",
     "x0_denoiser": "denoisers",
     "zero_terminal_snr": "schedules",
 }

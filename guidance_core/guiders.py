@@ -23,6 +23,7 @@ from .terms.gradient import Classifier
 from .terms.judged import JudgedTerm
 from .terms.self_guidance import SelfGuidance
 from .terms.targets import Target
+from .variety import Variety
 
 Both = Callable[..., tuple[Tensor, Tensor]]  # (x, sigma [B], **condition) -> (cond, uncond), denoised
 
@@ -232,3 +233,33 @@ def combine(
         for level in sigma.tolist():
             path.check(level)
     return pipeline.start(run).combine(cond, uncond, x, sigma, effective_scale(scale, 1.0))
+
+
+@dataclass(frozen=True, eq=False)
+class Varied(Guided):
+    """A denoiser under conditions with noise in them. conditions: what it takes by name, each [B or 1, ..., D]."""
+
+    denoiser: Denoiser
+    variety: Variety
+    conditions: dict[str, Tensor]
+    path: NoisePath = VE
+
+    def start(self, run):
+        run = self._on_path(run)
+        inner, vary = start(self.denoiser, run), self.variety.start(run)
+
+        def denoiser(x, sigma, **condition):
+            sigma, given = per_sample(sigma, x), enumerate(self.conditions.items())
+            each = {name: vary(value.expand(len(x), *value.shape[1:]), sigma, i) for i, (name, value) in given}
+            return inner(x, sigma, **each, **condition)
+
+        return denoiser
+
+
+def varied(denoiser: Denoiser, variety: Variety, path: NoisePath = VE, **conditions: Tensor) -> Guided:
+    """A denoiser whose conditions differ a little from sample to sample, so that its pictures differ more.
+
+    conditions: by the names under which the denoiser takes them, each [B, ..., D] or one for all: an embedding of a
+    prompt or of a class. Use it as the conditional denoiser of cfg_guided; at CFG 1 it works by itself.
+    """
+    return Varied(denoiser, variety, conditions, path)

@@ -1,5 +1,6 @@
 """Per-sample tensor arithmetic: every reduction runs over all axes but the batch, so batch mates never matter."""
 
+import struct
 from collections.abc import Sequence
 
 import torch
@@ -112,3 +113,8 @@ def seeded_noise(x: Tensor, seed: int, draws: Sequence[int], samples: Sequence[i
         generator = torch.Generator().manual_seed((SALT + seed * 1_000_003 + draw * 7_919 + i) % 2**63)
         rows.append(torch.randn(x.shape[1:], generator=generator, dtype=torch.float32))
     return torch.stack(rows).to(x)
+
+
+def draw_of(sigma: float) -> int:
+    """A whole number that names a noise level, so that a run split in two draws what the whole run would."""
+    return struct.unpack("<I", struct.pack("<f", sigma))[0]

@@ -12,6 +12,7 @@ from .classifier_sampler import ClassifierGuidanceSampler
 from .evaluate_classifier import EvaluateNoisyClassifier
 from .guidance_report import GuidanceReport
 from .guidance_target import GuidanceTarget
+from .history_guidance import HistoryGuidance
 from .host.classifier_files import CLASSIFIER_FOLDER
 from .image_references import ImageReferences
 from .labelled_folder import LabelledFolder
@@ -28,6 +29,7 @@ from .self_guidance import SelfGuidanceNode
 from .sweep import GuidanceSweep
 from .train_classifier import TrainNoisyClassifier
 from .ui import curve_route, kept_texts
+from .vary_condition import VaryCondition
 from .weaken_model import WeakenModel
 
 
@@ -63,4 +65,6 @@ class GuidanceKit(ComfyExtension):
             ClassCondition,
             SelfGuidanceNode,
             WeakenModel,
+            HistoryGuidance,
+            VaryCondition,
         ]

@@ -24,6 +24,7 @@ from devtools.workflows.families import Bundled, Digits, Family
 from devtools.workflows.family_settings import COLOURS, FAMILIES
 from devtools.workflows.sweep_graphs import sweep_two_scales_on_one_sheet
 from devtools.workflows.training_graphs import train_on_two_folders_then_guide
+from devtools.workflows.variety_graphs import variety_from_one_noise
 
 __all__ = ["EXAMPLES", "FAMILIES", "FOLDER", "GRAPHS", "Bundled", "Digits", "Family", "draft", "place"]
 
@@ -44,6 +45,7 @@ GRAPHS = {
         null_conditions_compared,
         sweep_two_scales_on_one_sheet,
         self_guidance_at_cfg_1,
+        variety_from_one_noise,
     )
 }
 """Those of every family."""

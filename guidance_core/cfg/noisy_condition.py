@@ -1,19 +1,13 @@
 """Guidance with noise in the conditional prediction: more varied pictures."""
 
-import struct
 from dataclasses import dataclass, replace
 
 import torch
 
 from ..params import number
-from ..tensors import expand, seeded_noise
+from ..tensors import draw_of, expand, seeded_noise
 from . import order
 from .base import Method, Phase
-
-
-def draw_of(sigma: float) -> int:
-    """A whole number that names a noise level, so that a run split in two draws what the whole run would."""
-    return struct.unpack("<I", struct.pack("<f", sigma))[0]
 
 
 @dataclass(frozen=True)

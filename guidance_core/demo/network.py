@@ -65,8 +65,12 @@ class DigitsUNet(nn.Module):
             nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor, attends: Mapping[str, Attend] | None = None) -> Tensor:
-        """v like x. x [B, 1, 16, 16] in the VP frame; t [B] in 0..999, may be fractional; y long [B], NULL for none."""
-        embedding = self.time(t / 50 - 10) + self.label(y)  # t spread over [-10, 10], where the sines are made for
+        """v like x. x [B, 1, 16, 16] in the VP frame; t [B] in 0..999, may be fractional.
+
+        y: classes, long [B], NULL for none; or their embeddings [B, 128].
+        """
+        condition = y if y.is_floating_point() else self.label(y)
+        embedding = self.time(t / 50 - 10) + condition  # t spread over [-10, 10], where the sines are made for
         fine = self.down[0](self.stem(x.to(self.stem.weight.dtype)), embedding)  # 16x16
         coarse = self._attended("down", attends, self.down[1](F.avg_pool2d(fine, 2), embedding))  # 8x8
         h = self.middle[0](F.avg_pool2d(coarse, 2), embedding)  # 4x4

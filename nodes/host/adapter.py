@@ -90,7 +90,7 @@ def _predict_noise(executor, x, timestep, model_options=None, seed=None):
     if run.pipeline is not None:
         run.pipeline.begin(x, timestep)
     began = _ready(x) if run.timed else 0.0
-    with counted_call(run, x, timestep, model_options):
+    with overridden(run.guider, _varied(run, x, timestep)), counted_call(run, x, timestep, model_options):
         denoised = executor(x, timestep, model_options, seed)
     ran = run.timed and run.report.events[-1].passes > 0
     own = _ready(denoised) - began if ran else 0.0
@@ -100,6 +100,14 @@ def _predict_noise(executor, x, timestep, model_options=None, seed=None):
         if ran and term.now is not None:
             term.shares.append(term.seconds / own)
     return denoised
+
+
+def _varied(run: HostRun, x: Tensor, timestep: Tensor) -> dict:
+    """The guider's conditions at a call as varieties make them; nothing where there are none."""
+    conds = run.guider.conds
+    for variety in run.varieties:
+        conds = variety(conds, x, timestep)
+    return {"conds": conds} if run.varieties else {}
 
 
 def _ready(tensor: Tensor) -> float:

@@ -38,7 +38,7 @@ ATTENTIONS = {"down": (("input", 1), 8), "middle": (("middle", 0), 4), "up": (("
 
 
 class DigitsNetwork(nn.Module):
-    """The demo's UNet behind ComfyUI's calling convention: the class label travels as a [B, 1, 1] context."""
+    """The demo's UNet behind ComfyUI's calling convention: a class travels as its embedding, a context [B, 1, 128]."""
 
     dtype = torch.float32
 
@@ -51,12 +51,12 @@ class DigitsNetwork(nn.Module):
         attends = _attends(kwargs.get("transformer_options") or {})
         if context is None:
             return self.network(x, timesteps, torch.full((x.shape[0],), self.null_label, device=x.device), attends)
-        if context.shape[1:] != (1, 1):
+        if context.shape[1:] != (1, self.network.label.embedding_dim):
             raise GuidanceError(
                 "Load Digits Demo: this model takes a class, not a prompt; connect Class Condition as positive and "
                 "Null-Condition Encoder (class null label) as negative."
             )
-        return self.network(x, timesteps, context[:, 0, 0].round().long(), attends)
+        return self.network(x, timesteps, context[:, 0], attends)
 
 
 def _attends(options: dict) -> dict[str, Attend]:
@@ -81,7 +81,8 @@ def digits_model(digits) -> ModelPatcher:
     )
     model.diffusion_model = DigitsNetwork(digits.network, null_label=len(digits.labels))
     model.class_labels = tuple(digits.labels)
-    model.class_condition = lambda indices: indices.float().reshape(-1, 1, 1)
+    classes = digits.network.label.weight.clone()  # the network's own move to its device
+    model.class_condition = lambda indices: classes[indices][:, None]
     model.eval().requires_grad_(False)
     return ModelPatcher(
         model,

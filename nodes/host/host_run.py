@@ -21,6 +21,7 @@ from .packed import PackedPipeline, Packing
 from .passes import TERMS, PassCounter
 from .plan import PartEvent, Plan, RunReport
 from .term_run import TermRun
+from .variety import VarietyRun
 
 
 @dataclass
@@ -39,6 +40,7 @@ class HostRun:
     followed: int = 0  # calls that `steps` has followed
     pipeline: PipelineRun | None = None
     terms: list[TermRun] = field(default_factory=list)
+    varieties: list[VarietyRun] = field(default_factory=list)
     asked: int = 0  # passes that CFG asked for
     expected: int = 0  # passes without leaving any out
     idle: int = 0  # calls of which no pass reached the network
@@ -148,6 +150,7 @@ def opened(plan: Plan, guider: Guider, start: Start) -> HostRun:
     for part in plan.terms:
         with speaking_as(part.title, part.node_id):
             check_connected(guider.model_patcher, [part.term])
+    run.varieties = [VarietyRun(part, run.about) for part in plan.varieties]
     run.terms = [TermRun(part, run.about, run.noted, packing) for part in plan.terms]
     if plan.cfg is not None:
         pipeline = plan.cfg.pipeline

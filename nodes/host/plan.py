@@ -10,6 +10,7 @@ from ...guidance_core.cfg import Pipeline
 from ...guidance_core.terms import Term, TermEvent
 from ...guidance_core.terms.clean_guidance import CleanTerm
 from ...guidance_core.terms.judged import JudgedTerm
+from ...guidance_core.variety import Variety
 
 KEY = "guidance_kit"
 KEPT_RUNS = 8
@@ -49,6 +50,15 @@ class TermPart:
     def clean(self) -> bool:
         """Whether its classifier judges clean data."""
         return isinstance(self.term, CleanTerm)
+
+
+@dataclass(frozen=True)
+class VarietyPart:
+    """A variety on a MODEL, and the node that speaks for it."""
+
+    variety: Variety
+    title: str
+    node_id: str | None
 
 
 @dataclass(frozen=True)
@@ -116,6 +126,7 @@ class Plan:
     cfg: CfgPart | None = None
     terms: tuple[TermPart, ...] = ()
     journal: Journal = field(default_factory=Journal)
+    varieties: tuple[VarietyPart, ...] = ()
 
     @property
     def patchers(self) -> list[ModelPatcher]:

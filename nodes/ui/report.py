@@ -53,7 +53,7 @@ def planned(model: ModelPatcher, plan: Plan, sigmas: Tensor) -> list[Step]:
 
 def plan_lines(model: ModelPatcher, plan: Plan, steps: list[Step]) -> list[str]:
     """The plan in sentences."""
-    if plan.cfg is None and not plan.terms:
+    if plan.cfg is None and not plan.terms and not plan.varieties:
         return ["There is no guidance of Guidance Kit on this MODEL: connect the one that goes into the sampler."]
     lines = []
     if plan.cfg is None:
@@ -70,6 +70,8 @@ def plan_lines(model: ModelPatcher, plan: Plan, steps: list[Step]) -> list[str]:
         lines.append(
             f"{part.name}: scale {part.term.scale:g}, {described(part.term.schedule)}; {active} of {len(steps)} steps."
         )
+    for each in (part.variety for part in plan.varieties):
+        lines.append(f"{each.title}: scale {each.scale:g}, {described(each.schedule)}.")
     return lines + _hook_lines(model)
 
 

@@ -8,13 +8,17 @@ from ..host.hooks import HOOKS, hook_names
 from ..host.host_run import HostRun, TermRun
 from ..host.plan import CfgEvent
 from ..host.running import running_node
+from ..host.variety import VarietyRun
 from .live import at_the_end, call_now, term_now
 from .messages import say
 
 
 def speak(run: HostRun) -> None:
     """Show on each node of the plan what it did in a run."""
-    for node_id, said in _by_node(run, lambda: _cfg_lines(run), lambda term: _term_lines(run, term)).items():
+    lines = _by_node(run, lambda: _cfg_lines(run), lambda term: _term_lines(run, term))
+    for variety in run.varieties:
+        lines.setdefault(variety.part.node_id, []).append(_variety_line(run, variety))
+    for node_id, said in lines.items():
         run.report.lines.extend(said)
         say(node_id, "\n".join(said))
 
@@ -68,6 +72,14 @@ def _added_lines(run: HostRun, term: TermRun) -> list[str]:
     if term.part.term.own_passes and run.seen:
         lines[0] += f" Weakened passes run: {term.passes}."
     return [*lines, *filter(None, [term.part.note])]
+
+
+def _variety_line(run: HostRun, variety: VarietyRun) -> str:
+    """At how many calls a variety changed the condition, and what of it."""
+    name, calls = variety.part.variety.title, sum(isinstance(event, CfgEvent) for event in run.report.events)
+    if not variety.calls:
+        return f"{name} changed nothing: its strength was 0 at every step."
+    return f"{name}: varied the {' and the '.join(variety.varied)} at {variety.calls} of {calls} calls."
 
 
 def _clean_lines(run: HostRun, term: TermRun) -> Iterator[str]:

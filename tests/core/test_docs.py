@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import guidance_core as gc
+from devtools import make_terms
 from devtools.host import ROOT
 from devtools.make_methods import PAGE, PICTURE, with_text
 from guidance_core import cfg_methods
@@ -27,6 +28,12 @@ PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/*.md")]
 def test_what_follows_from_the_methods_is_up_to_date():
     page = PAGE.read_text(encoding="utf-8")
     assert with_text(page) == page, "run python -m devtools.make_methods --text"
+
+
+def test_what_follows_from_terms_and_varieties_is_up_to_date():
+    page = make_terms.PAGE.read_text(encoding="utf-8")
+    assert make_terms.with_text(page) == page, "run python -m devtools.make_terms --text"
+    assert all(f"### `{kind.name}`: {kind.title}\n" in page for kind in make_terms.documented())
 
 
 def test_every_method_has_its_section_parameters_and_place():

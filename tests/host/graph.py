@@ -151,6 +151,19 @@ def self_guidance(g: Graph, model, weak, scale=2.0, schedule=None) -> Output:
     return g.GuidanceKitSelfGuidance(model=model, weak=weak, scale=scale, **extra)
 
 
+def history_guidance(g: Graph, model, term="mg", scale=0.5, schedule=None, **parameters) -> Output:
+    """A History Guidance node."""
+    extra = {} if schedule is None else {"schedule": schedule}
+    return g.GuidanceKitHistoryGuidance(model=model, term={"term": term, "scale": scale, **parameters}, **extra)
+
+
+def vary_condition(g: Graph, model, variety="cads", scale=0.5, schedule=None, variation=0, **parameters) -> Output:
+    """A Vary Condition node."""
+    extra = {} if schedule is None else {"schedule": schedule}
+    values = {"variety": variety, "variation": variation, "scale": scale, **parameters}
+    return g.GuidanceKitVaryCondition(model=model, variety=values, **extra)
+
+
 def ksampler(
     g: Graph,
     model,

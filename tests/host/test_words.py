@@ -203,6 +203,8 @@ FOUND = {  # what users type, and a node that they must find
     "class": ["ClassCondition"],
     "pag": ["SelfGuidance", "WeakenModel"],
     "cfg 1": ["SelfGuidance"],
+    "history": ["HistoryGuidance"],
+    "variety": ["VaryCondition"],
 }
 
 

@@ -28,6 +28,7 @@ from .av import AVModel, AVNetwork, ProbeNested
 from .decoders import ProbeDecoder, ProbeVaeBits, ProbeWatched, ProbeWatchedCalls
 from .faults import ProbeCancel, ProbeKill, ProbeListings
 from .foreign import ProbeForeignGuider, QuietModel
+from .heard import ProbeHeard, ProbeHeardRead
 from .pack import kit
 from .parts import ProbeParts
 from .transformers import ProbeTransformer
@@ -541,6 +542,8 @@ class Probe(ComfyExtension):
             ProbeListings,
             ProbeParts,
             ProbeTransformer,
+            ProbeHeard,
+            ProbeHeardRead,
             ProbeDecoder,
             ProbeVaeBits,
             ProbeWatched,

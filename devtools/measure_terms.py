@@ -1,0 +1,144 @@
+"""Measures what helps without a negative on the bundled digits, at CFG 1 and at 4: three seeds, one judge."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import mean, stdev
+
+import torch
+from torch import Tensor
+
+from guidance_core import ScaleSchedule, cfg_guided, demo, sample, trailing, v_denoiser, varied
+from guidance_core.demo.data import load_digits
+from guidance_core.demo.judge import frechet_distance
+from guidance_core.demo.network import mean_queries, own_values
+from guidance_core.denoisers import Denoiser
+from guidance_core.parameterizations import V
+from guidance_core.shapes import Keyframes
+from guidance_core.terms import Term
+from guidance_core.terms.higs import Higs
+from guidance_core.terms.momentum_guidance import MomentumGuidance
+from guidance_core.terms.self_guidance import SelfGuidance
+from guidance_core.terms.tangential import TangentialGuidance
+from guidance_core.variety import Variety
+from guidance_core.variety.cads import Cads
+from guidance_core.variety.seed_variance import SeedVariance
+
+SCALES, SEEDS, SAMPLES, STEPS, BATCH = (1.0, 4.0), (0, 1, 2), 100, 10, 100
+LATE = ScaleSchedule(Keyframes("0:1, 0.4:1, 0.8:0", "linear"))  # the digits decide late what they are
+PLACES = ("down", "middle", "up")  # of the network's self-attentions
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is added to plain guidance: a term, a variety of the condition, or a weaker self to lead away from."""
+
+    name: str
+    term: Term | None = None
+    variety: Variety | None = None
+    attend: Callable | None = None
+
+
+SETTINGS = (
+    Setting("off"),
+    Setting("mg", MomentumGuidance()),
+    Setting("higs", Higs()),
+    Setting("tag", TangentialGuidance()),
+    Setting("self_guidance, PAG", attend=own_values),
+    Setting("self_guidance, SEG", attend=mean_queries),
+    Setting("cads", variety=Cads(0.5, LATE)),
+    Setting("seed_variance", variety=SeedVariance(4.0, LATE)),
+)
+WEAK_SCALE = 1.0  # of self-guidance
+
+
+@dataclass(frozen=True)
+class Row:
+    """A setting at one CFG scale and seed: the judge's verdicts, and passes of the network for one sample."""
+
+    name: str
+    cfg: float
+    seed: int
+    accuracy: float
+    diversity: float
+    frechet: float
+    passes: float
+
+
+def guided(
+    setting: Setting, digits: demo.Demo, labels: Tensor, cfg: float, count: Callable[[Denoiser], Denoiser]
+) -> Denoiser:
+    """A setting's denoiser for a batch; every pass of the network is counted."""
+    terms = [setting.term] if setting.term else []
+    if setting.attend:
+        terms = [SelfGuidance(count(digits.weakened(labels, dict.fromkeys(PLACES, setting.attend))), WEAK_SCALE)]
+    cond = count(digits.cond(labels))
+    if setting.variety:
+        network = count(v_denoiser(digits.network, digits.sigmas))
+        cond = varied(network, setting.variety, y=digits.network.label(labels))
+    return cfg_guided(cond, count(digits.uncond), cfg, output=V, terms=terms)
+
+
+@torch.no_grad()
+def measured(setting: Setting, digits: demo.Demo, cfg: float, seed: int, samples: int) -> Row:
+    """A setting's row, sampled in batches, the ten classes in turn."""
+    passes, results = [], []
+    noise = torch.randn(samples, *digits.shape, generator=torch.Generator().manual_seed(seed))
+    labels = torch.arange(samples) % len(digits.labels)
+
+    def count(denoiser: Denoiser) -> Denoiser:
+        def counting(x: Tensor, sigma: Tensor, **condition: Tensor) -> Tensor:
+            passes.append(len(x))
+            return denoiser(x, sigma, **condition)
+
+        return counting
+
+    for batch, (some, wanted) in enumerate(zip(noise.split(BATCH), labels.split(BATCH), strict=True)):
+        denoiser = guided(setting, digits, wanted, cfg, count)
+        results.append(sample(denoiser, some, trailing(digits.sigmas, STEPS), "ddim", seed=1000 * seed + batch))
+    images = digits.to_image(torch.cat(results))
+    real = digits.judge.features(load_digits()[1].images)
+    return Row(
+        setting.name,
+        cfg,
+        seed,
+        digits.judge.accuracy(images, labels),
+        digits.judge.diversity(images, labels),
+        frechet_distance(digits.judge.features(images), real),
+        sum(passes) / samples,
+    )
+
+
+def rows(samples: int = SAMPLES, kept: Path | None = None) -> Iterator[Row]:
+    """Every row, scale by scale; those in the file `kept` are not measured again, and new ones are added to it."""
+    lines = kept.read_text(encoding="utf-8").splitlines() if kept and kept.exists() else []
+    known = {(row.name, row.cfg, row.seed): row for row in (Row(**json.loads(line)) for line in lines)}
+    digits = demo.load()
+    for cfg in SCALES:
+        for seed in SEEDS:
+            for setting in SETTINGS:
+                key = (setting.name, cfg, seed)
+                if key not in known:
+                    known[key] = measured(setting, digits, cfg, seed, samples)
+                    if kept:
+                        with kept.open("a", encoding="utf-8") as file:
+                            file.write(json.dumps(asdict(known[key])) + "\n")
+                yield known[key]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The mean over the seeds, and their standard deviation."""
+
+    mean: float
+    std: float
+
+    @classmethod
+    def of(cls, values: list[float]) -> "Spread":
+        """The spread of some values, of one none."""
+        return cls(mean(values), stdev(values) if len(values) > 1 else 0.0)
+
+    def beyond(self, other: "Spread") -> bool:
+        """Whether it is below another by more than twice the greater of the two deviations."""
+        return other.mean - self.mean > 2 * max(self.std, other.std)
