@@ -77,6 +77,7 @@ class CFGCombine(io.ComfyNode):
             made = make(kind, kind.name, given)
             before = plan.cfg.pipeline if plan.cfg is not None else Pipeline(scale)
             pipeline = before.extended(scale, schedule or ScaleSchedule(), made)
+        say(node_id, "")
         if plan.cfg is not None:
             say(plan.cfg.node_id, "Scale and schedule are set by the CFG Combine further down the chain.")
         patchers = (plan.cfg.patchers if plan.cfg is not None else ()) + patchers

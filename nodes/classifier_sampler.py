@@ -5,6 +5,7 @@ from dataclasses import replace
 from comfy_api.latest import io, ui
 
 from ..guidance_core.cfg import Pipeline
+from ..guidance_core.drawing.plot import picture
 from ..guidance_core.scale import ScaleSchedule
 from ..guidance_core.terms.classifier_guidance import ClassifierTerm
 from .classifier_guidance import EXAMPLE, classifier_part, target_input
@@ -13,7 +14,7 @@ from .host.plan import CfgPart, plan_of
 from .host.sampling import Sampling, sampled, sampling_inputs
 from .host.types import SCALE_SCHEDULE, guiding_classifier
 from .ui.checks import written
-from .ui.trace_plot import trace_picture
+from .ui.trace_plot import as_image, on_node, trace_panels
 from .ui.widgets import widgets
 
 TITLE = "Classifier Guidance Sampler"
@@ -107,5 +108,5 @@ class ClassifierGuidanceSampler(io.ComfyNode):
         how = Sampling(seed, steps, cfg, sampler_name, scheduler, denoise)
         latent = sampled(guided, latent_image, positive, negative, how)
         ran = plan.journal.last if plan.journal.last is not earlier else None  # without steps there is no run
-        trace = trace_picture(ran.events if ran is not None else [], part)
-        return io.NodeOutput(latent, trace, ui=ui.PreviewImage(trace, cls=cls))
+        panels = trace_panels(ran.events if ran is not None else [], part)
+        return io.NodeOutput(latent, as_image(picture(panels)), ui=ui.PreviewImage(as_image(on_node(panels)), cls=cls))

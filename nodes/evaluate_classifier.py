@@ -4,7 +4,7 @@ import comfy.model_management
 from comfy_api.latest import io, ui
 
 from ..guidance_core.assess.assessment import assess
-from ..guidance_core.assess.page import card_picture
+from ..guidance_core.assess.page import card_panels, card_picture
 from ..guidance_core.classifier.heads import Head
 from ..guidance_core.errors import GuidanceError
 from .host.classifier_files import host_classifier
@@ -14,7 +14,7 @@ from .host.model_facts import check_classifier, in_sampler_scale, path_of
 from .host.types import LABELLED_LATENTS, NOISY_CLASSIFIER, SCALE_SCHEDULE
 from .ui.messages import folded, say, speaking_as
 from .ui.progress import with_bar
-from .ui.trace_plot import as_image
+from .ui.trace_plot import as_image, on_node
 
 TITLE = "Evaluate Noisy Classifier"
 JUDGED_AT_ONCE = 32
@@ -73,13 +73,14 @@ class EvaluateNoisyClassifier(io.ComfyNode):
         verdict = found.suggestion.verdict(path_of(model))
         say(cls.hidden.unique_id, folded([verdict], [found.suggestion.reason]))
         page = as_image(card_picture(found.classifier.card, found.evaluation.reliability))
+        panels = card_panels(found.classifier.card, found.evaluation.reliability)
         return io.NodeOutput(
             host_classifier(found.classifier),
             found.suggestion.scale,
             found.suggestion.schedule(),
             page,
             found.suggestion.reason,
-            ui=ui.PreviewImage(page, cls=cls),
+            ui=ui.PreviewImage(as_image(on_node(panels)), cls=cls),
         )
 
 

@@ -3,12 +3,13 @@
 import comfy.samplers
 import torch
 from comfy_api.latest import io, ui
-from torch import Tensor
 
+from ..guidance_core.drawing.plot import Panel, picture
 from .host.plan import plan_of
 from .ui.messages import folded, say, speaking_as
 from .ui.plain_text import plain
-from .ui.report import call_lines, plan_lines, planned, report_picture, run_lines
+from .ui.report import call_lines, plan_lines, planned, report_panels, run_lines
+from .ui.trace_plot import as_image, on_node
 
 TITLE = "Guidance Report"
 
@@ -53,15 +54,18 @@ class GuidanceReport(io.ComfyNode):
     @classmethod
     def execute(cls, model, steps: int, scheduler: str, latent=None, sigmas=None) -> io.NodeOutput:
         with speaking_as(TITLE):
-            lines, calls, image = _report(model, steps, scheduler, latent, sigmas)
+            lines, calls, panels = _report(model, steps, scheduler, latent, sigmas)
         say(cls.hidden.unique_id, folded(lines, calls))
         text = "\n".join([*lines, *calls])
-        on_node = ui.PreviewImage(image, cls=cls).as_dict() | ui.PreviewText(plain("\n".join(lines))).as_dict()
-        return io.NodeOutput(text, image, ui=on_node)
+        shown = (
+            ui.PreviewImage(as_image(on_node(panels)), cls=cls).as_dict()
+            | ui.PreviewText(plain("\n".join(lines))).as_dict()
+        )
+        return io.NodeOutput(text, as_image(picture(panels)), ui=shown)
 
 
-def _report(model, steps: int, scheduler: str, latent, sigmas) -> tuple[list[str], list[str], Tensor]:
-    """The report in lines, those of the single calls, and its picture."""
+def _report(model, steps: int, scheduler: str, latent, sigmas) -> tuple[list[str], list[str], list[Panel]]:
+    """The report in lines, those of the single calls, and the plots of its picture."""
     plan = plan_of(model)
     ran = plan.journal.last if latent is not None else None
     if ran is not None:
@@ -75,4 +79,4 @@ def _report(model, steps: int, scheduler: str, latent, sigmas) -> tuple[list[str
         calls = call_lines(ran)
     elif latent is not None:
         lines.append("No run on this MODEL is known: connect the one that goes into the sampler.")
-    return lines, calls, report_picture(as_planned, ran, [part.name for part in plan.terms])
+    return lines, calls, report_panels(as_planned, ran, [part.name for part in plan.terms])

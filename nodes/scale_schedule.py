@@ -3,13 +3,15 @@
 from comfy_api.input import CurveInput
 from comfy_api.latest import io, ui
 
+from ..guidance_core.drawing.plot import picture
 from ..guidance_core.errors import GuidanceError
 from ..guidance_core.params import Param, params_of
 from ..guidance_core.scale import ScaleSchedule
 from ..guidance_core.shapes import SHAPES, Flat, Keyframes, Points
 from .host.types import SCALE_SCHEDULE
-from .ui.curve import STABLE_DIFFUSION, curve_picture, example_run
+from .ui.curve import STABLE_DIFFUSION, curve_panel, example_run
 from .ui.messages import say, speaking_as
+from .ui.trace_plot import as_image, on_node
 from .ui.widgets import chosen, widgets
 
 TITLE = "Scale Schedule"
@@ -133,10 +135,12 @@ class ScaleScheduleNode(io.ComfyNode):
             shape, axis = chosen("shape", shape), chosen("axis", axis)
             schedule = schedule_of(shape, axis, reverse, preserve_mean, curve)
             note = "" if schedule.axis == "step" else STABLE_DIFFUSION
-            picture = curve_picture(schedule, example_run(schedule), shown_name(shape, curve), note)
-        if curve is not None:
-            say(cls.hidden.unique_id, f"The drawn curve is used in place of '{shape['shape']}'.")
-        return io.NodeOutput(schedule, picture, ui=ui.PreviewImage(picture, cls=cls))
+            panel = curve_panel(schedule, example_run(schedule), shown_name(shape, curve), note)
+        drawn = "" if curve is None else f"The drawn curve is used in place of '{shape['shape']}'."
+        say(cls.hidden.unique_id, drawn)
+        return io.NodeOutput(
+            schedule, as_image(picture([panel], height=190)), ui=ui.PreviewImage(as_image(on_node([panel])), cls=cls)
+        )
 
 
 def _advanced(inputs: list[io.Input]) -> list[io.Input]:

@@ -8,6 +8,7 @@ from ..guidance_core.assess.page import card_picture
 from ..guidance_core.classifier.noisy import NoisyClassifier
 from ..guidance_core.data.augment import AUGMENTS
 from ..guidance_core.data.sources import TensorSource
+from ..guidance_core.drawing.plot import picture
 from ..guidance_core.errors import GuidanceError
 from ..guidance_core.params import params_of
 from ..guidance_core.train.loop import Training, TrainStep, train_classifier
@@ -20,7 +21,7 @@ from .host.types import LABELLED_LATENTS, NOISY_CLASSIFIER
 from .host.unfinished import UnfinishedTraining
 from .ui.messages import folded, say, speaking_as
 from .ui.progress import with_bar
-from .ui.trace_plot import as_image
+from .ui.trace_plot import as_image, on_node
 from .ui.training import TrainingProgress
 from .ui.widgets import widgets
 
@@ -139,11 +140,12 @@ class TrainNoisyClassifier(io.ComfyNode):
         lines, details = _report(model, last, prior, classifier)
         say(cls.hidden.unique_id, folded([*lines, *progress.notes], details))
         report = "\n".join([*lines, *details])
-        loss = as_image(progress.picture())
+        panels = progress.panels()
+        loss = as_image(picture(panels))
         page = loss
         if assessed is not None:
             page = as_image(card_picture(assessed.classifier.card, assessed.evaluation.reliability))
-        shown = ui.PreviewImage(loss, cls=cls)
+        shown = ui.PreviewImage(as_image(on_node(panels)), cls=cls)
         return io.NodeOutput(host_classifier(classifier), loss, page, {"loss": progress.losses}, report, ui=shown)
 
 

@@ -50,6 +50,13 @@ def card_picture(card: Card, reliability: Tensor | None = None) -> np.ndarray:
     return canvas.pixels()
 
 
+def card_panels(card: Card, reliability: Tensor | None = None) -> list[Panel]:
+    """The plots of that page, one below the other where there is no room for a page."""
+    if reliability is None or float(reliability.sum()) == 0:
+        return _panels(card)
+    return [*_panels(card), _calibration(card, reliability)]
+
+
 def _title(card: Card) -> str:
     space = f" on {card.latent_space} latents" if card.latent_space else ""
     return f"Noisy classifier{space}: {card.head.titled(len(card.labels))}"

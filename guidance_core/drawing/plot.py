@@ -42,14 +42,36 @@ class Box(NamedTuple):
         return self.top + self.height
 
 
+@dataclass(frozen=True)
+class Ink:
+    """The colours of a picture, (red, green, blue) or with an alpha; strength: how much of a line's own is left."""
+
+    background: tuple[int, ...] = BACKGROUND
+    text: Colour = TEXT
+    grid: tuple[int, ...] = GRID
+    shade: tuple[int, ...] = SHADE
+    strength: float = 1.0
+
+    def of(self, colour: Colour, share: float = 1.0) -> Colour:
+        """A line's colour; a share below 1 fades it into what it is drawn on."""
+        red, green, blue = (round(self.strength * part) for part in colour)
+        return mixed((red, green, blue), share, (self.background[0], self.background[1], self.background[2]))
+
+
+DARK = Ink()
+CLEAR = Ink((128, 134, 146, 0), (128, 134, 146), (128, 134, 146, 70), (110, 168, 254, 50), 0.82)
+"""Letters and lines that can be read on dark and on light paper, and no paper of its own."""
+
+
 class Canvas:
     """A picture in the making; every place and size is in pixels of the finished one. size: of letters."""
 
-    def __init__(self, width: int, height: int, size: int = SIZE):
+    def __init__(self, width: int, height: int, size: int = SIZE, ink: Ink = DARK):
         from PIL import Image, ImageDraw, ImageFont
 
-        self.width, self.height, self.size = width, height, size
-        self._image = Image.new("RGB", (width * SMOOTHING, height * SMOOTHING), BACKGROUND)
+        self.width, self.height, self.size, self.ink = width, height, size, ink
+        mode = "RGB" if len(ink.background) == 3 else "RGBA"
+        self._image = Image.new(mode, (width * SMOOTHING, height * SMOOTHING), ink.background)
         self._draw = ImageDraw.Draw(self._image)
         self._font = ImageFont.load_default(size=size * SMOOTHING)
 
@@ -64,9 +86,11 @@ class Canvas:
             text = text[:-1]
         return f"{text}..."
 
-    def text(self, x: float, y: float, text: str, colour: Colour = TEXT, anchor: str = "la") -> None:
+    def text(self, x: float, y: float, text: str, colour: Colour | None = None, anchor: str = "la") -> None:
         """anchor: Pillow's: l, m or r across, then a, m or s for the tops, middle or baseline of the letters."""
-        self._draw.text((x * SMOOTHING, y * SMOOTHING), text, fill=colour, font=self._font, anchor=anchor)
+        self._draw.text(
+            (x * SMOOTHING, y * SMOOTHING), text, fill=colour or self.ink.text, font=self._font, anchor=anchor
+        )
 
     def upright(self, x: float, y: float, text: str, colour: Colour = TEXT) -> None:
         """Text that runs upwards, centred on x, and ends at y."""
@@ -78,7 +102,7 @@ class Canvas:
         place = (round(x * SMOOTHING - height / 2), round(y * SMOOTHING))
         self._image.paste(colour, place, strip.transpose(Image.Transpose.ROTATE_90))
 
-    def line(self, points: Sequence[tuple[float, float]], colour: Colour, width: float = 1) -> None:
+    def line(self, points: Sequence[tuple[float, float]], colour: tuple[int, ...], width: float = 1) -> None:
         scaled = [(x * SMOOTHING, y * SMOOTHING) for x, y in points]
         self._draw.line(scaled, fill=colour, width=round(width * SMOOTHING), joint="curve")
 
@@ -88,7 +112,7 @@ class Canvas:
             ends = (i / pieces, min(1.0, (i + 1) / pieces))
             self.line([(x + (end[0] - x) * s, y + (end[1] - y) * s) for s in ends], colour)
 
-    def fill(self, box: Box, colour: Colour) -> None:
+    def fill(self, box: Box, colour: tuple[int, ...]) -> None:
         corners = [(round(x * SMOOTHING), round(y * SMOOTHING)) for x, y in ((box[:2]), (box.right, box.bottom))]
         (left, top), (right, bottom) = corners
         if right > left and bottom > top:
@@ -99,7 +123,7 @@ class Canvas:
         self._draw.ellipse(ends, fill=colour)
 
     def pixels(self) -> np.ndarray:
-        """The finished picture, uint8 [height, width, 3]."""
+        """The finished picture, uint8 [height, width, 3], with a fourth channel where the ink has no paper."""
         from PIL import Image
 
         return np.asarray(self._image.resize((self.width, self.height), Image.Resampling.LANCZOS))
@@ -153,22 +177,25 @@ def mixed(colour: Colour, share: float, background: Colour = BACKGROUND) -> Colo
 def plot(canvas: Canvas, panel: Panel, box: Box) -> None:
     """Draw a panel into a box of the canvas."""
     inner = Box(box.left + 46, box.top + 24, box.width - 58, box.height - 44)
-    canvas.text(inner.left, box.top + 5, panel.title)
     right = inner.right
     for line in reversed([line for line in panel.lines if line.name]):
-        colour = mixed(line.colour, 2 / 3) if line.faint else line.colour  # brighter than the line, to be read
+        colour = canvas.ink.of(line.colour, 2 / 3 if line.faint else 1.0)  # brighter than the line, to be read
         canvas.text(right, box.top + 5, line.name, colour, anchor="ra")
         right -= canvas.text_width(line.name) + 12
+    canvas.text(inner.left, box.top + 5, canvas.shortened(panel.title, right - inner.left))
     if not any(value is not None for line in panel.lines for value in line.values):
         canvas.text(inner.left + inner.width / 2, inner.top + inner.height / 2, panel.empty, anchor="mm")
         return
     if panel.shade is not None:
         start, end = panel.shade
-        canvas.fill(Box(inner.left + start * inner.width, inner.top, (end - start) * inner.width, inner.height), SHADE)
+        canvas.fill(
+            Box(inner.left + start * inner.width, inner.top, (end - start) * inner.width, inner.height),
+            canvas.ink.shade,
+        )
     low, high = _range(panel)
     for share in (0.0, 0.5, 1.0):
         y = inner.bottom - share * inner.height
-        canvas.line([(inner.left, y), (inner.right, y)], GRID)
+        canvas.line([(inner.left, y), (inner.right, y)], canvas.ink.grid)
         canvas.text(inner.left - 6, y, nice(low + (high - low) * share), anchor="rm")
     for place, name in panel.ticks:
         half = canvas.text_width(name) / 2
@@ -178,9 +205,11 @@ def plot(canvas: Canvas, panel: Panel, box: Box) -> None:
         _draw(canvas, line, inner, low, high)
 
 
-def picture(panels: Sequence[Panel], width: int = 480, height: int = 150) -> np.ndarray:
-    """Panels one below the other, uint8 [H, W, 3]."""
-    canvas = Canvas(width, height * len(panels))
+def picture(
+    panels: Sequence[Panel], width: int = 480, height: int = 150, size: int = SIZE, ink: Ink = DARK
+) -> np.ndarray:
+    """Panels one below the other, uint8 [H, W, 3], or [H, W, 4] where the ink has no paper. size: of letters."""
+    canvas = Canvas(width, height * len(panels), size, ink)
     for i, panel in enumerate(panels):
         plot(canvas, panel, Box(0, i * height, width, height))
     return canvas.pixels()
@@ -210,7 +239,7 @@ def _range(panel: Panel) -> tuple[float, float]:
 
 
 def _draw(canvas: Canvas, line: Line, inner: Box, low: float, high: float) -> None:
-    colour = mixed(line.colour, 1 / 3) if line.faint else line.colour
+    colour = canvas.ink.of(line.colour, 1 / 3 if line.faint else 1.0)
     count = len(line.values)
     places = line.places if line.places is not None else [i / max(count - 1, 1) for i in range(count)]
     pieces: list[list[tuple[float, float]]] = [[]]

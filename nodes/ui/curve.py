@@ -3,13 +3,11 @@
 import math
 from dataclasses import dataclass
 
-from torch import Tensor
-
-from ...guidance_core.drawing.plot import BLUE, Line, Panel, nice, picture
+from ...guidance_core.drawing.plot import BLUE, Line, Panel, nice
 from ...guidance_core.run import Run, percent_of_training
 from ...guidance_core.scale import ScaleSchedule
 from ...guidance_core.schedules import betas, karras, sigmas_from_betas
-from .trace_plot import as_image, ends
+from .trace_plot import ends
 
 POINTS = 200  # of a drawn curve, at least: an edge of a window looks upright
 STABLE_DIFFUSION = "on Stable Diffusion's noise levels"
@@ -53,9 +51,9 @@ def example_run(schedule: ScaleSchedule) -> Run:
     return Run(sigmas=tuple(karras(0.03, top, 40).tolist()), percent=percent)
 
 
-def curve_picture(schedule: ScaleSchedule, run: Run, name: str, note: str = "") -> Tensor:
-    """A schedule's curve over a run as IMAGE; the note stands beside its title."""
+def curve_panel(schedule: ScaleSchedule, run: Run, name: str, note: str = "") -> Panel:
+    """A schedule's curve over a run as a plot; the note stands beside its title."""
     curve = curve_of(schedule, run, name)
     line = Line(curve.strengths, BLUE, places=curve.places)
     title = f"{curve.title}, {note}" if note else curve.title
-    return as_image(picture([Panel(title, [line], curve.low, curve.high, curve.ticks)], height=190))
+    return Panel(title, [line], curve.low, curve.high, curve.ticks)

@@ -7,7 +7,7 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ...guidance_core.cfg import Pipeline
-from ...guidance_core.drawing.plot import AMBER, BLUE, GREEN, Line, Panel, picture
+from ...guidance_core.drawing.plot import AMBER, BLUE, GREEN, Line, Panel
 from ...guidance_core.params import params_of
 from ...guidance_core.scale import ScaleSchedule
 from ...guidance_core.shapes import Constant
@@ -16,7 +16,7 @@ from ..host.hooks import HOOKS, hook_names
 from ..host.host_run import run_of
 from ..host.plan import CfgEvent, PartEvent, Plan, RunReport
 from .messages import speaking_as
-from .trace_plot import along, as_image
+from .trace_plot import along
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def by_call(report: RunReport) -> list[tuple[CfgEvent, list[PartEvent]]]:
     return calls
 
 
-def report_picture(steps: list[Step], report: RunReport | None, names: Iterable[str] = ()) -> Tensor:
+def report_panels(steps: list[Step], report: RunReport | None, names: Iterable[str] = ()) -> list[Panel]:
     """Scales and passes over the run: as planned, or as they were. names: of the terms."""
     if report is None:
         sigmas = [step.sigma for step in steps]
@@ -173,8 +173,7 @@ def report_picture(steps: list[Step], report: RunReport | None, names: Iterable[
         lines.append(Line(terms, AMBER, named))
     word, ticks = ("planned" if report is None else "as run"), along(sigmas)
     low = min([0.0, *scales, *terms])
-    panels = [
+    return [
         Panel(f"scale, {word}", lines, low, ticks=ticks),
         Panel(f"passes a call, {word}", [Line(passes, GREEN)], 0.0, max([2.0, *passes]), ticks),
     ]
-    return as_image(picture(panels))

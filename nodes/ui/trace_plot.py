@@ -6,15 +6,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...guidance_core.drawing.plot import AMBER, BLUE, GREEN, Line, Panel, nice, picture
+from ...guidance_core.drawing.plot import AMBER, BLUE, CLEAR, GREEN, Line, Panel, nice, picture
 from ...guidance_core.terms.judged import JudgedEvent
 from ..host.plan import CfgEvent, PartEvent, TermPart
 from .live import shown
 
 
 def as_image(pixels: np.ndarray) -> Tensor:
-    """A picture uint8 [H, W, 3] as IMAGE [1, H, W, 3] in [0, 1]."""
+    """A picture uint8 [H, W, C] as IMAGE [1, H, W, C] in [0, 1]."""
     return torch.from_numpy(pixels.astype(np.float32) / 255)[None]
+
+
+def on_node(panels: Sequence[Panel]) -> np.ndarray:
+    """Panels as they are read on a node, uint8 [H, W, 4]: large letters, and the node's own colour below them."""
+    return picture(panels, width=360, height=132, size=13, ink=CLEAR)
 
 
 def along(sigmas: Sequence[float]) -> tuple[tuple[float, str], ...]:
@@ -27,7 +32,7 @@ def ends(first: str, last: str) -> tuple[tuple[float, str], ...]:
     return (0.0, first), (1.0, last)
 
 
-def trace_picture(events: Sequence[CfgEvent | PartEvent], part: TermPart) -> Tensor:
+def trace_panels(events: Sequence[CfgEvent | PartEvent], part: TermPart) -> list[Panel]:
     """What guidance did over a run: how sure the classifier was of its target, the scales, the gradient's size.
 
     part: the classifier term to show, where the MODEL has several.
@@ -47,12 +52,11 @@ def trace_picture(events: Sequence[CfgEvent | PartEvent], part: TermPart) -> Ten
     cfg = Line([call.scale for call in calls], BLUE, "CFG")
     classifier = Line([term.scale if term else 0.0 for term in terms], AMBER, "classifier")
     low = min([0.0, *cfg.values, *classifier.values])
-    panels = [
+    return [
         Panel(head.shown_title, _samples(seen, GREEN), *head.shown_range, ticks=ticks),
         Panel("guidance scale", [cfg, classifier], low, ticks=ticks),
         Panel("size of the classifier's gradient", _samples(sizes, AMBER), low=0.0, ticks=ticks),
     ]
-    return as_image(picture(panels))
 
 
 def _samples(rows: Sequence[Tensor | None], colour: tuple[int, int, int], most: int = 16) -> list[Line]:

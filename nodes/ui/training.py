@@ -2,13 +2,12 @@
 
 import comfy.model_management
 import comfy.utils
-import numpy as np
 from PIL import Image
 
-from ...guidance_core.drawing.plot import AMBER, BLUE, Line, Panel, picture
+from ...guidance_core.drawing.plot import AMBER, BLUE, Line, Panel
 from ...guidance_core.train.loop import Training, TrainStep
 from .messages import say
-from .trace_plot import ends
+from .trace_plot import ends, on_node
 
 PICTURES = 50  # over a run
 
@@ -30,7 +29,9 @@ class TrainingProgress:
             self._take(step)
             bar = bar or comfy.utils.ProgressBar(step.steps)
             show = step.step % max(1, step.steps // PICTURES) == 0
-            bar.update_absolute(step.step, step.steps, ("PNG", Image.fromarray(self.picture()), None) if show else None)
+            bar.update_absolute(
+                step.step, step.steps, ("PNG", Image.fromarray(on_node(self.panels())), None) if show else None
+            )
             comfy.model_management.throw_exception_if_processing_interrupted()
         return self.last
 
@@ -43,7 +44,7 @@ class TrainingProgress:
             self.notes += step.notes
             say(self.node_id, "\n".join(self.notes))
 
-    def picture(self) -> np.ndarray:
+    def panels(self) -> list[Panel]:
         """Losses and accuracy so far."""
         count = len(self.losses)
         width = max(1, count // 100)
@@ -54,4 +55,4 @@ class TrainingProgress:
             ticks = ends(*(f"step {self.validations[i][0]}" for i in (0, -1)))
             panels.append(Panel("validation loss", [Line([v[1] for v in self.validations], AMBER)], ticks=ticks))
             panels.append(Panel("validation accuracy", [Line([v[2] for v in self.validations], AMBER)], ticks=ticks))
-        return picture(panels)
+        return panels

@@ -63,6 +63,24 @@ def test_names_and_tooltips_are_chinese(chinese: Page):
         expect(chinese.get_by_text(inputs[name.replace(".", "_")]["tooltip"], exact=True)).to_be_visible()
 
 
+SAY = """
+text => window.comfyAPI.api.api.dispatchEvent(new CustomEvent("guidance_kit.text", { detail:
+  { workflow: String(app.graph.id), node: String(app.graph.nodes[0].id), text, refused: false } }))
+"""
+
+
+def test_texts_and_choices_are_chinese(chinese: Page):
+    chinese.evaluate(ADD, NODE)
+    chinese.evaluate(
+        SAY, "CFG: scale 6 here, the sampler's cfg 8 is not used; 30 of 40 passes, 25 % saved.\nOther words."
+    )
+    text = chinese.locator(".guidance-kit-text")
+    expect(text).to_contain_text("CFG：此处强度 6，采样器的 cfg 8 不起作用；运行 30 / 40 次，省去 25 %。")
+    expect(text).to_contain_text("Other words.")  # which nobody has translated
+    label = "() => app.graph.nodes[0].widgets.find(each => each.name === 'method').options.getOptionLabel('standard')"
+    assert chinese.evaluate(label) == "标准"
+
+
 def hover(page: Page, name: str, label: str) -> None:
     """Point at a widget, where either renderer shows it."""
     drawn = page.locator("[data-node-id]").get_by_text(label, exact=True)

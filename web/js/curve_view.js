@@ -1,6 +1,7 @@
 // The drawing of a schedule's curve: the line, a dot for each step, and words. Its colours are the theme's.
 
 import { styled } from "./style.js";
+import { translatedText } from "./translated_texts.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -68,10 +69,10 @@ export class CurveView {
     const height = (strength) => ((high - strength) / (high - low)).toFixed(5);
     this.drawing = drawing;
     this.element.classList.remove("refused");
-    this.title.textContent = drawing.title;
-    this.caption.textContent = drawing.caption;
+    this.title.textContent = translatedText(drawing.title);
+    this.caption.textContent = translatedText(drawing.caption);
     this.words(this.range, [high, (low + high) / 2, low].map(short));
-    this.words(this.ticks, drawing.ticks.map(([, text]) => text));
+    this.words(this.ticks, drawing.ticks.map(([, text]) => translatedText(text)));
     this.svg.setAttribute("aria-label", `${drawing.title}, from ${short(drawing.strengths[0])} to `
       + `${short(drawing.strengths.at(-1))}. ${drawing.caption}.`);
     this.paths.grid.setAttribute("d", "M0 0H1M0 .5H1M0 1H1");
@@ -87,7 +88,7 @@ export class CurveView {
   // The last curve stays, faint, under the sentence that says why there is none.
   refuse(sentence) {
     this.element.classList.add("refused");
-    this.caption.textContent = sentence;
+    this.caption.textContent = translatedText(sentence);
     this.leave();
   }
 
@@ -103,8 +104,8 @@ export class CurveView {
     const values = steps.length ? steps : strengths;
     const share = Math.min(Math.max((event.clientX - left) / width, 0), 1);
     const nearest = Math.round(share * (values.length - 1));
-    this.read.textContent = `${steps.length ? `step ${nearest + 1} of ${steps.length}: ` : ""}strength `
-      + short(values[nearest]);
+    const step = steps.length ? `step ${nearest + 1} of ${steps.length}: ` : "";
+    this.read.textContent = translatedText(`${step}strength ${short(values[nearest])}`);
     this.paths.mark.setAttribute("d", `M${steps.length ? this.place(nearest) : nearest / (values.length - 1)} 0V1`);
   }
 

@@ -3,6 +3,7 @@
 
 import { app } from "../../../scripts/app.js";
 import { styled } from "./style.js";
+import { translatedText } from "./translated_texts.js";
 
 const NAME = "guidance kit text"; // of the widget
 const MARGIN = 10; // pixels around it on the classic canvas
@@ -44,7 +45,7 @@ class NodeText {
   show(text, refused) {
     if (text === this.said && refused === this.refused) return;
     [this.said, this.refused] = [text, refused];
-    const [lines, ...folded] = text.split("\n\n");
+    const [lines, ...folded] = translatedText(text).split("\n\n");
     const rows = text ? lines.split("\n").map((line) => made("div", line)) : [];
     if (folded.length) {
       const open = this.element.querySelector("details")?.open ?? false;
