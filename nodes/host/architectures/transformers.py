@@ -127,7 +127,8 @@ def _overriding(attend: Attend, image: slice | None, first: bool, before: Callab
         if first and calls > 1:
             return of(q)
         apart = kwargs.get("skip_reshape", False)
-        values = v.transpose(1, 2).flatten(2) if apart and not kwargs.get("skip_output_reshape", False) else v
+        kept_apart = apart and kwargs.get("skip_output_reshape", False)
+        values = v if kept_apart else (v.transpose(1, 2) if apart else v).flatten(2)  # Stable Diffusion 3's are 4-D
         return attend(Attention(q, values, of, image))
 
     return override
