@@ -48,8 +48,8 @@ def entries(quick: bool) -> Iterator[Row]:
     """Encoding, training, memory, opening."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        yield _encoding(folder, *(64, 1) if quick else (512, 9))
-        yield _training(folder, *(3, 1) if quick else (60, 9))
+        yield _encoding(folder, *(64, 1) if quick else (256, 7))
+        yield _training(folder, *(3, 1) if quick else (60, 7))
         yield _memory(folder, *(4, 40) if quick else (5, 4883))
         yield from _opening(folder, (10, 100) if quick else (1000, 10_000, 100_000))
 
