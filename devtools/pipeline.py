@@ -165,8 +165,9 @@ class Pipeline:
         ]
 
     def content(self) -> dict[str, bytes]:
-        """The shards and their index."""
-        return {file.name: file.read_bytes() for file in sorted(self.shards.iterdir()) if file.is_file()}
+        """The shards and their index, without what a killed process has not finished."""
+        files = [file for file in sorted(self.shards.glob("[!.]*")) if file.is_file()]
+        return {file.name: file.read_bytes() for file in files}
 
     def curve(self) -> list[tuple[int, float]]:
         """(step, loss) of every step."""

@@ -28,6 +28,7 @@ from guidance_core.encode.vae import encoder_of
 from guidance_core.encode.vae.kl import KlEncoder
 from guidance_core.encode.vae.taesd import taesd_encoder
 from guidance_core.encode.vae.weights import KNOWN, WEIGHTS, LatentScale
+from guidance_core.errors import OwnError
 from guidance_core.progress import run_to_end
 
 ROOT = Path(gc.__file__).parents[1]
@@ -436,3 +437,16 @@ def test_what_no_encoder_may_give(tar, tmp_path):
     object.__setattr__(work.encoder, "scale", np.inf)
     with pytest.raises(gc.GuidanceError, match="latent of 'some.tar/0000' is not finite in torch.float16: choose"):
         whole(work)
+
+
+def test_what_one_process_meets_by_itself_is_said_by_it(capsys, monkeypatch):
+    """Of several processes the first speaks for all, but for what only another one met."""
+    monkeypatch.setenv("RANK", "1")
+    for error, said in ((gc.GuidanceError("a"), ""), (OwnError("The disk is full."), "The disk is full.\n")):
+
+        def run(arguments, error=error):
+            raise error
+
+        monkeypatch.setattr("guidance_core.commands.compare.run", run)
+        assert main(["compare", "a", "b"]) == 2
+        assert capsys.readouterr().err == said
