@@ -24,7 +24,7 @@ def table(rows: list[Row]) -> str:
         accuracy = f"{spread([100 * value for value in row.accuracy], 1)} %"
         drawn = f"{len(row.accuracy)} x {row.samples}" if len(row.accuracy) > 1 else f"{row.samples}"
         numbers = f"{accuracy} | {spread(row.frechet, 2)} | {spread(row.colour, 2)}"
-        lines.append(f"| {row.guidance} | {f'{row.scale:g}' if row.scale else ''} | {drawn} | {numbers} |")
+        lines.append(f"| {row.guidance} | {'' if row.table == 'floor' else f'{row.scale:g}'} | {drawn} | {numbers} |")
     return "\n".join(lines)
 
 
