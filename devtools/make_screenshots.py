@@ -91,8 +91,13 @@ IN_USE: tuple[tuple[str, dict, dict], ...] = (
         {"seed": 1, "steps": 25, "cfg": 1.0, "sampler_name": "ddim", "scheduler": "simple"},
         {"positive": f"{P}ClassCondition", "latent_image": "EmptyLatentImage"},
     ),
+    (f"{P}SaveNullCondition", {"name": "digits null"}, {"conditioning": f"{P}NullConditionEncoder"}),
+    (f"{P}LearnNullCondition", {}, {"begin": f"{P}NullConditionEncoder"}),
 )
-NOT_RUN = {f"{P}ImageReferences", f"{P}LoadAestheticHead"}  # for want of a CLIP vision model: the least are large
+NOT_RUN = {
+    *(f"{P}ImageReferences", f"{P}LoadAestheticHead"),  # for want of a CLIP vision model: the least are large
+    f"{P}LearnNullCondition",  # the digits take a class by its number
+}
 APART = 3000  # from node to node, so that none is in the picture of another
 EDGE, BADGE = 14, 26  # pixels around a node; above it in the classic renderer, for the pack's name
 WIDEST = 2400  # pixels of a workflow's picture

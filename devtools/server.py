@@ -22,7 +22,7 @@ from typing import Any
 import websocket
 from PIL import Image
 
-from devtools import host
+from devtools import host, newest_frontend
 
 TEXT = "guidance_kit.text"  # the message of a text on a node
 
@@ -227,7 +227,7 @@ class ComfyServer:
         self.url = f"http://{self._address}"
         command = [sys.executable, "-m", "devtools.launch", str(folder), "--listen", "127.0.0.1", "--port", str(port)]
         command += ["--base-directory", str(self.base), "--database-url", "sqlite:///:memory:"]
-        command += ["--disable-auto-launch", "--disable-api-nodes", *self._options]
+        command += ["--disable-auto-launch", "--disable-api-nodes", *newest_frontend.options(), *self._options]
         environment = {**os.environ, "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1"}
         with self.log_file.open("wb") as log:
             self._process = subprocess.Popen(

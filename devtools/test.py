@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+from devtools import newest_frontend
 from devtools.host import ROOT
 
 PYTHON = sys.executable
@@ -28,7 +29,17 @@ def main() -> int:
     parser.add_argument("--host", action="store_true", help="tests in a real ComfyUI")
     parser.add_argument("--browser", action="store_true", help="example workflows in a real browser")
     parser.add_argument("--slow", action="store_true", help="also the tests marked slow")
+    parser.add_argument(
+        "--front-end",
+        choices=("own", "newest"),
+        default="own",
+        help="the browser's tests on the front end that ComfyUI asks for, or on the newest that the package index has",
+    )
     asked, handed_on = parser.parse_known_args()
+    if asked.front_end == "newest":
+        folder = newest_frontend.newest()
+        os.environ[newest_frontend.FOLDER] = str(folder)
+        print(f"Front end: {folder}")
 
     chosen = [suite for suite in SET_UP if getattr(asked, suite)]
     commands = {} if chosen else dict(STYLE)

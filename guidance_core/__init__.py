@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from .terms.targets import Target as Target
     from .train.loop import TrainStep as TrainStep
     from .train.loop import train_classifier as train_classifier
+    from .train.null import learn_null as learn_null
     from .train.settings import TrainSettings as TrainSettings
     from .train.validation import Validation as Validation
     from .variety.cads import Cads as Cads
@@ -105,6 +106,7 @@ _HOMES = {  # of the names above; a test holds the two lists to one another
     "flow_shift": "schedules",
     "karras": "schedules",
     "leading": "schedules",
+    "learn_null": "train.null",
     "log_prob_grad": "terms.gradient",
     "parse_target": "terms.target_text",
     "sample": "sampling",

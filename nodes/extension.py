@@ -17,6 +17,7 @@ from .host.classifier_files import CLASSIFIER_FOLDER
 from .image_references import ImageReferences
 from .labelled_folder import LabelledFolder
 from .labelled_latents import LabelledLatentsNode
+from .learn_null import LearnNullCondition
 from .load_aesthetic_head import LoadAestheticHead
 from .load_classifier import LoadNoisyClassifier
 from .load_digits import LoadDigitsDemo
@@ -24,6 +25,7 @@ from .load_emoji import LoadEmojiDemo
 from .load_image_classifier import LoadImageClassifier
 from .null_condition import NULL_FOLDER, NullConditionEncoder
 from .save_classifier import SaveNoisyClassifier
+from .save_null import SaveNullCondition
 from .scale_schedule import ScaleScheduleNode
 from .self_guidance import SelfGuidanceNode
 from .sweep import GuidanceSweep
@@ -46,6 +48,8 @@ class GuidanceKit(ComfyExtension):
             ScaleScheduleNode,
             CFGCombine,
             NullConditionEncoder,
+            LearnNullCondition,
+            SaveNullCondition,
             ClassifierGuidance,
             ClassifierGuidanceSampler,
             GuidanceSweep,

@@ -20,12 +20,13 @@ from ..progress import Progress, Result, Work, run_to_end
 
 def sentences() -> dict[str, str]:
     """What each command does, by name, sorted; read from the modules' text, without importing any."""
-    return {name: _sentence(name) for name in sorted(module.name for module in pkgutil.iter_modules(__path__))}
+    modules = sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return {name.replace("_", "-"): _sentence(name) for name in modules}
 
 
 def command(name: str) -> ModuleType:
     """The module of a command."""
-    return importlib.import_module(f"{__name__}.{name}")
+    return importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
 
 
 def _sentence(name: str) -> str:

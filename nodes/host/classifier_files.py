@@ -25,20 +25,20 @@ def host_classifier(classifier: NoisyClassifier) -> HostClassifier:
     return HostClassifier(classifier, patcher_of(classifier.network))
 
 
-def file_named(name: str) -> Path:
-    """The file of a classifier in the first models/noisy_classifiers folder; sub-folders are made by `/`.
+def file_named(name: str, folder: str = CLASSIFIER_FOLDER, thing: str = "a classifier") -> Path:
+    """The file of a thing in the first models/FOLDER folder; sub-folders are made by `/`.
 
     Raises GuidanceError for a name that leads out of the folder, that a file cannot have on every system, or that a
     folder has.
     """
     name = name.strip().removesuffix(ENDING)
-    parts = name_parts(name, "a classifier", f"models/{CLASSIFIER_FOLDER}")
-    root = Path(folder_paths.get_folder_paths(CLASSIFIER_FOLDER)[0])
+    parts = name_parts(name, thing, f"models/{folder}")
+    root = Path(folder_paths.get_folder_paths(folder)[0])
     file = root.joinpath(*parts[:-1], parts[-1] + ENDING)
     if not Path(os.path.realpath(file)).is_relative_to(os.path.realpath(root)):
-        raise GuidanceError(f"'{name}' leads out of models/{CLASSIFIER_FOLDER}.")
+        raise GuidanceError(f"'{name}' leads out of models/{folder}.")
     if os.path.isdir(file):
-        raise GuidanceError(f"'{name}' is the name of a folder in models/{CLASSIFIER_FOLDER}: choose another.")
+        raise GuidanceError(f"'{name}' is the name of a folder in models/{folder}: choose another.")
     return file
 
 
@@ -64,9 +64,9 @@ def numbered(file: Path) -> Iterator[Path]:
         yield file.with_name(f"{file.stem} {number}{ENDING}")
 
 
-def relative(file: Path) -> str:
-    """A classifier's file as the loader lists it."""
-    return os.path.relpath(file, folder_paths.get_folder_paths(CLASSIFIER_FOLDER)[0])
+def relative(file: Path, folder: str = CLASSIFIER_FOLDER) -> str:
+    """A file of models/FOLDER as its loader lists it."""
+    return os.path.relpath(file, folder_paths.get_folder_paths(folder)[0])
 
 
 def summary(card: Card) -> str:

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 from dev import COMMANDS
+from devtools import newest_frontend
 from devtools.host import PACK_NAME, ROOT
 from devtools.serve import EXAMPLES
 
@@ -18,3 +19,10 @@ def test_readme_and_serve_say_where_the_templates_are():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for words in ("*Templates*", "EXTENSIONS", f"**{PACK_NAME}**"):
         assert words in readme and words.strip("*") in EXAMPLES
+
+
+def test_another_front_end_is_served_where_one_is_named(monkeypatch):
+    monkeypatch.delenv(newest_frontend.FOLDER, raising=False)
+    assert newest_frontend.options() == []
+    monkeypatch.setenv(newest_frontend.FOLDER, "/somewhere/static")
+    assert newest_frontend.options() == ["--front-end-root", "/somewhere/static"]
