@@ -181,7 +181,7 @@ FOUND = {  # what users type, and a node that they must find
     "schedule": ["ScaleSchedule", "CFGCombine"],
     "interval": ["ScaleSchedule", "CFGCombine"],
     "curve": ["ScaleSchedule"],
-    "uncond": ["NullConditionEncoder", "CFGCombine"],
+    "uncond": ["NullConditionEncoder", "CFGCombine", "LearnNullCondition", "SaveNullCondition"],
     "rescale": ["CFGCombine"],
     "perp-neg": ["CFGCombine"],
     "apg": ["CFGCombine"],
