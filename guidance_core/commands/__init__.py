@@ -26,7 +26,8 @@ def sentences() -> dict[str, str]:
 
 def command(name: str) -> ModuleType:
     """The module of a command."""
-    return importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
+    module = name.replace("-", "_")
+    return importlib.import_module(f"{__name__}.{module}")
 
 
 def _sentence(name: str) -> str:
