@@ -87,4 +87,4 @@ def test_a_report_shows_its_text_again_when_it_was_kept(server):
     for result in (first, again):
         (text,) = result.outputs[report.node]["text"]
         assert "10 steps, 10 of them guided: 20 of 20 passes" in text
-        assert result.images(report.node)[0].size == (480, 300)
+        assert result.images(report.node)[0].size == (360, 264)
