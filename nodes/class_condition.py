@@ -45,7 +45,7 @@ class ClassCondition(io.ComfyNode):
                     tooltip="A class that the model knows, such as seven; seven | three alternates over the batch.",
                 ),
             ],
-            outputs=[io.Conditioning.Output()],
+            outputs=[io.Conditioning.Output(tooltip="The class as a condition, to connect as positive or negative.")],
         )
 
     @classmethod

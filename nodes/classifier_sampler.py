@@ -11,9 +11,10 @@ from ..guidance_core.terms.classifier_guidance import ClassifierTerm
 from .classifier_guidance import EXAMPLE, classifier_part, target_input
 from .host.adapter import with_plan
 from .host.plan import CfgPart, plan_of
-from .host.sampling import Sampling, sampled, sampling_inputs
+from .host.sampling import Sampling, negative_for, sampled, sampling_inputs
 from .host.types import SCALE_SCHEDULE, guiding_classifier
 from .ui.checks import written
+from .ui.messages import speaking_as
 from .ui.trace_plot import as_image, on_node, trace_panels
 from .ui.widgets import widgets
 
@@ -39,7 +40,11 @@ class ClassifierGuidanceSampler(io.ComfyNode):
                 io.Model.Input("model", tooltip="The model to sample and to steer."),
                 guiding_classifier(),
                 io.Conditioning.Input("positive", tooltip="What the picture should show."),
-                io.Conditioning.Input("negative", tooltip="What it should not show; not run where cfg is 1."),
+                io.Conditioning.Input(
+                    "negative",
+                    optional=True,
+                    tooltip="What it should not show; not needed, and not run, where cfg is 1.",
+                ),
                 io.Latent.Input("latent_image", tooltip="An empty latent, or a picture to begin from."),
                 target_input(),
                 scale,
@@ -52,7 +57,7 @@ class ClassifierGuidanceSampler(io.ComfyNode):
                 SCALE_SCHEDULE.Input("cfg_schedule", optional=True, tooltip="Strength of CFG over the run."),
             ],
             outputs=[
-                io.Latent.Output(),
+                io.Latent.Output(tooltip="The sampled latent: decode it by the VAE."),
                 io.Image.Output(
                     "trace", tooltip="How probable the target is, the scales and the gradient's size over the steps."
                 ),
@@ -70,7 +75,6 @@ class ClassifierGuidanceSampler(io.ComfyNode):
         model,
         classifier,
         positive,
-        negative,
         latent_image,
         target,
         classifier_scale,
@@ -82,6 +86,7 @@ class ClassifierGuidanceSampler(io.ComfyNode):
         denoise,
         entropy_aware,
         max_shift,
+        negative=None,
         classifier_schedule=None,
         cfg_schedule=None,
     ) -> io.NodeOutput:
@@ -104,6 +109,8 @@ class ClassifierGuidanceSampler(io.ComfyNode):
             )
         own_cfg = CfgPart(Pipeline(cfg, cfg_schedule or ScaleSchedule()), TITLE, node_id)
         plan = replace(plan, cfg=plan.cfg or own_cfg, terms=(*plan.terms, part))
+        with speaking_as(TITLE):
+            negative = negative_for(plan.cfg.pipeline, negative)
         guided, earlier = with_plan(model, plan), plan.journal.last
         how = Sampling(seed, steps, cfg, sampler_name, scheduler, denoise)
         latent = sampled(guided, latent_image, positive, negative, how)

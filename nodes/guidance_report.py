@@ -47,7 +47,10 @@ class GuidanceReport(io.ComfyNode):
                     "sigmas", optional=True, tooltip="Noise levels of the plan, in place of steps and scheduler."
                 ),
             ],
-            outputs=[io.String.Output("report"), io.Image.Output("picture")],
+            outputs=[
+                io.String.Output("report", tooltip="The plan, or what the last run did, in words."),
+                io.Image.Output("picture", tooltip="Scales and passes over the steps."),
+            ],
             hidden=[io.Hidden.unique_id],
         )
 

@@ -114,7 +114,7 @@ class GuidanceTarget(io.ComfyNode):
                     tooltip="A target, or another Guidance Target, to which this label is added.",
                 ),
             ],
-            outputs=[io.String.Output("target")],
+            outputs=[io.String.Output("target", tooltip="The target as text, for the target of a guidance node.")],
             hidden=[io.Hidden.unique_id],
         )
 

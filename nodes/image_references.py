@@ -46,7 +46,7 @@ class ImageReferences(io.ComfyNode):
                     "preview's rough colours are compared.",
                 ),
             ],
-            outputs=[CLEAN_CLASSIFIER.Output("classifier")],
+            outputs=[CLEAN_CLASSIFIER.Output("classifier", tooltip="Judges how like the references a picture is.")],
             hidden=[io.Hidden.unique_id],
         )
 

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import folder_paths
@@ -10,7 +11,7 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..guidance_core.data.folders import scan_folder, scan_images
+from ..guidance_core.data.folders import is_unlabelled, scan_folder, scan_images
 from ..guidance_core.data.latent_cache import encode_cached
 from ..guidance_core.data.layouts.base import Skipped
 from ..guidance_core.demo.pictures import FOLDER as DIGITS
@@ -58,7 +59,8 @@ class LabelledFolder(io.ComfyNode):
             description=(
                 "Examples for Train Noisy Classifier from pictures in ComfyUI's input folder. With a label, every "
                 "picture in the folder has it. Without one each sub-folder is a class; or captions beside the pictures "
-                "(cat.txt for cat.png) or a CSV table say what they show. Encoded pictures are kept on disk."
+                "(cat.txt for cat.png) or a CSV table say what they show; where nothing does, the folder's name is the "
+                "label. Encoded pictures are kept on disk."
             ),
             search_aliases=[
                 "labeled folder",
@@ -69,16 +71,23 @@ class LabelledFolder(io.ComfyNode):
                 "captions",
                 "csv",
                 "load images",
+                "load images from folder",
                 "classifier data",
             ],
             inputs=[
-                io.Combo.Input("folder", options=folders(), tooltip="A folder in ComfyUI's input folder."),
+                io.Combo.Input(
+                    "folder",
+                    options=folders(),
+                    default=f"{DEMO}/three",
+                    tooltip="A folder in ComfyUI's input folder, or one of the digits demo.",
+                ),
                 io.Vae.Input("vae", tooltip="The VAE of the model that is to be guided."),
                 io.String.Input(
                     "label",
                     default="",
                     placeholder="my style",
-                    tooltip="One label for all pictures; empty: taken from sub-folders, captions or a table.",
+                    tooltip="One label for all pictures; empty: taken from sub-folders, captions or a table, else the "
+                    "folder's name.",
                 ),
                 *(
                     io.Int.Input(
@@ -95,7 +104,9 @@ class LabelledFolder(io.ComfyNode):
                     "examples", optional=True, tooltip="Examples of another node, to which these are added."
                 ),
             ],
-            outputs=[LABELLED_LATENTS.Output("examples")],
+            outputs=[
+                LABELLED_LATENTS.Output("examples", tooltip="The labelled latents of this node and of those before it.")
+            ],
             hidden=[io.Hidden.unique_id],
         )
 
@@ -120,6 +131,8 @@ class LabelledFolder(io.ComfyNode):
             place = place_of(folder)
             if place is None:
                 raise GuidanceError(f"there is no folder '{shortened(str(folder))}' in ComfyUI's input folder.")
+            if not label and is_unlabelled(place):
+                label = place.name
             if label:
                 files, skipped = with_bar(scan_images(place))
                 found = of_one_label(_encoded(files, vae, (height, width), notes.append), label)
@@ -128,8 +141,10 @@ class LabelledFolder(io.ComfyNode):
                 skipped = pictures.skipped
                 latents = _encoded(pictures.files, vae, (height, width), notes.append)
                 found = LabelledLatents(latents, pictures.labels, pictures.targets, pictures.head)
+            found = replace(found, zoom=height // found.latents.shape[-2])
+            counts = [f"This folder: {found.counts()}"] if examples else []
             examples = joined(examples, found)
-        say(cls.hidden.unique_id, "\n".join([examples.counts(), *notes, *_told(skipped)]))
+        say(cls.hidden.unique_id, "\n".join([examples.counts(), *counts, *notes, *_told(skipped)]))
         return io.NodeOutput(examples)
 
 

@@ -47,7 +47,9 @@ class LabelledLatentsNode(io.ComfyNode):
                     "examples", optional=True, tooltip="Examples of another node, to which these are added."
                 ),
             ],
-            outputs=[LABELLED_LATENTS.Output("examples")],
+            outputs=[
+                LABELLED_LATENTS.Output("examples", tooltip="The labelled latents of this node and of those before it.")
+            ],
             hidden=[io.Hidden.unique_id],
         )
 

@@ -45,7 +45,7 @@ class LoadAestheticHead(io.ComfyNode):
                     "preview's rough colours are scored.",
                 ),
             ],
-            outputs=[CLEAN_CLASSIFIER.Output("classifier")],
+            outputs=[CLEAN_CLASSIFIER.Output("classifier", tooltip="Judges how much a picture pleases.")],
             hidden=[io.Hidden.unique_id],
         )
 

@@ -30,7 +30,7 @@ class LoadNoisyClassifier(io.ComfyNode):
                     tooltip="A file in models/noisy_classifiers.",
                 )
             ],
-            outputs=[NOISY_CLASSIFIER.Output("classifier")],
+            outputs=[NOISY_CLASSIFIER.Output("classifier", tooltip="Judges noisy latents, by the labels of its file.")],
             hidden=[io.Hidden.unique_id],
         )
 

@@ -2,9 +2,11 @@
 
 from comfy_api.latest import io
 
+from ..guidance_core.demo.data import SHAPE
 from .host.classifier_files import host_classifier
-from .host.digits import load_digits
-from .host.types import NOISY_CLASSIFIER
+from .host.digits import digits_guide, load_digits
+from .host.types import CLEAN_CLASSIFIER, NOISY_CLASSIFIER
+from .host.usual_size import usual_latent, with_usual_size
 
 
 class LoadDigitsDemo(io.ComfyNode):
@@ -15,19 +17,26 @@ class LoadDigitsDemo(io.ComfyNode):
             display_name="Load Digits Demo",
             category="model/loaders",
             description=(
-                "A small class-conditional model of handwritten digits, its VAE and a noisy classifier (labels zero to "
-                "nine). Comes with the pack; use 128 x 128 pictures."
+                "A small class-conditional model of handwritten digits, its VAE, a noisy classifier (labels zero to "
+                "nine) and one of clean pictures. Comes with the pack; use 128 x 128 pictures."
             ),
             search_aliases=["digits", "demo", "example model", "handwritten", "mnist"],
             inputs=[],
             outputs=[
-                io.Model.Output(),
-                io.Vae.Output(),
+                io.Model.Output(tooltip="A class-conditional model of digits; Class Condition says which."),
+                io.Vae.Output(tooltip="Turns its latents into pictures, and pictures into latents."),
                 NOISY_CLASSIFIER.Output("classifier", tooltip="A noisy classifier with the labels zero to nine."),
+                io.Latent.Output("latent", tooltip="An empty latent of one picture, of the size that the model makes."),
+                CLEAN_CLASSIFIER.Output(
+                    "clean_classifier",
+                    tooltip="A classifier of clean digits that never saw noise: it judges the prediction at each step.",
+                ),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
     def execute(cls) -> io.NodeOutput:
         model, vae, classifier = load_digits()
-        return io.NodeOutput(model, vae, host_classifier(classifier))
+        model = with_usual_size(model, SHAPE[-1], vae.downscale_ratio, cls.hidden.unique_id)
+        return io.NodeOutput(model, vae, host_classifier(classifier), usual_latent(model), digits_guide())

@@ -2,8 +2,10 @@
 
 from comfy_api.latest import io
 
+from ..guidance_core.demo.emoji import Emoji
 from .host.emoji import load_emoji
 from .host.types import CLEAN_CLASSIFIER, NOISY_CLASSIFIER
+from .host.usual_size import usual_latent, with_usual_size
 
 
 class LoadEmojiDemo(io.ComfyNode):
@@ -20,8 +22,8 @@ class LoadEmojiDemo(io.ComfyNode):
             search_aliases=["emoji", "demo", "example model", "colour", "small model", "latent diffusion"],
             inputs=[],
             outputs=[
-                io.Model.Output(),
-                io.Vae.Output(),
+                io.Model.Output(tooltip="A class-conditional model of emoji; Class Condition says which."),
+                io.Vae.Output(tooltip="Turns its latents into pictures, and pictures into latents."),
                 NOISY_CLASSIFIER.Output("classifier", tooltip="Knows the eleven classes, animal to vehicle."),
                 NOISY_CLASSIFIER.Output(
                     "attributes", tooltip="Knows smiling, round, and four colours, several at once."
@@ -29,9 +31,13 @@ class LoadEmojiDemo(io.ComfyNode):
                 CLEAN_CLASSIFIER.Output(
                     "guide", tooltip="Knows the eleven classes in clean pictures: it judges what the model predicts."
                 ),
+                io.Latent.Output("latent", tooltip="An empty latent of one picture, of the size that the model makes."),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
     def execute(cls) -> io.NodeOutput:
-        return io.NodeOutput(*load_emoji())
+        model, vae, *classifiers = load_emoji()
+        model = with_usual_size(model, Emoji.shape[-1], vae.downscale_ratio, cls.hidden.unique_id)
+        return io.NodeOutput(model, vae, *classifiers, usual_latent(model))

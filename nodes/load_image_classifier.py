@@ -48,7 +48,11 @@ class LoadImageClassifier(io.ComfyNode):
                     "the preview's rough colours.",
                 ),
             ],
-            outputs=[CLEAN_CLASSIFIER.Output("classifier")],
+            outputs=[
+                CLEAN_CLASSIFIER.Output(
+                    "classifier", tooltip="Judges what a picture shows, by the labels of its folder."
+                )
+            ],
             hidden=[io.Hidden.unique_id],
         )
 

@@ -17,6 +17,7 @@ TITLE = "Null-Condition Encoder"
 NULL_FOLDER = "null_conditions"
 
 KINDS = {
+    "auto": "Class null label for a class-conditional model, empty prompt with clip, zeros with like.",
     "empty prompt": "The text encoder's answer to an empty prompt: SD 1.x, SDXL, most models with prompts. Needs clip.",
     "zeros": "A condition of zeros, in the shape of another one: models trained with zeroed prompts. Needs like.",
     "none": "No condition at all: models that run without one. A UNet with cross-attention refuses it.",
@@ -62,6 +63,7 @@ class NullConditionEncoder(io.ComfyNode):
                 "uncond",
                 "zero out",
                 "negative",
+                "unconditional conditioning",
                 "negative prompt",
                 "cfg",
             ],
@@ -75,7 +77,7 @@ class NullConditionEncoder(io.ComfyNode):
                 ),
                 io.Model.Input("model", optional=True, tooltip="For 'class null label': the class-conditional model."),
             ],
-            outputs=[io.Conditioning.Output()],
+            outputs=[io.Conditioning.Output(tooltip="The condition for nothing, to connect as negative.")],
             hidden=[io.Hidden.unique_id],
         )
 
@@ -94,7 +96,9 @@ class NullConditionEncoder(io.ComfyNode):
         with speaking_as(TITLE):
             kind = chosen("kind", kind)
             name = kind["kind"]
-            say(cls.hidden.unique_id, KINDS[name])
+            if name == "auto":
+                name = _fitting(clip, like, model)
+            say(cls.hidden.unique_id, f"{name}: {KINDS[name]}" if kind["kind"] == "auto" else KINDS[name])
             _check_socket(name, {"clip": clip, "like": like, "model": model})
             if name == "empty prompt":
                 return io.NodeOutput(clip.encode_from_tokens_scheduled(clip.tokenize("")))
@@ -105,6 +109,17 @@ class NullConditionEncoder(io.ComfyNode):
             if name == "class null label":
                 return io.NodeOutput(label_conditioning(model, [len(class_labels(model))]))
             return io.NodeOutput(_learned(kind["file"]))
+
+
+def _fitting(clip, like, model) -> str:
+    """The kind that fits what is connected."""
+    if model is not None and getattr(model.model, "class_labels", None):
+        return "class null label"
+    if clip is not None:
+        return "empty prompt"
+    if like is not None:
+        return "zeros"
+    raise GuidanceError("connect the text encoder to clip, or a class-conditional model to model, or choose a kind.")
 
 
 def _zeros(part: list) -> list:

@@ -93,6 +93,7 @@ class ScaleScheduleNode(io.ComfyNode):
                 "guidance interval",
                 "limited interval",
                 "cfg curve",
+                "schedule curve",
                 "dynamic cfg",
                 "cfg",
                 "curve",

@@ -17,7 +17,7 @@ from ..errors import GuidanceError, printable
 from ..progress import Progress, Work, run_to_end
 from .image_file import EXTENSIONS, fault
 from .labelling import Tally, decided, first
-from .layouts.base import Found, Picture, Skipped, images_below, name_in, why_not
+from .layouts.base import Found, Picture, Skipped, images_below, images_in, name_in, why_not
 from .layouts.captions import from_captions
 from .layouts.classes import class_folders, from_classes
 from .layouts.table import from_table, table_of
@@ -88,6 +88,14 @@ def find_labelled(folder: Path) -> tuple[Found, Path]:
     if not found.items:
         raise GuidanceError(f"There is no labelled picture in '{_called(folder)}'{first(found.skipped)}.")
     return found, root
+
+
+def is_unlabelled(folder: str | os.PathLike) -> bool:
+    """Whether nothing in a folder says what its pictures show: no table, no sub-folder, no caption beside any."""
+    folder = Path(folder)
+    if table_of(folder) is not None or class_folders(folder):
+        return False
+    return not any(os.path.lexists(file.with_suffix(".txt")) for file in images_in(folder))
 
 
 def scan_images(folder: str | os.PathLike) -> Work[tuple[list[Path], list[Skipped]]]:

@@ -21,6 +21,7 @@ from .host_run import HostRun, opened
 from .noise_levels import remember
 from .plan import KEY, Plan
 from .sampler_noise import adds_noise
+from .usual_size import odd_size
 
 RUN = "guidance_kit_run"
 OUTERMOST = "guidance_kit_outermost"
@@ -51,6 +52,7 @@ def _outer_sample(executor, noise, latent_image, sampler, sigmas, *args, **kwarg
     shapes = tuple(map(tuple, kwargs.get("latent_shapes") or [noise.shape]))
     start = Start(noise, latent_image, sigmas, *_mask_and_seed(*args, **kwargs), shapes)
     run = opened(plan, guider, start)
+    run.odd = odd_size(guider.model_patcher, noise.shape)
     run.noisy = adds_noise(sampler)
     remember(guider.model_patcher, sigmas)
     guider.model_options[RUN] = run

@@ -13,9 +13,16 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
 from ...guidance_core import demo
+from ...guidance_core.classifier.heads import as_head
+from ...guidance_core.demo.data import LABELS
+from ...guidance_core.demo.guide import load_guide
 from ...guidance_core.demo.network import Attend
 from ...guidance_core.demo.pictures import INK, PAPER, ZOOM, latents, tones
 from ...guidance_core.errors import GuidanceError
+from .classifiers import PictureClassifier
+from .clean_view import View
+from .model_facts import latent_space
+from .patchers import patcher_of
 
 
 class Digits(comfy.latent_formats.LatentFormat):
@@ -127,3 +134,23 @@ def load_digits():
     """(MODEL, VAE, NoisyClassifier) of the bundled demo."""
     digits = demo.load()
     return digits_model(digits), DigitsVAE(), digits.classifier
+
+
+class AsTheyAre(View):
+    """The digits' latents, which are pictures already."""
+
+    note = "It sees the digits as they are: this model's latents are its pictures."
+
+    def of(self, model):
+        if not isinstance(model.get_model_object("latent_format"), Digits):
+            raise GuidanceError(
+                f"the clean classifier of Load Digits Demo judges digits alone, and this model has "
+                f"{latent_space(model)} latents: use Load Image Classifier."
+            )
+        return nn.Identity()
+
+
+def digits_guide() -> PictureClassifier:
+    """The bundled classifier of clean digits, as CLEAN_CLASSIFIER carries it."""
+    network = load_guide()
+    return PictureClassifier(network, nn.Identity(), LABELS, as_head("single"), AsTheyAre(), patcher_of(network))

@@ -47,6 +47,7 @@ class HostRun:
     acted: bool = False  # whether CFG combined two predictions at any call
     forced: bool = False  # the sampler or another node asked for every pass
     nag: bool = False  # Normalized Attention Guidance acted, and alone asked for them
+    odd: str = ""  # what is to be said of the size of the pictures
     noisy: bool | None = None  # whether the sampler adds noise at its steps; None where that cannot be told
     live: Throttle = field(default_factory=lambda: Throttle(INTERVAL))
     windows_a_call: int = 1  # as the last call had them that ran at all

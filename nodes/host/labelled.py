@@ -12,12 +12,16 @@ from ...guidance_core.errors import GuidanceError
 
 @dataclass(frozen=True, eq=False)
 class LabelledLatents:
-    """Latents [N, C, ...] as a VAE gives them, their label names, and their targets (see Source.labels) of a head."""
+    """Latents [N, C, ...] as a VAE gives them, their label names, and their targets (see Source.labels) of a head.
+
+    zoom: pixels of a picture by latents, where they are known.
+    """
 
     latents: Tensor
     labels: tuple[str, ...]
     targets: Tensor
     head: Head = as_head("single")
+    zoom: int | None = None
 
     def counts(self) -> str:
         """How many there are of each label, in words."""
@@ -43,9 +47,17 @@ def joined(first: LabelledLatents | None, second: LabelledLatents) -> LabelledLa
             f"{', '.join(second.labels)}. Train on them separately."
         )
     if first.latents.shape[1:] != second.latents.shape[1:]:
-        sizes = " and ".join("x".join(map(str, part.latents.shape[1:])) for part in (first, second))
+        sizes = " and ".join(_size(part, first.zoom or second.zoom) for part in (first, second))
         raise GuidanceError(f"all latents must have one size, got {sizes}: encode the pictures at the same size.")
     latents = torch.cat([first.latents, second.latents.to(first.latents)])
     labels = tuple(dict.fromkeys((*first.labels, *second.labels)))
     renamed = form.renamed(second.targets, [labels.index(label) for label in second.labels], len(labels))
-    return LabelledLatents(latents, labels, torch.cat([first.targets, renamed]), first.head)
+    return LabelledLatents(latents, labels, torch.cat([first.targets, renamed]), first.head, first.zoom or second.zoom)
+
+
+def _size(examples: LabelledLatents, zoom: int | None) -> str:
+    """The size of latents, in pixels of their pictures where that can be told."""
+    *rest, height, width = examples.latents.shape[1:]
+    if zoom is None or len(rest) != 1:
+        return "x".join(map(str, (*rest, height, width))) + " latents"
+    return f"{width * zoom} x {height * zoom} pixels"

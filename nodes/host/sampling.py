@@ -11,6 +11,7 @@ from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 
 from ...guidance_core.cfg import Pipeline
+from ...guidance_core.errors import GuidanceError
 from ..ui.widgets import widgets
 
 
@@ -54,6 +55,16 @@ def sampling_inputs(cfg_default: float, cfg_tooltip: str) -> list[io.Input]:
             tooltip="1 begins from noise; the lower, the more of the latent image is kept.",
         ),
     ]
+
+
+def negative_for(pipeline: Pipeline, negative: list | None) -> list:
+    """The negative to sample with, empty where none is given. Raises GuidanceError where CFG would act against it."""
+    if negative is None and (pipeline.scale != 1 or pipeline.stages):
+        raise GuidanceError(
+            f"CFG at scale {pipeline.scale:g} leads away from a negative, and none is connected: connect "
+            f"Null-Condition Encoder or a negative prompt, or set cfg to 1."
+        )
+    return negative or []
 
 
 def sampled(

@@ -20,7 +20,7 @@ def speak(run: HostRun) -> None:
         lines.setdefault(variety.part.node_id, []).append(_variety_line(run, variety))
     for node_id, said in lines.items():
         run.report.lines.extend(said)
-        say(node_id, "\n".join(said))
+        say(node_id, "\n".join([run.odd, *said]).strip())
 
 
 def speak_meanwhile(run: HostRun) -> None:
