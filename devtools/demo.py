@@ -14,10 +14,11 @@ from safetensors.torch import load_file
 from devtools.host import ROOT
 from devtools.server import ComfyServer, Result
 from devtools.workflow import to_prompt
+from devtools.workflows import DIGITS, graphs_of, place
+from devtools.workflows.canvas import titled
 from devtools.workflows.picture import captioned, row_names
 from guidance_core import demo
 
-WORKFLOWS = ROOT / "example_workflows"
 PICTURES = ROOT / "output" / "demo"
 SLOW = ("train_on_two_folders_then_guide",)
 MEASURED = ("cfg_in_an_interval", "classifier_guidance_at_four_scales")
@@ -51,21 +52,22 @@ def main() -> int:
     print("Starting ComfyUI ...", flush=True)
     with ComfyServer() as server:
         object_info = server.object_info()
-        for file in sorted(WORKFLOWS.glob("*.json")):
-            if file.stem in SLOW and not asked.all:
+        for name in graphs_of(DIGITS):
+            if name in SLOW and not asked.all:
                 continue
+            file = place(name, DIGITS)
             workflow = json.loads(file.read_text(encoding="utf-8"))
             prompt = to_prompt(workflow, object_info)
             result = server.run(prompt)
-            print(f"\n{file.stem.replace('_', ' ')}: ran in {result.seconds:.1f} s", flush=True)
+            print(f"\n{file.stem}: ran in {result.seconds:.1f} s", flush=True)
             names = row_names(workflow)
-            if file.stem in MEASURED or asked.all and file.stem in ALSO_MEASURED:
+            if name in MEASURED or asked.all and name in ALSO_MEASURED:
                 print(_table(_measure(server, prompt, names, judged)), flush=True)
             titles = {str(node["id"]): node.get("title", node["type"]) for node in workflow["nodes"]}
             _save(result, prompt, titles, file.stem, list(names.values()))
     print(f"\nThe judge knows clean digits and never guides; {SAMPLES} samples a row. Diversity 1 is real digits.")
     if not asked.all:
-        print(f"Left out without --all: {', '.join(SLOW).replace('_', ' ')}, and tables for more of the examples.")
+        print(f"Left out without --all: {', '.join(map(titled, SLOW))}, and tables for more of the examples.")
     print(f"Pictures, each example's own and what its nodes showed: {PICTURES}")
     print(f"Done in {time.monotonic() - began:.0f} s.")
     return 0

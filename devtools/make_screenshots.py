@@ -21,9 +21,9 @@ from devtools import frontend
 from devtools.host import ROOT
 from devtools.server import ComfyServer
 from devtools.tiny_classifier import write_classifier
+from devtools.workflows import DIGITS, graphs_of, place
 from guidance_core.writing import write_whole
 
-EXAMPLES = ROOT / "example_workflows"
 IMAGES = ROOT / "docs" / "images"
 HELP = ROOT / "web" / "docs" / "images"  # shown by the front end's help on a node
 IN_CLASSIC_TOO = 3  # examples; one renderer shows what there is to see in the others
@@ -152,10 +152,10 @@ def main() -> int:
                 with _opened(server, browser, nodes2) as page:
                     _take_nodes(page, server, nodes2)
             if asked.workflows or not asked.nodes:
-                examples = sorted(EXAMPLES.glob("*.json"))
-                for path in examples if nodes2 else examples[:IN_CLASSIC_TOO]:
+                examples = graphs_of(DIGITS)
+                for name in examples if nodes2 else examples[:IN_CLASSIC_TOO]:
                     with _opened(server, browser, nodes2) as page:
-                        _take_workflow(page, server, path, nodes2)
+                        _take_workflow(page, server, name, nodes2)
         browser.close()
     print(f"Done in {time.monotonic() - began:.0f} s.")
     return 0
@@ -204,8 +204,9 @@ def _of_node(page: Page, node_id: int, nodes2: bool) -> Image.Image:
     return Image.open(io.BytesIO(page.screenshot(clip=clip)))
 
 
-def _take_workflow(page: Page, server: ComfyServer, path: Path, nodes2: bool) -> None:
+def _take_workflow(page: Page, server: ComfyServer, name: str, nodes2: bool) -> None:
     """Load an example, run it, and take the whole of it."""
+    path = place(name, DIGITS)
     frontend.load(page, json.loads(path.read_text(encoding="utf-8")), path.stem)
     frontend.press_run(page, server)
     page.evaluate(ALONE)
@@ -215,8 +216,8 @@ def _take_workflow(page: Page, server: ComfyServer, path: Path, nodes2: bool) ->
     page.set_viewport_size({"width": size[0], "height": size[1]})
     page.evaluate(LOOK_AT, [scale, 2 * EDGE - left, 2 * EDGE - top, True])
     frontend.settle(page)
-    name = f"{path.stem}.{'nodes2' if nodes2 else 'classic'}.jpg"
-    _write(IMAGES / "workflows" / name, page.screenshot(type="jpeg", quality=75))
+    file = IMAGES / "workflows" / f"{name}.{'nodes2' if nodes2 else 'classic'}.jpg"
+    _write(file, page.screenshot(type="jpeg", quality=75))
 
 
 def _quantized(picture: Image.Image) -> bytes:

@@ -7,12 +7,11 @@ import argparse
 import json
 import sys
 
-from PIL import Image
-
 from devtools.server import ComfyServer, Result
 from devtools.workflow import to_prompt
 from devtools.workflows import EXAMPLES, Bundled, Family, draft, place
-from devtools.workflows.picture import WIDTH, captioned, row_names
+from devtools.workflows.canvas import titled
+from devtools.workflows.picture import row_names, squared, title_card
 
 CURVES = ("cfg_schedules_side_by_side", "cfg_schedule_drawn_by_hand")  # shown in the thumbnail
 
@@ -28,8 +27,9 @@ def main() -> int:
         object_info = server.object_info()
         for name, family in EXAMPLES:
             file = place(name, family)
-            file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(written(draft(name, family, object_info)), encoding="utf-8")
+            if name not in bundled or bundled[name] is not family:
+                title_card(family.title, titled(name)).save(file.with_suffix(".jpg"), quality=80)
         for name in [] if asked.graphs else asked.names or bundled:
             _thumbnail(server, name, bundled[name], object_info)
     return 0
@@ -48,16 +48,9 @@ def _thumbnail(server: ComfyServer, name: str, family: Family, object_info: dict
     (sheet,) = result.images(saver)
     rows = row_names(workflow)
     curves = [_curve(prompt, result, sampler) for sampler in rows] if name in CURVES else []
-    picture = captioned(sheet, list(rows.values()), curves) if rows else _fitting(sheet)
+    picture = squared(sheet, list(rows.values()), curves)
     picture.save(place(name, family).with_suffix(".jpg"), quality=88)
     print(f"{name}: {result.seconds:.1f} s", flush=True)
-
-
-def _fitting(sheet: Image.Image) -> Image.Image:
-    """A sheet with labels of its own, no wider than the other thumbnails."""
-    sheet = sheet.convert("RGB")
-    sheet.thumbnail((WIDTH, sheet.height), Image.Resampling.LANCZOS)
-    return sheet
 
 
 def _curve(prompt: dict, result: Result, sampler: str):

@@ -6,21 +6,34 @@ Graphs are drafted from the server's own list of nodes, so that a new widget of 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from devtools.workflow import WIDGETS, Widget, controls, default, option_widgets, widgets
-from devtools.workflows.arrange import Box, Size, arranged
+from devtools.workflows.arrange import Size, arranged
+from devtools.workflows.groups import MARGIN, TITLE, Column, Group
 
-TITLE, ROW, WIDGET, TEXT_BOX = 30, 20, 26, 110  # pixels: a node's title, a socket, a widget, one of several lines
-PADDING, BETWEEN, MARGIN = 20, 34, 20  # pixels: in a node, from node to node, from nodes to their group's frame
-HEADING = 50  # pixels of a group's title
-NARROW = 270  # pixels of a node's width: the host's own KSampler's
+ROW, WIDGET, TEXT_BOX, PADDING = 20, 26, 110, 20  # pixels: a socket, a widget, one of several lines, around them
+NARROW = 260  # pixels of a node's width: hardly less than the host's own KSampler
 NOTES = range(300, 601, 30)  # widths of a note
 LETTERS, LINE = 0.145, 18  # of a note: letters a pixel of its width, pixels a line
 BLUE, BROWN, GREEN, GREY = "#3f789e", "#8a6d3b", "#3f7a56", "#5a5a5a"
+
+
+def titled(name: str) -> str:
+    """The title of a graph for people."""
+    return name.replace("_", " ").capitalize().replace("cfg", "CFG").replace("Cfg", "CFG")
+
+
+@dataclass(frozen=True)
+class Model:
+    """A file that a node names, where it is to be had, and the folder of ComfyUI's models that it belongs into."""
+
+    name: str
+    url: str
+    directory: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,66 +48,6 @@ class Output:
         return Output(self.node, index)
 
 
-def extent(node: dict) -> Size:
-    """The width and height of a node below its title, folded or not."""
-    width, height = node["size"]
-    return width, 0 if node["flags"].get("collapsed") else height
-
-
-@dataclass
-class Column:
-    """Nodes below one another: folded ones on top, since the front end counts the room that they take unfolded."""
-
-    width: int
-    nodes: list[dict] = field(default_factory=list)
-
-    def __iter__(self) -> Iterator[tuple[int, dict]]:
-        """How far below the column's top each node is, without its title, and the node."""
-        y = 0
-        for node in sorted(self.nodes, key=lambda node: not node["flags"]):
-            yield y + TITLE, node
-            y += TITLE + extent(node)[1] + BETWEEN
-
-    @property
-    def height(self) -> int:
-        return max(y + node["size"][1] for y, node in self)
-
-
-@dataclass(frozen=True)
-class Group:
-    """A titled frame and its nodes, column by column.
-
-    shapes: other sizes that its only node may have, which then fills the frame. beside: whether it stands by the note.
-    """
-
-    title: str
-    color: str
-    columns: list[Column]
-    shapes: tuple[Size, ...]
-    beside: bool
-
-    @property
-    def sizes(self) -> list[Size]:
-        """The least sizes of the frame."""
-        width, height = sum(MARGIN + column.width for column in self.columns), max(c.height for c in self.columns)
-        inner = [(MARGIN + width, TITLE + height) for width, height in self.shapes] or [(width, height)]
-        return [(width + MARGIN, HEADING + height + MARGIN) for width, height in inner]
-
-    def placed(self, box: Box) -> Iterator[dict]:
-        """Its nodes, in a frame that is this box."""
-        x, top, width, height = box
-        filling = [width - 2 * MARGIN, height - HEADING - TITLE - MARGIN]
-        for column in self.columns:
-            for y, node in column:
-                size = filling if self.shapes else node["size"]
-                yield node | {"pos": [x + MARGIN, top + HEADING + y], "size": size}
-            x += MARGIN + column.width
-
-    def frame(self, number: int, box: Box) -> dict:
-        """The frame as the front end saves it."""
-        return {"id": number, "title": self.title, "bounding": list(box), "color": self.color, "flags": {}}
-
-
 @dataclass
 class Canvas:
     """A workflow named `name`. Start a group, place nodes in it one below the other; the first is that of the note."""
@@ -104,6 +57,7 @@ class Canvas:
     nodes: list[dict] = field(default_factory=list)
     links: list[list] = field(default_factory=list)
     groups: list[Group] = field(default_factory=list)
+    asked: list[list] = field(default_factory=list)  # what app mode asks for: node id, widget
     columns: list[Column] = field(default_factory=list)  # of the group
     shapes: tuple[Size, ...] = ()  # of the group's only node
 
@@ -119,11 +73,20 @@ class Canvas:
         if self.columns[-1].nodes:
             self.columns.append(Column(width or self.columns[-1].width))
 
-    def node(self, class_type: str, title: str = "", room: int = 0, folded: bool = False, **inputs: Any) -> Output:
+    def node(
+        self,
+        class_type: str,
+        title: str = "",
+        room: int = 0,
+        folded: bool = False,
+        models: Sequence[Model] = (),
+        **inputs: Any,
+    ) -> Output:
         """Place a node and give its first output.
 
-        inputs: an Output is connected, anything else is a widget's value; a dict with the widget's own name among its
-        keys is a choice with widgets of its own: axis={"axis": "sigma", "start": 3.0}. room: pixels below the widgets.
+        inputs: an Output is connected, in place of a widget, too; anything else is a widget's value; a dict with the
+        widget's own name among its keys is a choice with widgets of its own: axis={"axis": "sigma", "start": 3.0}.
+        room: pixels below the widgets. models: files that it names, which the front end offers to download.
         folded: only its title is to be seen.
         """
         spec = self.object_info[class_type]
@@ -137,20 +100,33 @@ class Canvas:
                 {"name": name, "type": type_, "links": []}
                 for name, type_ in zip(spec["output_name"], spec["output"], strict=True)
             ],
-            properties={"Node name for S&R": class_type},
+            properties={"Node name for S&R": class_type}
+            | ({"models": [vars(each) for each in models]} if models else {}),
             values=[value for _, value in shown],
-            folded=folded,
         )
         if title:
             node["title"] = title
+        if folded:
+            self.fold(Output(node))
+        written = {widget.name for widget, _ in shown}
         for socket, source in connected.items():
-            self._link(source, node, socket)
+            self._link(source, node, socket, {"widget": {"name": socket}} if socket in written else {})
         return Output(node)
+
+    def fold(self, output: Output) -> Output:
+        """Let only the title of a node be seen."""
+        node = output.node
+        node["flags"], node["size"] = {"collapsed": True}, [node["size"][0], TITLE]
+        return output
 
     def note(self, text: str) -> None:
         """Place a note in Markdown, the only node of its group."""
         self._placed("MarkdownNote", height=0, outputs=[], properties={}, values=[text])
         self.shapes = tuple((width, _note_height(text, width)) for width in NOTES)
+
+    def ask(self, output: Output, *names: str) -> None:
+        """Let app mode ask for widgets of a node."""
+        self.asked += [[output.node["id"], name] for name in names]
 
     def workflow(self) -> dict:
         """The workflow as the front end saves it, with the groups arranged."""
@@ -159,6 +135,7 @@ class Canvas:
         together = 1 + sum(group.beside for group in groups)
         boxes = arranged([group.sizes for group in groups], MARGIN, together)
         placed = [node for group, box in zip(groups, boxes, strict=True) for node in group.placed(box)]
+        saved = [node["id"] for node in self.nodes if node["type"] == "SaveImage"]
         return {
             "last_node_id": len(self.nodes),
             "last_link_id": len(self.links),
@@ -166,19 +143,17 @@ class Canvas:
             "links": self.links,
             "groups": [each.frame(i, box) for i, (each, box) in enumerate(zip(groups, boxes, strict=True), 1)],
             "config": {},
-            "extra": {},
+            "extra": {"linearData": {"inputs": self.asked, "outputs": saved}},
             "version": 0.4,
         }
 
-    def _placed(
-        self, class_type: str, height: int, outputs: list, properties: dict, values: list, folded: bool = False
-    ) -> dict:
+    def _placed(self, class_type: str, height: int, outputs: list, properties: dict, values: list) -> dict:
         node = {
             "id": len(self.nodes) + 1,
             "type": class_type,
             "pos": [0, 0],
             "size": [self.columns[-1].width, height],
-            "flags": {"collapsed": True} if folded else {},
+            "flags": {},
             "order": len(self.nodes),
             "mode": 0,
             "inputs": [],
@@ -190,12 +165,12 @@ class Canvas:
         self.columns[-1].nodes.append(node)
         return node
 
-    def _link(self, source: Output, target: dict, socket: str) -> None:
+    def _link(self, source: Output, target: dict, socket: str, more: dict) -> None:
         output = source.node["outputs"][source.index]
         link_id = len(self.links) + 1
         ends = [source.node["id"], source.index, target["id"], len(target["inputs"])]
         self.links.append([link_id, *ends, output["type"]])
-        target["inputs"].append({"name": socket, "type": output["type"], "link": link_id})
+        target["inputs"].append({"name": socket, "type": output["type"], **more, "link": link_id})
         output["links"].append(link_id)
 
 

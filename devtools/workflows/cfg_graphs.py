@@ -27,6 +27,7 @@ def cfg_in_an_interval(canvas: Canvas, family: Family) -> None:
         (f"CFG {family.scale:g} at every step", family.scale, {}),
         (f"CFG {family.scale:g} in the interval", family.scale, {"schedule": interval}),
     ]
+    canvas.ask(interval, "axis.start", "axis.end")
     rows = []
     with canvas.group("One CFG each", BROWN):
         for title, scale, more in branches:
@@ -127,7 +128,7 @@ def cfg_methods_side_by_side(canvas: Canvas, family: Family) -> None:
     )
     loaded, conditions, latent = prompted(canvas, family)
     rows = []
-    with canvas.group("One method each", BROWN, 240):
+    with canvas.group("One method each", BROWN, 235):
         for method in METHODS:
             canvas.column()
             guided = combined(canvas, loaded, family.high, method=method)

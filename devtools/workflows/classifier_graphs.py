@@ -2,7 +2,17 @@
 
 from devtools.workflows.canvas import BROWN, Canvas, Output
 from devtools.workflows.families import Family
-from devtools.workflows.parts import BASICS, combined, guided_rows, introduce, ksampler, schedule, sheet, steerable
+from devtools.workflows.parts import (
+    BASICS,
+    combined,
+    guided_rows,
+    introduce,
+    ksampler,
+    schedule,
+    sheet,
+    steerable,
+    steered,
+)
 
 
 def classifier_guidance_at_four_scales(canvas: Canvas, family: Family) -> None:
@@ -16,13 +26,18 @@ def classifier_guidance_at_four_scales(canvas: Canvas, family: Family) -> None:
         "exact Bayes, more is clearer and less varied.\n\n"
         "**Look at** the trace on each sampler: its scale, the log-probability of the target, and the size of the "
         "gradient at every step.\n\n"
-        f"**Change first:** the target: *{first}*, or *{first} | {second}* in turn over the batch. Then the scale.",
+        f"**Change first:** the **Target**, which goes to all four: *{first}*, or *{first} | {second}* in turn over "
+        "the batch. Then the scale.",
         classifier=True,
     )
     loaded, classifier, conditions, latent = steerable(canvas, family)
-    branches = {f"Classifier scale {scale:g}": (family.target, scale) for scale in family.scales}
+    with canvas.group("What to steer to"):
+        target = canvas.node("PrimitiveString", "Target", value=family.target)
+    branches = {f"Classifier scale {scale:g}": (target, scale) for scale in family.scales}
     heading = "The same noise at four scales"
     rows = guided_rows(canvas, family, heading, branches, loaded, classifier, conditions, latent)
+    canvas.ask(target, "value")
+    canvas.ask(rows[-1], "classifier_scale", "seed")
     sheet(canvas, family, loaded.vae, rows)
 
 
@@ -175,5 +190,4 @@ def _halves(canvas: Canvas) -> list[Output]:
 
 def _steered(canvas: Canvas, family: Family, model: Output, classifier: Output, target: str, when: dict) -> Output:
     """The model under a Classifier Guidance node."""
-    values = {"classifier": classifier, "target": target, "scale": family.push}
-    return canvas.node("GuidanceKitClassifierGuidance", f"To {target}", room=60, model=model, **values, **when)
+    return steered(canvas, model, classifier, target, family.push, f"To {target}", **when)

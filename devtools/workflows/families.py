@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-from devtools.workflows.canvas import Canvas, Output
+from devtools.workflows.canvas import Canvas, Model, Output, titled
 
 DIGITS = "zero | one | two | three | four | five | six | seven | eight | nine"
 EMOJI = "face | heart | flag | clock | person | plant | vehicle | food"  # of the classes, those that are drawn best
@@ -20,6 +20,7 @@ class Loaded:
     vae: Output
     clip: Output | None = None
     classifier: Output | None = None
+    clean: Output | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -46,8 +47,11 @@ class Family(ABC):
     halves: tuple[str, str]  # two labels for the lower half of a picture
     trained: tuple[str, str]  # labels that the training graph learns
     folders: tuple[str, str]  # and where its pictures lie
+    trained_scale: float = 4.0  # as Train Noisy Classifier suggests it after learning against the model's own samples
     own: int  # samples of the model itself that it learns from
     swept: int = 1  # pictures in each cell of a sweep
+    swept_cfg: tuple[float, ...]  # its scales of CFG
+    swept_thing: str = "a harbour town"
     training: dict  # settings of Train Noisy Classifier
     # words for notes:
     null_kind: str = "an empty prompt"
@@ -77,6 +81,10 @@ class Family(ABC):
     @abstractmethod
     def one(self, canvas: Canvas, loaded: Loaded) -> Output:
         """The condition that says one thing for all pictures."""
+
+    def wanted(self, canvas: Canvas, loaded: Loaded) -> Output:
+        """The condition that asks for what the classifier is asked for."""
+        return self.one(canvas, loaded)
 
     @abstractmethod
     def other(self, canvas: Canvas, loaded: Loaded) -> Output:
@@ -108,7 +116,7 @@ class Bundled(Family):
 
     def load(self, canvas):
         model = canvas.node(self.loader)
-        return Loaded(model, model.slot(1), classifier=model.slot(2))
+        return Loaded(model, model.slot(1), classifier=model.slot(2), clean=model.slot(4))
 
     def classifier(self, canvas, loaded):
         return loaded.classifier
@@ -118,6 +126,9 @@ class Bundled(Family):
 
     def one(self, canvas, loaded):
         return canvas.node("GuidanceKitClassCondition", room=20, model=loaded.model, label=self.pair[0])
+
+    def wanted(self, canvas, loaded):
+        return canvas.node("GuidanceKitClassCondition", room=20, model=loaded.model, label=self.pair[1])
 
     def other(self, canvas, loaded):
         return canvas.node(
@@ -142,8 +153,8 @@ class Digits(Bundled):
 
     def footnote(self, canvas, classifier):
         return (
-            "The same graph for Stable Diffusion 1.5, SDXL and Flux-class models: in this pack's folder "
-            f"*example_workflows*, under *sd15*, *sdxl* and *flux*, drag *{canvas.name}.json* into this window."
+            f"The same graph for models of your own stands below in Templates: *SD 1.5 - {titled(canvas.name)}*, and "
+            "so for *SDXL* and *Flux*."
         )
 
 
@@ -181,24 +192,32 @@ class Prompted(Family):
         return self.asked(canvas, loaded), self.null(canvas, loaded)
 
     def footnote(self, canvas, classifier):
-        needed = f"Choose your {self.title} files in the loaders, and write a prompt."
+        needed = "It needs " + " and ".join(f"*{each.name}* in models/{each.directory}" for each in self.models)
+        needed += (
+            f" (ComfyUI offers the download), or other {self.title} files chosen in the loaders; then write a prompt."
+        )
         if classifier:
             needed += (
-                f" **Load Noisy Classifier** needs a file that you have trained: open *{TRAINING}.json* of the "
-                f"folder *{self.name}* first. It saves *{self.classifier_name}*, which is chosen here; the labels in "
-                "the targets are the ones you train on."
+                f" **Load Noisy Classifier** needs a file that you have trained: run the template "
+                f"*{self.title} - {titled(TRAINING)}* first. It saves *{self.classifier_name}*, which is chosen "
+                "here; the labels in the targets are the ones you train on."
             )
         return needed
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Checkpoint(Prompted):
-    """Model, text encoder and VAE in one file."""
+    """Model, text encoder and VAE in one file. small_vae: what Load VAE calls the small one of the same latents."""
 
-    file: str
+    small_vae: str
+    file: Model
+
+    @property
+    def models(self):
+        return (self.file,)
 
     def load(self, canvas):
-        model = canvas.node("CheckpointLoaderSimple", room=FAULT, ckpt_name=self.file)
+        model = canvas.node("CheckpointLoaderSimple", room=FAULT, models=[self.file], ckpt_name=self.file.name)
         return Loaded(model, model.slot(2), clip=model.slot(1))
 
     def latent(self, canvas, count=None):
@@ -210,15 +229,15 @@ class Checkpoint(Prompted):
 class Parts(Prompted):
     """Model, text encoder and VAE in a file each."""
 
-    files: tuple[str, str, str]
+    models: tuple[Model, Model, Model]
     encoder: str  # type of the text encoder
 
     def load(self, canvas):
-        model, clip, vae = self.files
+        model, clip, vae = self.models
         return Loaded(
-            model=canvas.node("UNETLoader", room=FAULT, unet_name=model),
-            clip=canvas.node("CLIPLoader", room=FAULT, clip_name=clip, type=self.encoder),
-            vae=canvas.node("VAELoader", room=FAULT, vae_name=vae),
+            model=canvas.node("UNETLoader", room=FAULT, models=[model], unet_name=model.name),
+            clip=canvas.node("CLIPLoader", room=FAULT, models=[clip], clip_name=clip.name, type=self.encoder),
+            vae=canvas.node("VAELoader", room=FAULT, models=[vae], vae_name=vae.name),
         )
 
     def latent(self, canvas, count=None):

@@ -1,18 +1,21 @@
 """The families that the example workflows are written for, and the settings that suit each."""
 
+from devtools.workflows.canvas import Model
 from devtools.workflows.families import DIGITS, EMOJI, Checkpoint, Digits, Emoji, Parts
+
+HUB = "https://huggingface.co"  # as in ComfyUI's own templates, which its front end lets download
 
 _PICTURES = {
     "trained": ("painting", "photo"),
-    "folders": ("digits demo/three", "digits demo/seven"),
+    "folders": ("paintings", "photos"),
     "target": "painting",
     "pair": ("painting", "photo"),
     "halves": ("painting", "photo"),
     "push": 4.0,
     "scales": (0.0, 2.0, 4.0, 8.0),
     "training": {"size": "base", "steps": 1500, "batch": 32, "flip": True, "crop": True},
-    "stand_ins": ", and write what they show as label (until then the digits that come with this pack stand in). More "
-    "samples of the model help: raise their batch_size as far as your memory goes",
+    "stand_ins": ", here *paintings* and *photos*, and write what they show as label. More samples "
+    " of the model help: raise their batch_size as far as your memory goes",
 }
 _COLOURS = _PICTURES | {
     "target": EMOJI,
@@ -47,7 +50,10 @@ FAMILIES = (
         trained=("three", "seven"),
         folders=("digits demo/three", "digits demo/seven"),
         own=200,
+        trained_scale=6.0,
         swept=4,
+        swept_cfg=(0.0, 1.0, 4.0),
+        swept_thing="nines",
         training={
             "steps": 400,
             "learning_rate": 0.003,
@@ -64,7 +70,7 @@ FAMILIES = (
     ),
     Checkpoint(
         name="sd15",
-        title="Stable Diffusion 1.5",
+        title="SD 1.5",
         size=512,
         count=4,
         cell=256,
@@ -74,10 +80,16 @@ FAMILIES = (
         cfg=5.0,
         scale=7.0,
         firm=10.0,
+        swept_cfg=(1.0, 7.0, 10.0),
         high=18.0,
         interval=(5.42, 0.28),
         own=32,
-        file="v1-5-pruned-emaonly-fp16.safetensors",
+        small_vae="taesd",
+        file=Model(
+            "v1-5-pruned-emaonly-fp16.safetensors",
+            f"{HUB}/Comfy-Org/stable-diffusion-v1-5-archive/resolve/main/v1-5-pruned-emaonly-fp16.safetensors",
+            "checkpoints",
+        ),
         **_PICTURES,
     ),
     Checkpoint(
@@ -92,17 +104,23 @@ FAMILIES = (
         cfg=4.0,
         scale=6.0,
         firm=8.0,
+        swept_cfg=(1.0, 6.0, 8.0),
         high=16.0,
         interval=(5.42, 0.28),
         own=16,
         null_is="as is usual",
         zeros_are="with which SDXL was trained",
-        file="sd_xl_base_1.0.safetensors",
+        small_vae="taesdxl",
+        file=Model(
+            "sd_xl_base_1.0.safetensors",
+            f"{HUB}/stabilityai/stable-diffusion-xl-base-1.0/resolve/main/sd_xl_base_1.0.safetensors",
+            "checkpoints",
+        ),
         **_PICTURES,
     ),
     Parts(
         name="flux",
-        title="Flux-class",
+        title="Flux",
         size=1024,
         count=2,
         cell=512,
@@ -112,10 +130,28 @@ FAMILIES = (
         cfg=3.0,
         scale=4.0,
         firm=5.0,
+        swept_cfg=(1.0, 4.0, 5.0),
         high=10.0,
         interval=(0.84, 0.22),
         own=16,
-        files=("Chroma1-HD.safetensors", "t5xxl_fp16.safetensors", "ae.safetensors"),
+        models=(
+            Model(
+                "Chroma1-HD-fp8mixed.safetensors",
+                f"{HUB}/Comfy-Org/Chroma1-HD_repackaged/resolve/main/split_files/diffusion_models/"
+                "Chroma1-HD-fp8mixed.safetensors",
+                "diffusion_models",
+            ),
+            Model(
+                "t5xxl_fp16.safetensors",
+                f"{HUB}/comfyanonymous/flux_text_encoders/resolve/main/t5xxl_fp16.safetensors",
+                "text_encoders",
+            ),
+            Model(
+                "ae.safetensors",
+                f"{HUB}/Comfy-Org/Lumina_Image_2.0_Repackaged/resolve/main/split_files/vae/ae.safetensors",
+                "vae",
+            ),
+        ),
         null_is="as is usual",
         encoder="chroma",
         **_PICTURES,
@@ -136,6 +172,7 @@ COLOURS = Emoji(
     scale=3.0,
     firm=5.0,
     high=12.0,
+    swept_cfg=(0.0, 1.0, 3.0),
     interval=(5.42, 0.6),
     own=100,
     null_kind="the null label",

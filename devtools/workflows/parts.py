@@ -1,6 +1,6 @@
 """What most of the graphs share: their note, samplers with a family's settings, and the contact sheet."""
 
-from devtools.workflows.canvas import BROWN, GREEN, GREY, Canvas, Output
+from devtools.workflows.canvas import BROWN, GREEN, GREY, Canvas, Output, titled
 from devtools.workflows.families import Family, Loaded
 
 PREVIEW = 240  # pixels for a picture on a node, which the front end gives it
@@ -15,8 +15,7 @@ SHEET = "BatchLatentsNode"  # the node that joins the rows of the contact sheet
 def introduce(canvas: Canvas, family: Family, text: str, classifier: bool = False) -> None:
     """The graph's note: what it shows, what to look at, what to change first, and what the family asks for."""
     with canvas.group("Read first", GREY):
-        title = canvas.name.replace("_", " ").capitalize().replace("cfg", "CFG").replace("Cfg", "CFG")
-        canvas.note(f"## {title}\n\n{text}\n\n{family.footnote(canvas, classifier)}")
+        canvas.note(f"## {titled(canvas.name)}\n\n{text}\n\n{family.footnote(canvas, classifier)}")
 
 
 def prompted(canvas: Canvas, family: Family) -> tuple[Loaded, tuple[Output, Output], Output]:
@@ -39,6 +38,14 @@ def steerable(canvas: Canvas, family: Family) -> tuple[Loaded, Output, tuple[Out
 def combined(canvas: Canvas, loaded: Loaded, scale: float, **more: object) -> Output:
     """The model under a CFG Combine node."""
     return canvas.node("GuidanceKitCFGCombine", room=60, model=loaded.model, scale=scale, **more)
+
+
+def steered(
+    canvas: Canvas, model: Output, classifier: Output, target: str | Output, scale: float, title: str, **more: object
+) -> Output:
+    """The model under a Classifier Guidance node."""
+    values = {"classifier": classifier, "target": target, "scale": scale, **more}
+    return canvas.node("GuidanceKitClassifierGuidance", title, room=60, model=model, **values)
 
 
 def ksampler(
@@ -77,7 +84,7 @@ def guided_sampler(
     classifier: Output,
     conditions: tuple[Output, Output],
     latent: Output,
-    target: str,
+    target: str | Output,
     scale: float,
     seed: int = 1,
     **more: object,
@@ -104,7 +111,7 @@ def guided_rows(
     canvas: Canvas,
     family: Family,
     heading: str,
-    branches: dict[str, tuple[str, float]],
+    branches: dict[str, tuple[str | Output, float]],
     loaded: Loaded,
     classifier: Output,
     conditions: tuple[Output, Output],

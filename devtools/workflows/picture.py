@@ -1,10 +1,13 @@
 """A contact sheet with the name of each row above it, for thumbnails and for the demo."""
 
+import textwrap
+
 from PIL import Image, ImageDraw, ImageFont
 
 from devtools.workflows.parts import SHEET, SPACE
 
-PAPER, INK = (14, 17, 32), (230, 226, 214)
+PAPER, INK, ACCENT = (14, 17, 32), (230, 226, 214), (240, 180, 60)
+SIDE = 840  # pixels of a thumbnail, which the template browser shows as a square
 WIDTH, EDGE, CAPTION, CURVE = 840, 20, 44, 160  # pixels: the picture, its border, a row's name, a row's curve
 PLOT = (44, 18, 472, 176)  # of a schedule's picture: the curve without its ticks
 
@@ -36,6 +39,35 @@ def captioned(sheet: Image.Image, names: list[str], curves: list[Image.Image | N
         if curve is not None:
             line = curve.convert("RGB").crop(PLOT).resize((CURVE, strip.height), Image.Resampling.LANCZOS)
             made.paste(line, (EDGE, tall * i + CAPTION))
+    return made
+
+
+def squared(sheet: Image.Image, names: list[str], curves: list[Image.Image | None] = ()) -> Image.Image:
+    """A square picture for the template browser: of a captioned contact sheet as many columns as it has room for."""
+    if not names:
+        return _in_square(sheet.convert("RGB"))
+    height = (sheet.height + SPACE) // len(names)
+    room = SIDE // len(names) - CAPTION - EDGE
+    columns = max(2, (WIDTH - 2 * EDGE) // room)
+    return _in_square(
+        captioned(sheet.crop((0, 0, min(sheet.width, columns * height - SPACE), sheet.height)), names, curves)
+    )
+
+
+def title_card(family: str, title: str) -> Image.Image:
+    """A square with a family's name and a graph's title, for graphs whose models are the user's own."""
+    made = Image.new("RGB", (SIDE // 2, SIDE // 2), PAPER)
+    draw = ImageDraw.Draw(made)
+    draw.text((EDGE, EDGE), family, fill=ACCENT, font=ImageFont.load_default(size=56))
+    lines = "\n".join(textwrap.wrap(title, 18))
+    draw.multiline_text((EDGE, 7 * EDGE), lines, fill=INK, font=ImageFont.load_default(size=38), spacing=12)
+    return made
+
+
+def _in_square(picture: Image.Image) -> Image.Image:
+    picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    made = Image.new("RGB", (SIDE, SIDE), PAPER)
+    made.paste(picture, ((SIDE - picture.width) // 2, (SIDE - picture.height) // 2))
     return made
 
 

@@ -8,15 +8,15 @@ from devtools.workflows.parts import BASICS, PREVIEW, SAID, introduce, result, s
 def sweep_two_scales_on_one_sheet(canvas: Canvas, family: Family) -> None:
     """CFG's scale against a classifier's, in one node."""
     label = family.pair[1]
-    cfg, classifier_scales = (1, family.scale, family.firm), (0, family.push, 2 * family.push)
+    cfg, classifier_scales = family.swept_cfg, (0, family.push / 3, family.push)
     introduce(
         canvas,
         family,
         "One node samples the same noise under every pair of settings and puts the pictures on one labelled sheet. "
-        f"Here the prompt asks for {family.one_thing} and the classifier wants *{label}*: CFG's scale grows to the "
+        f"Here the prompt asks for {family.swept_thing} and the classifier wants *{label}*: CFG's scale grows to the "
         "right, the classifier's downwards.\n\n"
-        "**Look at** the corners: at the top left nothing guides, at the top right the prompt alone, at the bottom "
-        "left the classifier alone. Below each cell stand the passes it took, and how much of the target the "
+        "**Look at** the corners: the least guidance at the top left, the prompt alone at the top right, the "
+        "classifier alone at the bottom left. Below each cell stand the passes it took, and how much of the target the "
         "classifier sees in it; another one as **judge** would be fairer.\n\n"
         "**Change first:** the values (*1:8:5* is five from 1 to 8), then what columns and rows are: schedules and "
         "CFG methods can be swept, too.",
@@ -25,7 +25,7 @@ def sweep_two_scales_on_one_sheet(canvas: Canvas, family: Family) -> None:
     with canvas.group(BASICS):
         loaded = family.load(canvas)
         classifier = family.classifier(canvas, loaded)
-        positive, negative = family.one(canvas, loaded), family.null(canvas, loaded)
+        positive, negative = family.wanted(canvas, loaded), family.null(canvas, loaded)
         latent = family.latent(canvas, family.swept)
     with canvas.group("Every pair of settings", BROWN):
         swept = canvas.node(
@@ -43,4 +43,5 @@ def sweep_two_scales_on_one_sheet(canvas: Canvas, family: Family) -> None:
             seed=1,
             **settings(family),
         )
+    canvas.ask(swept, "columns.values", "rows.values", "target", "seed")
     result(canvas, swept, len(classifier_scales) / len(cfg))

@@ -1,10 +1,8 @@
 """Graphs that train a classifier."""
 
-from devtools.workflows.canvas import BROWN, NARROW, Canvas
+from devtools.workflows.canvas import BROWN, Canvas
 from devtools.workflows.families import Family
 from devtools.workflows.parts import BASICS, PREVIEW, SAID, guided_rows, introduce, ksampler, sheet
-
-SCALE = 4.0  # what Train Noisy Classifier suggests after learning against the model's own samples
 
 
 def train_on_two_folders_then_guide(canvas: Canvas, family: Family) -> None:
@@ -16,7 +14,9 @@ def train_on_two_folders_then_guide(canvas: Canvas, family: Family) -> None:
         f"Two folders of pictures, and {family.own} samples of the model itself under the label **other**, become a "
         "noisy classifier. It is judged on what was held out, saved, and steers the model at once.\n\n"
         "**Look at** the judgement: how well the labels are told apart at each noise level. Where that is chance, "
-        "guidance does nothing. **Train** writes below itself which scale to begin with.\n\n"
+        "guidance does nothing. **Train** writes below itself which scale to begin with. The percentages on the "
+        "samplers are careful ones: *share* says that each label is one in a hundred of what the model makes, so 30 % "
+        "at the end is thirty times that.\n\n"
         f"**Change first:** the folders. Put yours into ComfyUI's *input* folder, press R, choose them here"
         f"{family.stand_ins}. Training can be cancelled: it keeps the best so far, and goes on when run again.",
     )
@@ -38,7 +38,7 @@ def train_on_two_folders_then_guide(canvas: Canvas, family: Family) -> None:
                 height=family.size,
                 **({} if examples is None else {"examples": examples}),
             )
-        many = family.latent(canvas, family.own)
+        many = canvas.fold(family.latent(canvas, family.own))
         own = ksampler(
             canvas,
             family,
@@ -62,14 +62,17 @@ def train_on_two_folders_then_guide(canvas: Canvas, family: Family) -> None:
             name=family.classifier_name,
             **family.training,
         )
-    branches = {"No guidance": (first, 0.0), f"To {first}": (first, SCALE), f"To {second}": (second, SCALE)}
+    branches = {
+        "No guidance": (first, 0.0),
+        f"To {first}": (first, family.trained_scale),
+        f"To {second}": (second, family.trained_scale),
+    }
     rows = guided_rows(canvas, family, "Guide", branches, loaded, trained, conditions, latent, seed=5)
     with canvas.group("Judge, save", BROWN, 400):
         canvas.node("PreviewImage", "Judgement", room=280, images=trained.slot(2))
-        canvas.column(NARROW)
         canvas.node(
             "GuidanceKitSaveNoisyClassifier",
-            room=40,
+            folded=True,
             classifier=trained,
             name=family.classifier_name,
             replace=True,

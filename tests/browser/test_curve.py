@@ -12,6 +12,7 @@ import guidance_core as gc
 from devtools import frontend
 from devtools.host import ROOT
 from devtools.server import ComfyServer
+from devtools.workflows import DIGITS, place
 from guidance_core.run import percent_of_training
 from guidance_core.shapes import Keyframes, Power
 
@@ -298,7 +299,7 @@ def test_saved_workflows_keep_their_values(page: Page):
         ["shape", "shape.exponent", "shape.low", "shape.high", "axis", "axis.start", "axis.end"]
         + ["reverse", "preserve_mean"]
     )
-    old = json.loads((ROOT / "example_workflows" / "cfg_in_an_interval.json").read_text(encoding="utf-8"))
+    old = json.loads(place("cfg_in_an_interval", DIGITS).read_text(encoding="utf-8"))
     page.evaluate("workflow => app.loadGraphData(workflow)", old)
     awaited(page, "^25 steps: .*noise levels")
     before = next(node["widgets_values"] for node in old["nodes"] if node["type"] == "GuidanceKitScaleSchedule")
@@ -465,7 +466,7 @@ def test_a_drag_of_200_changes_asks_seldom(page: Page):
 
 def test_the_picture_after_a_run_gives_way_to_the_curve(page: Page, server: ComfyServer):
     """The node shows one curve, on the noise levels of the run that was."""
-    workflow = json.loads((ROOT / "example_workflows" / "cfg_in_an_interval.json").read_text(encoding="utf-8"))
+    workflow = json.loads(place("cfg_in_an_interval", DIGITS).read_text(encoding="utf-8"))
     for node in workflow["nodes"]:
         if node["type"] == "KSampler":
             node["widgets_values"][0] = next(SEEDS)

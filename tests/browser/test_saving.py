@@ -14,11 +14,11 @@ import pytest
 from playwright.sync_api import Page
 
 from devtools import frontend
-from devtools.host import ROOT
 from devtools.server import ComfyServer, PromptFailed, PromptInterrupted
 from devtools.workflow import Widget, default, option_widgets, widgets
+from devtools.workflows import DIGITS, graphs_of, place
 
-EXAMPLES = sorted((ROOT / "example_workflows").glob("*.json"))
+EXAMPLES = [place(name, DIGITS) for name in graphs_of(DIGITS)]
 GOLDEN = Path(__file__).with_name("golden")
 OLD = sorted(path for path in GOLDEN.glob("*.json") if not path.name.endswith(".prompt.json"))
 WAYS = list(itertools.product(frontend.RENDERERS, repeat=2))  # saved in, opened in

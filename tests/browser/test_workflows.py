@@ -13,8 +13,9 @@ from devtools import frontend
 from devtools.host import PACK_NAME, ROOT
 from devtools.server import ComfyServer
 from devtools.workflow import to_prompt
+from devtools.workflows import DIGITS, FOLDER, graphs_of, place
 
-EXAMPLES = sorted((ROOT / "example_workflows").glob("*.json"))
+EXAMPLES = [place(name, DIGITS) for name in graphs_of(DIGITS)]  # in the order in which they are listed
 KINDS = Path(__file__).with_name("kinds.json")
 SCREENSHOTS = ROOT / "output" / "browser"
 SLOW = {"GuidanceKitTrainNoisyClassifier", "GuidanceKitLoadEmojiDemo"}  # take their time: run under one renderer only
@@ -66,14 +67,21 @@ def test_there_are_examples():
     assert EXAMPLES
 
 
+def _in_order(cards: Locator, names: list[str]) -> None:
+    shown = cards.evaluate_all("cards => cards.map(card => card.dataset.testid)")
+    assert shown == [f"template-workflow-{name}" for name in names]
+
+
 @both
-def test_templates_have_thumbnails(pages: dict[str, Page], renderer: str):
+def test_templates_stand_in_order_and_have_thumbnails(pages: dict[str, Page], renderer: str):
     page = pages[renderer]
     dialog = browse(page)
     cards = dialog.get_by_test_id("template-workflows-content").locator("[data-testid^=template-workflow-]")
-    expect(cards).to_have_count(len(EXAMPLES))
-    for path in EXAMPLES:
-        card = f"template-workflow-{path.stem}"
+    names = sorted(path.stem for path in FOLDER.glob("*.json"))
+    expect(cards).to_have_count(len(names))
+    frontend.eventually(page, lambda: _in_order(cards, names))
+    for name in (names[0], names[-1]):
+        card = f"template-workflow-{name}"
         dialog.get_by_test_id(card).scroll_into_view_if_needed()  # its picture is asked for only now
         page.wait_for_function(LOADED, arg=f"[data-testid={card}]")
     page.keyboard.press("Escape")

@@ -10,9 +10,10 @@ from graph import Output, fresh, read
 
 from devtools.make_workflows import written
 from devtools.workflow import to_prompt, widgets
-from devtools.workflows import EXAMPLES, FAMILIES, FOLDER, GRAPHS, Bundled, Digits, draft, place
-from devtools.workflows.canvas import TITLE, extent
+from devtools.workflows import DIGITS, EXAMPLES, FAMILIES, FOLDER, Bundled, draft, graphs_of, place
+from devtools.workflows.arrange import SCREEN
 from devtools.workflows.families import TRAINING
+from devtools.workflows.groups import MARGIN, TITLE, extent
 from devtools.workflows.parts import SHEET, SPACE
 
 SMALL, ROW, OWN = 64, 2, 6  # pixels of a picture, pictures in a row and to learn from, where the graphs run
@@ -33,15 +34,29 @@ ASKING = {  # loaders, conditions and empty latents, in which families differ
     "EmptySD3LatentImage",
 }
 SWEEP = "sweep_two_scales_on_one_sheet"
-FILES = ("ckpt_name", "unet_name", "clip_name", "vae_name", "file", "folder")  # widgets that list the user's files
+NOT_ROWS = {
+    SWEEP,
+    "steer_by_a_reference_picture",
+}  # the second needs a CLIP vision model: tests/host/test_image_references.py
+FILES = (
+    "image",
+    "ckpt_name",
+    "unet_name",
+    "clip_name",
+    "vae_name",
+    "file",
+    "folder",
+)  # widgets that list the user's files
 PROBES = {"sd15": ("SD15", 4), "sdxl": ("SDXL", 4), "flux": ("Flux", 16)}
 WHOLE = {  # small models with the blocks of the family's own, for graphs that weaken some
     "sd15": {"class_type": "ProbeModel", "inputs": {"kind": "eps", "seed": 0, "nonce": 0}},
     "sdxl": {"class_type": "ProbeModel", "inputs": {"kind": "v", "seed": 0, "nonce": 0}},
     "flux": {"class_type": "ProbeTransformer", "inputs": {"family": "Flux", "dtype": "fp32", "nonce": 0}},
 }
-PROMPTED = [family for family in FAMILIES if not isinstance(family, Digits)]
-(DIGITS,) = (family for family in FAMILIES if isinstance(family, Digits))
+PROMPTED = [family for family in FAMILIES if family is not DIGITS]
+READABLE = 8 / 14  # the classic canvas draws no letters of less than 8 pixels; they are 14
+SHOWN = 0.75  # of the window, by a graph that has just been opened
+TALL = {TRAINING: 0.5}  # three samplers beside all the widgets of a training
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +64,14 @@ def object_info(server):
     return server.object_info()
 
 
-every_graph = pytest.mark.parametrize("name", GRAPHS)
-every_example = pytest.mark.parametrize(
-    ("name", "family"), EXAMPLES, ids=[f"{name}-{family.name}" for name, family in EXAMPLES]
-)
+def given(examples) -> pytest.MarkDecorator:
+    """Parametrize over (name, family) of examples."""
+    return pytest.mark.parametrize(
+        ("name", "family"), examples, ids=[f"{family.name}-{name}" for name, family in examples]
+    )
+
+
+every_example = given(EXAMPLES)
 
 
 @every_example
@@ -62,9 +81,8 @@ def test_the_file_is_what_the_maker_writes(object_info, name, family):
 
 
 def test_there_are_no_other_files():
-    """Every graph of a bundled model has a picture; what no maker writes is not there."""
-    wanted = {place(name, family) for name, family in EXAMPLES}
-    wanted |= {place(name, family).with_suffix(".jpg") for name, family in EXAMPLES if isinstance(family, Bundled)}
+    """Every graph has a picture; what no maker writes is not there."""
+    wanted = {place(name, family).with_suffix(ending) for name, family in EXAMPLES for ending in (".json", ".jpg")}
     assert {file for file in FOLDER.rglob("*") if file.is_file()} == wanted
 
 
@@ -93,8 +111,7 @@ def _sides(one, other):
     return [(one[axis], one[axis + 2], other[axis], other[axis + 2]) for axis in (0, 1)]
 
 
-@pytest.mark.parametrize("family", PROMPTED, ids=lambda family: family.name)
-@every_graph
+@given([(name, family) for name, family in EXAMPLES if family in PROMPTED and name in graphs_of(DIGITS)])
 def test_families_differ_in_what_they_load_and_ask_alone(object_info, name, family):
     def structure(workflow):
         types = {node["id"]: node["type"] for node in workflow["nodes"]}
@@ -116,6 +133,39 @@ def test_choices_exist(object_info, name, family):
         for widget in widgets(object_info[node["class_type"]]):
             if widget.type == "COMBO" and widget.name not in FILES:
                 assert node["inputs"][widget.name] in widget.choices, (node["class_type"], widget.name)
+
+
+@given([(name, family) for name, family in EXAMPLES if isinstance(family, Bundled)])
+def test_the_first_view_can_be_read(object_info, name, family):
+    """Of a template that is opened in a window of the usual shape; the note and the result stand side by side."""
+    workflow = draft(name, family, object_info)
+    frames = {group["title"]: group["bounding"] for group in workflow["groups"]}
+    right, below = (max(box[axis] + box[axis + 2] for box in frames.values()) for axis in (0, 1))
+    assert SHOWN * min(SCREEN[0] / right, SCREEN[1] / below) >= TALL.get(name, READABLE)
+    note, result = frames["Read first"], frames["Result"]
+    assert note[1] == result[1] and note[0] + note[2] + MARGIN == result[0]
+
+
+@every_example
+def test_app_mode_asks_for_what_is_there(object_info, name, family):
+    workflow = draft(name, family, object_info)
+    prompt = to_prompt(workflow, object_info)
+    shown = workflow["extra"]["linearData"]
+    assert all(widget in prompt[str(node)]["inputs"] for node, widget in shown["inputs"])
+    assert [prompt[str(node)]["class_type"] for node in shown["outputs"]] == ["SaveImage"]
+
+
+@given([(name, family) for name, family in EXAMPLES if family in PROMPTED])
+def test_models_are_named_with_their_address(object_info, name, family):
+    """So that ComfyUI offers the download: each in the node that names it, and in the note."""
+    nodes = draft(name, family, object_info)["nodes"]
+    offered = {model["name"]: node for node in nodes for model in node["properties"].get("models", ())}
+    (note,) = (node["widgets_values"][0] for node in nodes if node["type"] == "MarkdownNote")
+    assert {model.name for model in family.models} <= offered.keys()
+    for file, node in offered.items():
+        (model,) = (each for each in node["properties"]["models"] if each["name"] == file)
+        assert file in node["widgets_values"] and file in note
+        assert model["url"].startswith("https://") and model["url"].endswith(f"/{file}") and model["directory"]
 
 
 @functools.cache
@@ -145,6 +195,8 @@ def _small(prompt, family):
         for socket, value in inputs.items():
             if isinstance(value, list) and (loader := LOADERS.get(prompt[value[0]]["class_type"])):
                 inputs[socket] = list(loader[value[1]])
+        if inputs.get("folder") in family.folders:
+            inputs["folder"] = DIGITS.folders[family.folders.index(inputs["folder"])]
         pictures = inputs.get("batch_size", 0)
         pictures = OWN if pictures == family.own else min(ROW, pictures)
         few = {"steps": 4, "batch_size": pictures, "columns": ROW, "batch": 8}
@@ -156,8 +208,7 @@ def _small(prompt, family):
     return made
 
 
-@pytest.mark.parametrize("family", PROMPTED, ids=lambda family: family.name)
-@pytest.mark.parametrize("name", [name for name in GRAPHS if name != SWEEP])
+@given([(name, family) for name, family in EXAMPLES if family in PROMPTED and name not in NOT_ROWS])
 def test_it_runs_on_a_small_model_of_the_family(server, object_info, name, family):
     prompt, result = _run(server, family, name)
     rows = len(next(node for node in prompt.values() if node["class_type"] == SHEET)["inputs"])
