@@ -47,7 +47,9 @@ def joined(first: LabelledLatents | None, second: LabelledLatents) -> LabelledLa
             f"{', '.join(second.labels)}. Train on them separately."
         )
     if first.latents.shape[1:] != second.latents.shape[1:]:
-        sizes = " and ".join(_size(part, first.zoom or second.zoom) for part in (first, second))
+        sides = [part.latents.shape[2:] for part in (first, second)]
+        zoom = first.zoom or second.zoom if sides[0] != sides[1] else None  # else they differ in their channels
+        sizes = " and ".join(_size(part, zoom) for part in (first, second))
         raise GuidanceError(f"all latents must have one size, got {sizes}: encode the pictures at the same size.")
     latents = torch.cat([first.latents, second.latents.to(first.latents)])
     labels = tuple(dict.fromkeys((*first.labels, *second.labels)))
