@@ -1,6 +1,6 @@
-"""Writes the example workflows and runs those of bundled models for thumbnails: `python -m devtools.make_workflows`.
+"""Writes the example workflows and blueprints, and runs those of bundled models for their thumbnails.
 
-`--graphs` writes the graphs without running them; names choose which are run.
+`python -m devtools.make_workflows`; `--graphs` writes the graphs without running them; names choose which are run.
 """
 
 import argparse
@@ -10,6 +10,8 @@ import sys
 from devtools.server import ComfyServer, Result
 from devtools.workflow import to_prompt
 from devtools.workflows import EXAMPLES, Bundled, Family, draft, place
+from devtools.workflows.blueprints import BLUEPRINTS, blueprint
+from devtools.workflows.blueprints import FOLDER as SUBGRAPHS
 from devtools.workflows.canvas import titled
 from devtools.workflows.picture import row_names, squared, title_card
 
@@ -30,6 +32,8 @@ def main() -> int:
             file.write_text(written(draft(name, family, object_info)), encoding="utf-8")
             if name not in bundled or bundled[name] is not family:
                 title_card(family.title, titled(name)).save(file.with_suffix(".jpg"), quality=80)
+        for name in BLUEPRINTS:
+            (SUBGRAPHS / f"{name}.json").write_text(written(blueprint(name, object_info)), encoding="utf-8")
         for name in [] if asked.graphs else asked.names or bundled:
             _thumbnail(server, name, bundled[name], object_info)
     return 0
