@@ -18,6 +18,7 @@ TRY = 10_000  # milliseconds, after which what may have been missed is done agai
 READY = "() => window.graph && app.extensionManager.spinner === false"
 
 LOAD = "([workflow, name]) => app.loadGraphData(workflow, true, true, name)"
+LOAD_TEMPLATE = "([workflow, name]) => app.loadGraphData(workflow, true, true, name, { openSource: 'template' })"
 PROMPT = "async () => (await app.graphToPrompt()).output"
 ADD = """
 ([type, at, values, sources]) => {
@@ -111,6 +112,12 @@ def eventually(page: Page, check: Callable[[], object]) -> None:
 def load(page: Page, workflow: dict, name: str) -> None:
     """Open a workflow in a tab of its own."""
     page.evaluate(LOAD, [workflow, name])
+
+
+def load_template(page: Page, workflow: dict, name: str) -> None:
+    """Open a workflow as the template browser does: the whole of it in view."""
+    page.evaluate(LOAD_TEMPLATE, [workflow, name])
+    settle(page)
 
 
 def add_node(

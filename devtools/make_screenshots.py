@@ -1,7 +1,8 @@
 """Takes the pictures of the documentation in a real browser: `python -m devtools.make_screenshots`.
 
 Every node of the pack, set up and run as in use, in both of the front end's renderers; every example workflow after a
-run. Nodes and examples that are new are taken as they are found. `--nodes` and `--workflows` take a part.
+run; what README's steps show. Nodes and examples that are new are taken as they are found. `--nodes`, `--workflows` and
+`--steps` take a part.
 """
 
 import argparse
@@ -26,6 +27,13 @@ from guidance_core.writing import write_whole
 
 IMAGES = ROOT / "docs" / "images"
 HELP = ROOT / "web" / "docs" / "images"  # shown by the front end's help on a node
+STEPS = (  # of README's five minutes, by the template that shows each
+    "classifier_guidance_at_four_scales",
+    "cfg_in_an_interval",
+    "cfg_methods_side_by_side",
+    "train_on_two_folders_then_guide",
+    "sweep_two_scales_on_one_sheet",
+)
 IN_CLASSIC_TOO = 3  # examples; one renderer shows what there is to see in the others
 P = frontend.PREFIX
 
@@ -133,6 +141,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--nodes", action="store_true", help="only the nodes")
     parser.add_argument("--workflows", action="store_true", help="only the example workflows")
+    parser.add_argument("--steps", action="store_true", help="only README's five steps")
     asked = parser.parse_args()
     began = time.monotonic()
     with ComfyServer() as server, sync_playwright() as playwright:
@@ -147,11 +156,16 @@ def main() -> int:
         ):
             server.set_setting(name, value)
         browser = playwright.chromium.launch(executable_path=chromium.executable(playwright), args=chromium.FLAGS)
+        everything = not (asked.nodes or asked.workflows or asked.steps)
+        if asked.steps or everything:
+            for step, name in enumerate(STEPS, 1):
+                with _opened(server, browser, nodes2=True) as page:
+                    _take_step(page, server, step, name)
         for nodes2 in (False, True):
-            if asked.nodes or not asked.workflows:
+            if asked.nodes or everything:
                 with _opened(server, browser, nodes2) as page:
                     _take_nodes(page, server, nodes2)
-            if asked.workflows or not asked.nodes:
+            if asked.workflows or everything:
                 examples = graphs_of(DIGITS)
                 for name in examples if nodes2 else examples[:IN_CLASSIC_TOO]:
                     with _opened(server, browser, nodes2) as page:
@@ -218,6 +232,17 @@ def _take_workflow(page: Page, server: ComfyServer, name: str, nodes2: bool) -> 
     frontend.settle(page)
     file = IMAGES / "workflows" / f"{name}.{'nodes2' if nodes2 else 'classic'}.jpg"
     _write(file, page.screenshot(type="jpeg", quality=75))
+
+
+def _take_step(page: Page, server: ComfyServer, step: int, name: str) -> None:
+    """Open a template as a user does, run it, and take what the window shows."""
+    page.set_viewport_size({"width": 1600, "height": 1000})
+    path = place(name, DIGITS)
+    frontend.load_template(page, json.loads(path.read_text(encoding="utf-8")), path.stem)
+    frontend.press_run(page, server)
+    frontend.settle(page)
+    page.get_by_text("Job completed").wait_for(state="hidden")
+    _write(IMAGES / f"step{step}.jpg", page.screenshot(type="jpeg", quality=85))
 
 
 def _quantized(picture: Image.Image) -> bytes:

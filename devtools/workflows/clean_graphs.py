@@ -39,7 +39,7 @@ def a_clean_judge_beside_a_noisy_classifier(canvas: Canvas, family: Family) -> N
             if steering:
                 judge, scale = steering
                 model = last = steered(canvas, model, judge, target, scale, title)
-            rows.append(ksampler(canvas, family, title, model, conditions, latent, seed=2, sampler_name=ANCESTRAL))
+            rows.append(ksampler(canvas, family, title, model, conditions, latent, seed=4, sampler_name=ANCESTRAL))
     canvas.ask(target, "value")
     canvas.ask(last, "scale")
     sheet(canvas, family, loaded.vae, rows)

@@ -14,8 +14,8 @@ _PICTURES = {
     "push": 4.0,
     "scales": (0.0, 2.0, 4.0, 8.0),
     "training": {"size": "base", "steps": 1500, "batch": 32, "flip": True, "crop": True},
-    "stand_ins": ", here *paintings* and *photos*, and write what they show as label. More samples "
-    " of the model help: raise their batch_size as far as your memory goes",
+    "stand_ins": " (this graph looks for *paintings* and *photos*), and write what they show as label. More samples of "
+    "the model help: raise their batch_size as far as your memory goes",
 }
 _COLOURS = _PICTURES | {
     "target": EMOJI,

@@ -67,7 +67,7 @@ def train_on_two_folders_then_guide(canvas: Canvas, family: Family) -> None:
         f"To {first}": (first, family.trained_scale),
         f"To {second}": (second, family.trained_scale),
     }
-    rows = guided_rows(canvas, family, "Guide", branches, loaded, trained, conditions, latent, seed=5)
+    rows = guided_rows(canvas, family, "Guide", branches, loaded, trained, conditions, latent, seed=7)
     with canvas.group("Judge, save", BROWN, 400):
         canvas.node("PreviewImage", "Judgement", room=280, images=trained.slot(2))
         canvas.node(

@@ -96,6 +96,10 @@ FOUND = {
     "negative": ["CFG Combine", "Null-Condition Encoder", "Classifier Guidance"],
     "schedule": ["Scale Schedule"],
     "perp neg": ["CFG Combine"],
+    "mimic": ["CFG Combine"],
+    "rescale cfg": ["CFG Combine"],
+    "schedule curve": ["Scale Schedule"],
+    "load images from folder": ["Labelled Folder"],
     "labeled": ["Labelled Folder", "Labelled Latents"],
 }
 
