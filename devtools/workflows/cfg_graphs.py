@@ -192,7 +192,7 @@ def self_guidance_at_cfg_1(canvas: Canvas, family: Family) -> None:
         window = schedule(canvas, "", "interval", axis={"axis": "step", "start": 0.0, "end": 0.5})
     rows = []
     with canvas.group("CFG 1 at each", BROWN):
-        rows.append(ksampler(canvas, family, "Alone", loaded.model, conditions, latent, seed=4))
+        rows.append(ksampler(canvas, family, "Alone", loaded.model, conditions, latent, seed=4, folded=True))
         for title, way, more in (
             ("Perturbed attention", WAYS[0], {}),
             ("In the first half", WAYS[0], {"schedule": window}),
@@ -202,12 +202,12 @@ def self_guidance_at_cfg_1(canvas: Canvas, family: Family) -> None:
             guided = canvas.node(
                 "GuidanceKitSelfGuidance", room=60, model=loaded.model, weak=ways[way], scale=SELF_SCALE, **more
             )
-            rows.append(ksampler(canvas, family, title, guided, conditions, latent, seed=4))
-        canvas.column(320)
+            rows.append(ksampler(canvas, family, title, guided, conditions, latent, seed=4, folded=True))
+        canvas.column(280)
         canvas.node(
             "GuidanceKitGuidanceReport",
             "What it cost",
-            room=380,
+            room=340,
             model=guided,
             latent=rows[-1],
             steps=family.steps,
