@@ -36,11 +36,15 @@ PAGE = ROOT / "docs" / "mutation.md"
 CORE = ROOT / "guidance_core"
 MODULES = [
     *sorted(f"cfg/{path.name}" for path in (CORE / "cfg").glob("*.py")),
+    *("classifier/clean.py", "classifier/copies.py", "terms/clean_guidance.py", "terms/judged.py"),
     *("terms/gradient.py", "terms/label_names.py", "terms/target_text.py", "terms/targets.py"),
     *("paths.py", "run.py", "scale.py", "shapes.py", "tensors.py"),
 ]
 TESTS = {  # by the beginning of a module's name: the tests that are about it, quick ones alone
     "cfg/": ("docs", "readme", "params", "cfg", "cfg_corners", "cfg_papers", "cfg_stacks", "runs"),
+    "classifier/": ("clean",),
+    "terms/clean_guidance.py": ("clean", "terms"),
+    "terms/judged.py": ("clean", "terms", "gradient"),
     "terms/gradient.py": ("gradient",),
     "terms/label_names.py": ("targets",),
     "terms/target": ("targets",),
