@@ -20,6 +20,11 @@ SET_UP = {
     "host": {"ComfyUI": [PYTHON, "-m", "devtools.host"]},
     "browser": {"ComfyUI": [PYTHON, "-m", "devtools.host"], "Chromium": [PYTHON, "-m", "devtools.browser"]},
 }
+BESIDE = {  # a suite that is run whole: two processes, as each test keeps one core busy; of the host suite file by file
+    "core": ["-n", "2", "--dist", "worksteal"],
+    "host": ["-n", "2", "--dist", "loadfile"],  # tests of a file build on one server
+    "browser": [],
+}
 
 
 def main() -> int:
@@ -45,7 +50,8 @@ def main() -> int:
     commands = {} if chosen else dict(STYLE)
     for suite in chosen or SET_UP:
         commands.update(SET_UP[suite])
-        commands[f"tests/{suite}"] = [PYTHON, "-m", "pytest", f"tests/{suite}", *slow(asked), *handed_on]
+        beside = [] if handed_on else BESIDE[suite]
+        commands[f"tests/{suite}"] = [PYTHON, "-m", "pytest", f"tests/{suite}", *slow(asked), *beside, *handed_on]
     if not chosen and not handed_on:
         commands["tests/core"] += ["--cov"]  # fails below the coverage that .coveragerc asks for
 
