@@ -23,7 +23,7 @@ HOST_NOISE = (
     r"ComfyApp graph accessed before initialization",  # the front end's own start-up
     r"400 \(Bad Request\) \(\S+/prompt\)|PromptExecutionError",  # a prompt that is refused before it runs
     r"api\.comfy\.org\S+ violates .* Content Security Policy",  # it asks a registry which pack a node is of
-    r"huggingface\.co\S+ violates .* Content Security Policy|missingModelDownload",  # models of its default workflow
+    r"huggingface\.co\S+ .*violates .* Content Security Policy|missingModelDownload",  # models of its default workflow
 )
 
 
