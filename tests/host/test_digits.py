@@ -65,7 +65,7 @@ def test_guided_digits_are_what_was_asked_for(server, way):
     assert len(shown) == 50
     assert shown[0].size == (128, 128)
     (trace,) = result.images(latent.node)
-    assert trace.size == (480, 450)
+    assert trace.size == (360, 396)
     assert len(np.unique(np.asarray(trace).reshape(-1, 3), axis=0)) > 100  # something is drawn
     assert any("passes run" in text for text in result.texts.get(latent.node, []))
 
@@ -148,7 +148,7 @@ def test_schedule_node_draws_its_curve(server):
     saved = g.PreviewImage(images=made.slot(1))
     result = server.run(g.prompt)
     (on_node,), (image,) = result.images(made.node), result.images(saved.node)
-    assert on_node.size == image.size == (480, 190)
+    assert on_node.size == (360, 132) and image.size == (480, 190)
     blue = np.asarray(image.convert("RGB")).astype(int)
     columns = [np.nonzero((blue[:, x, 2] > 180) & (blue[:, x, 0] < 160))[0] for x in range(60, 460, 40)]
     heights = [rows.mean() for rows in columns if len(rows)]

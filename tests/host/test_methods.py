@@ -325,7 +325,7 @@ def test_a_report_tells_the_plan_and_what_ran(server):
     lines = [line for line in ran.splitlines() if line.startswith("call ")]
     assert len(lines) == 6
     assert all(("passes 2" in line) == (i >= 2) and ("by methods" in line) == (i >= 2) for i, line in enumerate(lines))
-    assert all(result.images(node.node)[0].size == (480, 300) for node in (before, after))
+    assert all(result.images(node.node)[0].size == (360, 264) for node in (before, after))
 
 
 NEW_METHOD = '''"""Half guidance."""

@@ -167,7 +167,8 @@ def test_texts_that_the_front_end_compiles_hold_no_syntax_of_its_messages(langua
 
 def test_locales_hold_only_what_comfyui_reads():
     files = {str(file.relative_to(LOCALES)) for file in LOCALES.rglob("*") if file.is_file()}
-    assert files == {f"{language}/nodeDefs.json" for language in ["en", *LANGUAGES]}
+    nodes = {f"{language}/nodeDefs.json" for language in ["en", *LANGUAGES]}
+    assert files == nodes | {f"{language}/main.json" for language in LANGUAGES}  # run texts and choices, translated
     for file in files:
         text = (LOCALES / file).read_text(encoding="utf-8")
         assert text == json.dumps(json.loads(text), indent=1, ensure_ascii=False) + "\n"
