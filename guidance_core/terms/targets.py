@@ -90,13 +90,17 @@ def as_target(target: "Target | LabelTarget | Tensor") -> "Target | LabelTarget"
     )
 
 
+HINT = 60  # letters, or labels, up to which what was given is written once more
+
+
 def _instead(target: object) -> str:
     """What to write in the place of a frequent mistake."""
     several = list(target) if isinstance(target, list | tuple) else [target]
     if several and all(isinstance(each, str) for each in several):
-        return f": write parse_target({shortened(' | '.join(map(str, several)))!r}, classifier.labels)"
+        text = " | ".join(several)
+        return f": write parse_target({text!r}, classifier.labels)" if len(text) <= HINT else ""
     if several and all(isinstance(each, int) for each in several):
-        return f": write torch.tensor({shortened(str(several))})"
+        return f": write torch.tensor({several})" if len(several) <= HINT else ""
     return ""
 
 

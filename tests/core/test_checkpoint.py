@@ -358,7 +358,7 @@ def test_a_classifier_is_no_checkpoint(file):
 
 def test_a_folder_is_no_checkpoint(file):
     file.mkdir()
-    with pytest.raises(gc.GuidanceError, match="There is no training checkpoint file 'run.safetensors'"):
+    with pytest.raises(gc.GuidanceError, match="run.safetensors' is a folder: name the training checkpoint file"):
         training(file)
 
 

@@ -310,7 +310,8 @@ def test_what_is_no_file(tmp_path):
     (tmp_path / "a").symlink_to(tmp_path / "b")
     (tmp_path / "b").symlink_to(tmp_path / "a")
     os.mkfifo(tmp_path / "pipe")
-    for name in (".", "a", "pipe", "none", "nul\0", "x" * 5000):
+    refused(tmp_path, "is a folder: name the noisy classifier file in it")
+    for name in ("a", "pipe", "none", "nul\0", "x" * 5000):
         refused(tmp_path / name, "There is no noisy classifier file")
     refused("/dev/zero", "There is no noisy classifier file")
 

@@ -19,7 +19,7 @@ from .unet import Digits, UNet
 
 __all__ = ["ARCHITECTURES", "Architecture", "Attend", "Attention", "Block", "Options", "architecture_of"]
 
-TWO_STACKS = {"double": "double_blocks", "single": "single_blocks"}
+TWO_STACKS = dict(double="double_blocks", single="single_blocks")
 ARCHITECTURES: tuple[Architecture, ...] = (
     UNet(),
     Digits(),
