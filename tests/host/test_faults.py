@@ -359,7 +359,7 @@ def test_names_of_files_lead_nowhere_else(server, files, name):
     g.GuidanceKitSaveNoisyClassifier(
         classifier=g.GuidanceKitLoadDigitsDemo().slot(2), name=name, replace=True, licence="", author=""
     )
-    with pytest.raises(PromptFailed, match="Save Noisy Classifier: '.*' cannot be the name of a classifier"):
+    with pytest.raises(PromptRejected, match="Save Noisy Classifier: '.*' cannot be the name of a classifier"):
         server.run(g.prompt)
     assert "Train Noisy Classifier: '" in refused(server, lambda g, d: train(g, d, folder(g, d), name, steps=1))
 
@@ -489,7 +489,7 @@ def test_a_link_out_of_the_folder_is_not_written_through(server, tmp_path):
         g.GuidanceKitSaveNoisyClassifier(
             classifier=g.GuidanceKitLoadDigitsDemo().slot(2), name="away/x", replace=True, licence="", author=""
         )
-        with pytest.raises(PromptFailed, match="'away/x' leads out of models/noisy_classifiers"):
+        with pytest.raises(PromptRejected, match="'away/x' leads out of models/noisy_classifiers"):
             server.run(g.prompt)
         assert not list(tmp_path.iterdir())
     finally:

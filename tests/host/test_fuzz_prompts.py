@@ -14,10 +14,14 @@ from graph import (
     folder,
     fresh,
     guided_digits,
+    history_guidance,
     ksampler,
     read,
     schedule,
+    self_guidance,
     train,
+    vary_condition,
+    weakened,
 )
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -188,6 +192,42 @@ NODES = {
         ),
         lambda g, d, n, node: None,
     ),
+    "save null": (
+        lambda g, d, n: g.GuidanceKitSaveNullCondition(
+            conditioning=g.GuidanceKitNullConditionEncoder(kind={"kind": "learned", "file": "fuzzed.safetensors"}),
+            name="fuzzed",
+            replace=True,
+        ),
+        lambda g, d, n, node: None,
+    ),
+    "learn null": (
+        lambda g, d, n: g.GuidanceKitLearnNullCondition(
+            model=d,
+            begin=n,
+            latents=g.ProbeLatents(shape="6,1,16,16", level=0.0, seed=0),
+            steps=2,
+            batch=2,
+            learning_rate=0.1,
+            seed=0,
+        ),
+        lambda g, d, n, node: sampled(g, d, node),
+    ),
+    "weaken": (
+        lambda g, d, n: weakened(g, d),
+        lambda g, d, n, node: sampled(g, self_guidance(g, d, node), n),
+    ),
+    "self": (
+        lambda g, d, n: self_guidance(g, d, weakened(g, d)),
+        lambda g, d, n, node: sampled(g, node, n),
+    ),
+    "history": (
+        lambda g, d, n: history_guidance(g, d, memory=0.6),
+        lambda g, d, n, node: sampled(g, node, n),
+    ),
+    "vary": (
+        lambda g, d, n: vary_condition(g, d),
+        lambda g, d, n, node: sampled(g, node, n),
+    ),
 }
 
 LINK = ["1", 0]  # to the digits' MODEL
@@ -322,7 +362,7 @@ def test_every_node_with_an_input_is_tried(server):
     null = g.GuidanceKitNullConditionEncoder(kind={"kind": "class null label"}, model=digits)
     tried = {g.prompt[build(g, digits, null).node]["class_type"] for build, _ in NODES.values()}
     ours = {kind: each["input"] for kind, each in info(server).items() if kind.startswith("GuidanceKit")}
-    assert tried == {kind for kind, inputs in ours.items() if any(inputs.values())}
+    assert tried == {kind for kind, inputs in ours.items() if any(inputs[how] for how in inputs if how != "hidden")}
 
 
 @pytest.mark.parametrize("name", NODES)

@@ -36,7 +36,7 @@ def test_two_folders_to_a_classifier_that_guides(server):
     result = server.run(g.prompt)
     assert "40 drei, 40 sieben" in said(result, both)
     assert "Guide between log-SNR" in result.outputs[report.node]["text"][0]
-    assert "Begin with scale" in said(result, judged)
+    assert "begin with scale" in said(result, judged)
     assert result.images(losses.node)
     for node in pictures:
         (image,) = result.images(node.node)
