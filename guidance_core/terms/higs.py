@@ -48,7 +48,8 @@ class Higs(HistoryTerm):
     d = D - g, of which the part parallel to D is multiplied by eta; g <- memory * g + (1 - memory) * D from g = 0, and
     nothing at the first step (arXiv:2509.22300, eq. 6 and 8, algorithms 2 and 3). D is denoised, guided but for this.
     t is the share of noise, sigma / (alpha + sigma): the level itself on the flow path. For other models the paper does
-    not say how it is measured; this is the flow sample's of the same log-SNR.
+    not say how it is measured; this is the flow sample's of the same log-SNR. Written after two accounts of these
+    equations that agree, not after the paper's own text.
     """
 
     name = "higs"
