@@ -83,7 +83,8 @@ def steered(model, scale: float):
 def digits():
     """The bundled digits as a MODEL, its conditions for "seven" and for no class."""
     model = pack("nodes.host.digits").load_digits()[0]
-    return model, [[torch.full((1, 1, 1), 7.0), {}]], [[torch.full((1, 1, 1), 10.0), {}]]
+    condition = pack("nodes.class_condition").label_conditioning
+    return model, condition(model, [7]), condition(model, [10])
 
 
 def sd15(width: int = 320):

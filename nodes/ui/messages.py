@@ -29,7 +29,7 @@ def folded(lines: Sequence[str], details: Sequence[str]) -> str:
 
 
 def _send(node_id: str | None, said: Text) -> None:
-    server = PromptServer.instance
+    server = getattr(PromptServer, "instance", None)  # none where the pack is imported without a running ComfyUI
     if node_id is None or server is None:
         return
     workflow = running_workflow()

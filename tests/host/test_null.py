@@ -72,15 +72,6 @@ def test_the_mean_of_many_conditions_is_kept(server):
 
 
 REFUSED = {
-    "a class by its number": (
-        lambda g: learn(
-            g,
-            digits := g.GuidanceKitLoadDigitsDemo(),
-            classes(g, digits, ["seven"]),
-            g.ProbeLatent(batch=2, channels=1, frames=0, masked=False),
-        ),
-        "Learn Null Condition: The model's prediction does not depend on the null condition, or gives no gradient",
-    ),
     "latents of another model": (
         lambda g: learn(
             g,
