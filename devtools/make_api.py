@@ -12,7 +12,7 @@ import pdoc.render
 import guidance_core
 from devtools.host import ROOT
 
-# What has no public name of its own and is written about all the same: methods, shapes, spaces, heads, demos.
+# What has no public name of its own and is written about all the same: methods, shapes, spaces, heads, progress, demos.
 ROOMS = (
     "cfg",
     "shapes",
@@ -21,6 +21,7 @@ ROOMS = (
     "classifier.copies",
     "data.shards",
     "null",
+    "progress",
     "demo",
     "demo.emoji",
 )
