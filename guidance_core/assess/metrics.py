@@ -80,14 +80,10 @@ def evaluate(
     each answers its share of the batches, and the figures are those of one, in every process. Yields after every batch.
     Raises GuidanceError, before any work, for arguments that do not fit.
     """
-    if len(bins) < 2 or any(a >= b for a, b in zip(bins, bins[1:], strict=False)):
-        raise GuidanceError(f"Bins must be two or more rising log-SNR edges, got {list(bins)}.")
+    _check(bins, latents, labels)
     head = as_head(head)
-    if len(latents) == 0 or len(labels) != len(latents):
-        raise GuidanceError(f"Every latent needs its labels: got {len(latents)} latents and {len(labels)} labels.")
     draws = len(latents) * repeats
     starts = range(0, draws, batch)
-    steps = (len(bins) - 1) * len(starts)
     device = generator.device if generator is not None else latents.device
     process = process or Process()
 
@@ -112,23 +108,23 @@ def evaluate(
             for start in starts:
                 parts.append(answers(start, low, high))
                 step += 1
-                yield Progress(step, steps)
+                yield Progress(step, (len(bins) - 1) * len(starts))
             logits, y, log_snr = zip(*parts, strict=True)
-            collected.append(
-                _Answers(
-                    low,
-                    high,
-                    _gathered(logits, [*map(len, y)], process, latents.device),
-                    torch.cat(y),
-                    torch.cat(log_snr),
-                )
-            )
+            gathered = _gathered(logits, [*map(len, y)], process, latents.device)
+            collected.append(_Answers(low, high, gathered, torch.cat(y), torch.cat(log_snr)))
         knots: Knots = ()
         if temperature and head.has_probabilities:
             knots = tuple(((a.low + a.high) / 2, fit_temperature(a.logits, a.y, head)) for a in collected)
         return _evaluation(head, collected, knots)
 
     return run()
+
+
+def _check(bins: Sequence[float], latents: Tensor, labels: Tensor) -> None:
+    if len(bins) < 2 or any(a >= b for a, b in zip(bins, bins[1:], strict=False)):
+        raise GuidanceError(f"Bins must be two or more rising log-SNR edges, got {list(bins)}.")
+    if len(latents) == 0 or len(labels) != len(latents):
+        raise GuidanceError(f"Every latent needs its labels: got {len(latents)} latents and {len(labels)} labels.")
 
 
 def _gathered(parts: Sequence[Tensor | None], sizes: Sequence[int], process: Process, device: torch.device) -> Tensor:

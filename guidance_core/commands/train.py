@@ -3,8 +3,7 @@
 import argparse
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from ..distributed import launched, this_process
 from ..errors import GuidanceError
 from ..params import params_of
 from ..schedules import trailing
+from ..signals import stopped
 from ..train.log import Log
 from ..train.loop import Training, TrainStep, train_classifier
 from ..train.negatives import OTHER, draw_from, draw_negatives, steps_with_prior
@@ -245,24 +245,3 @@ def _told(step: TrainStep, first: int, seconds: float) -> str:
         left = seconds / (step.step - first) * (step.steps - step.step)
         text += f", {int(left) // 60}:{int(left) % 60:02d} left"
     return text
-
-
-@contextmanager
-def stopped(breaks_off: bool = True) -> Iterator[list[int]]:
-    """Note a Ctrl-C or a request to end in a list, so that a step is finished; the second breaks off.
-
-    Not under torchrun, which passes on the signal that the terminal has sent already, and has its own patience.
-    """
-    caught: list[int] = []
-
-    def note(number: int, frame: object) -> None:
-        if caught and breaks_off:
-            raise KeyboardInterrupt
-        caught.append(number)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -97,7 +97,7 @@ def _instead(target: object) -> str:
     """What to write in the place of a frequent mistake."""
     several = list(target) if isinstance(target, list | tuple) else [target]
     if several and all(isinstance(each, str) for each in several):
-        text = " | ".join(several)
+        text = " | ".join(map(str, several))
         return f": write parse_target({text!r}, classifier.labels)" if len(text) <= HINT else ""
     if several and all(isinstance(each, int) for each in several):
         return f": write torch.tensor({several})" if len(several) <= HINT else ""

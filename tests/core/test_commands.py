@@ -19,13 +19,13 @@ from guidance_core import demo
 from guidance_core.__main__ import main
 from guidance_core.assess.assessment import assess
 from guidance_core.commands import Line, sentences
-from guidance_core.commands.train import stopped
 from guidance_core.data.shard_writer import write_shards
 from guidance_core.data.shards import ShardSource
 from guidance_core.demo.data import LABELS
 from guidance_core.demo.train import CLASSIFIER_SETTINGS
 from guidance_core.drawing.plot import BACKGROUND
 from guidance_core.shapes import Power
+from guidance_core.signals import stopped
 
 ROOT = Path(gc.__file__).parents[1]
 TINY = ["--batch", "8", "--device", "cpu"]
