@@ -1,5 +1,6 @@
 """The benchmarks' harness: turns, ratios with their spread, verdicts, and the page of results written whole."""
 
+import gc
 from types import SimpleNamespace
 
 import pytest
@@ -8,6 +9,14 @@ from benchmarks import GROUPS, results
 from benchmarks.measure import Row, Spread, Target, interleaved, ratio
 
 GROUP = SimpleNamespace(TITLE="A title", INTRO="What is compared.")
+
+
+@pytest.fixture(autouse=True)
+def small_heap():
+    """Each round collects garbage first: not all that other tests have left, a second each time, 80 times over."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 class Clock:
