@@ -2,7 +2,7 @@
 
 from devtools.workflows.canvas import BROWN, Canvas
 from devtools.workflows.families import Family
-from devtools.workflows.parts import BASICS, combined, introduce, ksampler, prompted, schedule, sheet
+from devtools.workflows.parts import BASICS, combined, introduce, ksampler, prompted, report, schedule, sheet
 
 
 def cfg_in_an_interval(canvas: Canvas, family: Family) -> None:
@@ -35,15 +35,7 @@ def cfg_in_an_interval(canvas: Canvas, family: Family) -> None:
             guided = combined(canvas, loaded, scale, **more)
             rows.append(ksampler(canvas, family, title, guided, conditions, latent))
         canvas.column(320)
-        canvas.node(
-            "GuidanceKitGuidanceReport",
-            "What the interval saved",
-            room=380,
-            model=guided,
-            latent=rows[-1],
-            steps=family.steps,
-            scheduler=family.scheduler,
-        )
+        report(canvas, family, "What the interval saved", guided, rows[-1], room=380)
     sheet(canvas, family, loaded.vae, rows)
 
 
@@ -204,13 +196,5 @@ def self_guidance_at_cfg_1(canvas: Canvas, family: Family) -> None:
             )
             rows.append(ksampler(canvas, family, title, guided, conditions, latent, seed=4, folded=True))
         canvas.column(280)
-        canvas.node(
-            "GuidanceKitGuidanceReport",
-            "What it cost",
-            room=340,
-            model=guided,
-            latent=rows[-1],
-            steps=family.steps,
-            scheduler=family.scheduler,
-        )
+        report(canvas, family, "What it cost", guided, rows[-1], room=340)
     sheet(canvas, family, loaded.vae, rows)

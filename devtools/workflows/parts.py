@@ -133,6 +133,19 @@ def schedule(canvas: Canvas, title: str, shape: str, **more: object) -> Output:
     return canvas.node("GuidanceKitScaleSchedule", title, room=CURVE, shape=shape, **more)
 
 
+def report(canvas: Canvas, family: Family, title: str, model: Output, latent: Output, room: int) -> None:
+    """A Guidance Report of a run: the plan of its MODEL, and what ran once the latent is there."""
+    canvas.node(
+        "GuidanceKitGuidanceReport",
+        title,
+        room=room,
+        model=model,
+        latent=latent,
+        steps=family.steps,
+        scheduler=family.scheduler,
+    )
+
+
 def settings(family: Family) -> dict:
     """Steps, sampler and scheduler."""
     return {"steps": family.steps, "sampler_name": family.sampler, "scheduler": family.scheduler}
