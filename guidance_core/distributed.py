@@ -11,7 +11,6 @@ batch divides, and the network stays the bare module that is averaged, checkpoin
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -19,10 +18,12 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
+from .frozen import frozen
+
 Found = TypeVar("Found")
 
 
-@dataclass(frozen=True)
+@frozen
 class Process:
     """One process of a group of `world_size`; the first, of rank 0, writes the files."""
 

@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Collection
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from .errors import GuidanceError
+from .frozen import frozen
 from .writing import written_whole
 
 MAX_HEADER = 4 * 2**20
@@ -34,7 +34,7 @@ DTYPES = {
 """What a file can hold, by safetensors' names; wide ones come first, so that each lies at a multiple of its size."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Declared:
     """What a file says of a tensor: its dtype (safetensors' name), its shape, and the byte at which it begins."""
 
@@ -43,7 +43,7 @@ class Declared:
     offset: int
 
 
-@dataclass(frozen=True)
+@frozen
 class Header:
     """What a file declares: its metadata and its tensors; size in bytes."""
 

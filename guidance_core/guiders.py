@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from torch import Tensor
@@ -11,6 +11,7 @@ from .cfg import Method, Pipeline, methods_of
 from .classifier.clean import CleanClassifier
 from .denoisers import Denoiser
 from .errors import GuidanceError
+from .frozen import frozen
 from .parameterizations import Parameterization
 from .paths import VE, NoisePath
 from .run import Run
@@ -53,7 +54,7 @@ def start(denoiser: Denoiser, run: Run) -> Denoiser:
     return denoiser.start(run) if isinstance(denoiser, Guided) else denoiser
 
 
-@dataclass(frozen=True)
+@frozen
 class CfgGuided(Guided):
     """Classifier-free guidance of a conditional by an unconditional denoiser."""
 
@@ -128,7 +129,7 @@ def _added(terms: Sequence[Guidance], denoised: Tensor, x: Tensor, sigma: Tensor
     return denoised
 
 
-@dataclass(frozen=True)
+@frozen
 class ClassifierGuided(Guided):
     """A denoiser with a term added to its result."""
 
@@ -235,7 +236,7 @@ def combine(
     return pipeline.start(run).combine(cond, uncond, x, sigma, effective_scale(scale, 1.0))
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Varied(Guided):
     """A denoiser under conditions with noise in them. conditions: what it takes by name, each [B or 1, ..., D]."""
 

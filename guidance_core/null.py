@@ -1,18 +1,18 @@
 """Null conditions: what "no condition" is for a model, and the dropout that teaches it to one."""
 
 import os
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from .errors import GuidanceError
 from .files import DTYPES, read_tensors, write_tensors
+from .frozen import frozen
 
 FORMAT = "guidance-kit.null-condition"
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class NullCondition:
     """A null condition learned in training: cond [1, tokens, width], and pooled [1, width] where a model has one."""
 

@@ -1,17 +1,17 @@
 """Parameterizations: what networks predict (eps, v, velocity, x0, EDM), and the way there and back from denoised."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from .errors import GuidanceError
+from .frozen import frozen
 from .paths import FLOW, NoisePath
 from .tensors import expand
 
 
-@dataclass(frozen=True)
+@frozen
 class Parameterization(ABC):
     """A linear change of variables denoised <-> output at fixed x and sigma: output = (skip * x - denoised) / scale."""
 
@@ -75,7 +75,7 @@ class _X0(Parameterization):
         return torch.zeros_like(sigma), -torch.ones_like(sigma)
 
 
-@dataclass(frozen=True)
+@frozen
 class Edm(Parameterization):
     """The output F of an EDM-preconditioned network, denoised = c_skip x + c_out F (arXiv:2206.00364, table 1)."""
 

@@ -8,9 +8,10 @@ from numbers import Real
 from typing import Any
 
 from .errors import GuidanceError, shortened
+from .frozen import frozen
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class Param:
     """What is known of one parameter.
 

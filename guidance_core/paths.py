@@ -2,13 +2,13 @@
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from .errors import GuidanceError
+from .frozen import frozen
 from .tensors import expand
 
 
@@ -17,7 +17,7 @@ def _level(value: Tensor | float) -> Tensor:
     return value if isinstance(value, Tensor) else torch.tensor(float(value), dtype=torch.float64)
 
 
-@dataclass(frozen=True)
+@frozen
 class NoisePath(ABC):
     """A family of noise levels, named by sigma; two paths at one log-SNR hold the same information."""
 

@@ -12,13 +12,14 @@ run_to_end(squares([1, 2, 3]), print)              # [1, 4, 9]; `yield from` giv
 
 from collections.abc import Callable, Generator
 from contextlib import closing
-from dataclasses import dataclass
 from typing import TypeVar
+
+from .frozen import frozen
 
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True)
+@frozen
 class Progress:
     """`done` of `count` parts are done; count is None where nobody knows how many there will be."""
 

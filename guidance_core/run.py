@@ -1,7 +1,6 @@
 """What is known of a sampling run before it starts, and where in the run a noise level lies."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .errors import GuidanceError, shortened
+from .frozen import frozen
 from .parameterizations import Parameterization, default_parameterization
 from .paths import FLOW, VE, NoisePath
 
@@ -34,7 +34,7 @@ def _denoiser(source: Any) -> Callable[[Tensor, Tensor], Tensor]:
     return (lambda x, sigma: source) if isinstance(source, Tensor) else source
 
 
-@dataclass(frozen=True)
+@frozen
 class Run:
     """A sampling run: its path, the sigmas that it visits in order (None when unknown), and what the model is.
 

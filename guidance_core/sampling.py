@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -11,6 +10,7 @@ from torch.autograd import forward_ad
 
 from .denoisers import Denoiser
 from .errors import GuidanceError, shortened
+from .frozen import frozen
 from .guiders import start
 from .params import check_known
 from .paths import VE, NoisePath
@@ -18,7 +18,7 @@ from .run import Run, percent_of_training
 from .tensors import check_floating, check_tensor
 
 
-@dataclass(frozen=True)
+@frozen
 class Step:
     """One finished step: x went from noise level `sigma` to `sigma_next`, by way of `denoised`."""
 

@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor
 
 from .errors import GuidanceError, shortened
+from .frozen import frozen
 from .params import Checked, check_known, choice, flag, is_number, number
 from .run import AXES, EDGE, Cursor, Run
 from .shapes import SHAPES, Constant, Flat, Shape
@@ -16,7 +16,7 @@ from .shapes import SHAPES, Constant, Flat, Shape
 POSITIONS = {"step": (0, 1), "percent": (0, 1), "sigma": (0, math.inf), "log_snr": (-math.inf, math.inf)}
 
 
-@dataclass(frozen=True)
+@frozen
 class ScaleSchedule(Checked):
     """A strength s for every position in a run: 1 = as set, 0 = off.
 

@@ -3,11 +3,11 @@
 import math
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
 from .errors import GuidanceError, shortened
+from .frozen import frozen
 from .params import Checked, choice, number, text
 
 
@@ -33,19 +33,19 @@ class Flat(Shape):
         return 1.0
 
 
-@dataclass(frozen=True)
+@frozen
 class Constant(Flat):
     name = "constant"
     doc = "The same strength for the whole run."
 
 
-@dataclass(frozen=True)
+@frozen
 class Interval(Flat):
     name = "interval"
     doc = "Full strength between start and end, off outside: saves passes there (arXiv:2404.07724)."
 
 
-@dataclass(frozen=True)
+@frozen
 class Linear(Shape):
     name = "linear"
     doc = "Rises evenly (arXiv:2404.13040)."
@@ -54,7 +54,7 @@ class Linear(Shape):
         return u
 
 
-@dataclass(frozen=True)
+@frozen
 class Cosine(Shape):
     name = "cosine"
     doc = "Rises in an S: gentle at both ends (arXiv:2404.13040)."
@@ -63,7 +63,7 @@ class Cosine(Shape):
         return (1 - math.cos(math.pi * u)) / 2
 
 
-@dataclass(frozen=True)
+@frozen
 class HalfCosine(Shape):
     name = "half_cosine"
     doc = "Starts slowly and rises ever faster."
@@ -72,7 +72,7 @@ class HalfCosine(Shape):
         return 1 - math.cos(math.pi * u / 2)
 
 
-@dataclass(frozen=True)
+@frozen
 class Sine(Shape):
     name = "sine"
     doc = "Rises at once and levels off."
@@ -81,7 +81,7 @@ class Sine(Shape):
         return math.sin(math.pi * u / 2)
 
 
-@dataclass(frozen=True)
+@frozen
 class Power(Shape):
     name = "power"
     doc = "Progress to a power: above 1 late, below 1 early."
@@ -91,7 +91,7 @@ class Power(Shape):
         return u**self.exponent
 
 
-@dataclass(frozen=True)
+@frozen
 class Exponential(Shape):
     name = "exponential"
     doc = "Rises exponentially: most of it near the end."
@@ -101,7 +101,7 @@ class Exponential(Shape):
         return math.expm1(self.rate * u) / math.expm1(self.rate)
 
 
-@dataclass(frozen=True)
+@frozen
 class Triangle(Shape):
     name = "triangle"
     doc = "Rises to a peak, then falls back."
@@ -120,7 +120,7 @@ class Points(Shape):
         return self.value(u)
 
 
-@dataclass(frozen=True)
+@frozen
 class Keyframes(Points):
     name = "keyframes"
     doc = "Your own points: position in the window, then strength."
@@ -157,7 +157,7 @@ class Keyframes(Points):
         )
 
 
-@dataclass(frozen=True)
+@frozen
 class Values(Points):
     name = "values"
     doc = "A list of strengths, spread evenly over the window: one a step when the list is as long as the run."

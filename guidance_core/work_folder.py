@@ -2,15 +2,15 @@
 
 import json
 import secrets
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .errors import GuidanceError, shortened
+from .frozen import frozen
 from .writing import write_whole
 
 
-@dataclass(frozen=True)
+@frozen
 class WorkFolder:
     """`plan.json` says what makes the parts what they are; `launch` has a number that the newest launch wrote.
 

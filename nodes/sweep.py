@@ -1,6 +1,6 @@
 """Guidance Sweep: one noise under many scales, schedules or methods, side by side on a labelled sheet."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import comfy.model_management
 import comfy.samplers
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..guidance_core.cfg import Pipeline
 from ..guidance_core.errors import GuidanceError
+from ..guidance_core.frozen import frozen
 from ..guidance_core.sweep import MOST
 from ..guidance_core.terms.classifier_guidance import ClassifierTerm
 from .classifier_guidance import classifier_part, target_input
@@ -132,7 +133,7 @@ class GuidanceSweep(io.ComfyNode):
             return io.NodeOutput(picture, torch.cat(pictures), latents, ui=ui.PreviewImage(picture, cls=cls))
 
 
-@dataclass(frozen=True)
+@frozen
 class SweepCell:
     """One cell: both of its values in words, what stands above its picture, and its guidance."""
 

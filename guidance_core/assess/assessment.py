@@ -1,7 +1,6 @@
 """Assess a classifier on held-out latents: calibrate it, measure it, suggest how to use it, and write that down."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -10,12 +9,13 @@ from ..classifier.measurements import Suggestion
 from ..classifier.noisy import NoisyClassifier
 from ..distributed import Process
 from ..errors import GuidanceError
+from ..frozen import frozen
 from ..progress import Work
 from .metrics import Evaluation, evaluate, even_edges
 from .recommend import suggest
 
 
-@dataclass(frozen=True)
+@frozen
 class Assessment:
     """The classifier, its record filled with temperatures, measurements and suggestion; and these by themselves."""
 

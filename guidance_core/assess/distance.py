@@ -1,18 +1,18 @@
 """How far two clouds of features lie apart: Frechet distance, precision and recall, in any number of processes."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..distributed import Process
 from ..errors import GuidanceError
+from ..frozen import frozen
 
 ROWS = 512  # of distances, computed at once
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Moments:
     """Of `count` features [F]: their sum [F], and the sum of their outer products [F, F], in double precision."""
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from ..classifier.measurements import MAX_CONFUSION, Bin, Knots
 from ..classifier.temperature import temperature_at
 from ..distributed import Process
 from ..errors import GuidanceError
+from ..frozen import frozen
 from ..paths import VE, NoisePath
 from ..progress import Progress, Work, run_to_end
 from ..tensors import expand
@@ -20,7 +21,7 @@ from .calibrate import fit_temperature
 PARTS = 15  # of [0, 1], over which calibration is measured
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Evaluation:
     """What `evaluate` measured: the bins, rising in log-SNR, and what their figures are to be held against.
 
@@ -41,7 +42,7 @@ class Evaluation:
     knots: Knots = ()
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class _Answers:
     """What was answered between two log-SNRs: logits [N, K], what the head's loss takes, log-SNR [N]."""
 

@@ -1,9 +1,10 @@
 """Adaptive guidance: the unconditional pass stops once it says the same as the conditional one."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 
+from ..frozen import frozen
 from ..parameterizations import VELOCITY, V
 from ..params import number
 from ..paths import FLOW
@@ -18,7 +19,7 @@ def cosine(a, b):
     return torch.where(sizes > 0, dot(a, b) / torch.where(sizes > 0, sizes, 1), 1).clamp(max=1)
 
 
-@dataclass(frozen=True)
+@frozen
 class Adaptive(Method):
     name = "adaptive"
     title = "Adaptive"

@@ -1,7 +1,6 @@
 """Adaptive projected guidance: high scales without burnt colours."""
 
-from dataclasses import dataclass
-
+from ..frozen import frozen
 from ..params import number
 from ..tensors import expand, norm, project
 from . import order
@@ -18,7 +17,7 @@ def projected(difference, cond, eta, norm_threshold):
     return difference + (eta - 1) * parallel
 
 
-@dataclass(frozen=True)
+@frozen
 class Apg(Method):
     name = "apg"
     title = "Adaptive projected guidance (APG)"

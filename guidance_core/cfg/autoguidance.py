@@ -1,13 +1,14 @@
 """Autoguidance: a weaker version of the model in the place of the unconditional prediction."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from ..frozen import frozen
 from ..params import socket
 from . import order
 from .base import Decision, Method, Phase
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Autoguidance(Method):
     name = "autoguidance"
     title = "Autoguidance"

@@ -2,12 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum, IntEnum
 from typing import ClassVar
 
 from torch import Tensor
 
+from ..frozen import frozen
 from ..params import Checked
 from ..run import Run
 from .order import MIDDLE
@@ -33,7 +34,7 @@ class Decision(str, Enum):
     __str__ = str.__str__
 
 
-@dataclass(frozen=True)
+@frozen
 class Prediction:
     """What stages see and replace: denoised predictions [B, C, ...] at one call of the model, float32 at least."""
 
@@ -57,7 +58,7 @@ class Prediction:
         return replace(self, uncond=self.cond - difference)
 
 
-@dataclass(frozen=True)
+@frozen
 class ScaleEvent:
     """The scale of one combination, after the methods that adjust it."""
 

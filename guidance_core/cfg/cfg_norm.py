@@ -1,8 +1,9 @@
 """CFG-Norm: every place of the guided prediction keeps the size it has in the conditional one, as in Qwen-Image."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ..errors import GuidanceError
+from ..frozen import frozen
 from ..params import number
 from ..tensors import excess
 from . import order
@@ -11,7 +12,7 @@ from .base import Decision, Method, Phase
 CHANNELS = (1,)
 
 
-@dataclass(frozen=True)
+@frozen
 class CfgNorm(Method):
     name = "cfg_norm"
     title = "CFG-Norm"

@@ -1,14 +1,15 @@
 """CFG++ on any sampler: the scale at which an ordinary DDIM step is the CFG++ step."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from ..frozen import frozen
 from ..params import number
 from ..tensors import expand
 from . import order
 from .base import Decision, Method, Phase
 
 
-@dataclass(frozen=True)
+@frozen
 class CfgPlusPlus(Method):
     name = "cfg_pp"
     title = "CFG++"

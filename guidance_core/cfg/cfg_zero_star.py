@@ -1,10 +1,11 @@
 """CFG-Zero*: guidance for flow models that does not trust the first steps."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 
+from ..frozen import frozen
 from ..params import number
 from ..run import EDGE
 from ..tensors import dot, expand
@@ -19,7 +20,7 @@ def first_steps(share, steps):
     return max(1, math.ceil(share * steps - 1e-9)) if share > 0 else 0  # 0.07 * 100 is above 7
 
 
-@dataclass(frozen=True)
+@frozen
 class CfgZeroStar(Method):
     name = "cfg_zero_star"
     title = "CFG-Zero*"

@@ -1,9 +1,10 @@
 """Dynamic thresholding: values that a high scale throws far out are pulled back into range."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 
+from ..frozen import frozen
 from ..params import number
 from ..tensors import expand, quantile, ratio
 from . import order
@@ -25,7 +26,7 @@ def mimicked(guided, mimic, percentile):
     return (ratio(flat.clamp(-q, q), q) * most + mean).reshape(guided.shape)
 
 
-@dataclass(frozen=True)
+@frozen
 class DynamicThreshold(Method):
     name = "dynamic_threshold"
     title = "Dynamic thresholding"

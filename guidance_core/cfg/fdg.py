@@ -1,11 +1,10 @@
 """Frequency-decoupled guidance: weak guidance of large shapes and colours, strong guidance of detail."""
 
-from dataclasses import dataclass
-
 import torch
 from torch.nn import functional as F
 
 from ..errors import GuidanceError
+from ..frozen import frozen
 from ..params import number
 from . import order
 from .base import Method, Phase
@@ -33,7 +32,7 @@ def low_frequencies(a):
     return low.unflatten(0, (len(a), -1)).transpose(1, 2) if a.ndim == 5 else low
 
 
-@dataclass(frozen=True)
+@frozen
 class Fdg(Method):
     name = "fdg"
     title = "Frequency-decoupled guidance (FDG)"

@@ -1,7 +1,7 @@
 """Feedback guidance: guides a picture the more, the less it looks like what was asked for."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ..errors import GuidanceError
+from ..frozen import frozen
 from ..params import number, socket, text
 from ..tensors import dot, expand
 from ..terms.target_text import parse_target
@@ -81,7 +82,7 @@ class TrackedRatio:
         return self.log_ratio
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Feedback(Method):
     name = "feedback"
     title = "Feedback"

@@ -1,14 +1,15 @@
 """MAMBO-G: a scale that falls where the two predictions are far apart, as they are at the first steps."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from ..frozen import frozen
 from ..params import number
 from ..tensors import expand, norm, ratio
 from . import order
 from .base import Decision, Method, Phase
 
 
-@dataclass(frozen=True)
+@frozen
 class MamboG(Method):
     name = "mambo_g"
     title = "MAMBO-G"

@@ -1,7 +1,6 @@
 """Momentum of guidance over the steps of a run."""
 
-from dataclasses import dataclass
-
+from ..frozen import frozen
 from ..params import number
 from . import order
 from .base import Decision, Method, Phase
@@ -19,7 +18,7 @@ def moving_difference(momentum):
     return moving
 
 
-@dataclass(frozen=True)
+@frozen
 class Momentum(Method):
     name = "momentum"
     title = "Momentum"

@@ -1,16 +1,17 @@
 """Guidance with noise in the conditional prediction: more varied pictures."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 
+from ..frozen import frozen
 from ..params import number
 from ..tensors import draw_of, expand, seeded_noise
 from . import order
 from .base import Method, Phase
 
 
-@dataclass(frozen=True)
+@frozen
 class NoisyCondition(Method):
     name = "noisy_condition"
     title = "Noisy condition"

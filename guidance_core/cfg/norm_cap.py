@@ -1,7 +1,8 @@
 """A cap on the size of the guided prediction, as in Lumina-Image."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from ..frozen import frozen
 from ..params import number
 from ..tensors import excess, expand, norm, ratio, sample_axes
 from . import order
@@ -15,7 +16,7 @@ def cap_gain(guided, cond, difference, cap):
     return (allowed - beyond).clamp(max=0)
 
 
-@dataclass(frozen=True)
+@frozen
 class NormCap(Method):
     name = "norm_cap"
     title = "Norm cap"

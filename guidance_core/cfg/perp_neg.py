@@ -1,7 +1,8 @@
 """Perp-Neg: a negative prompt that takes nothing away from the positive one."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from ..frozen import frozen
 from ..params import number, socket
 from ..tensors import project
 from . import order
@@ -14,7 +15,7 @@ def perpendicular_negative(cond, negative, empty, neg_scale):
     return cond - neg_scale * (negative - project(negative, positive))
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class PerpNeg(Method):
     name = "perp_neg"
     title = "Perp-Neg"

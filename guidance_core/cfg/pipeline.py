@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import cast
 
 import torch
 from torch import Tensor
 
 from ..errors import GuidanceError
+from ..frozen import frozen
 from ..params import Checked, number
 from ..run import Continuity, Cursor, Run, level_of
 from ..scale import ScaleSchedule, effective_scale
@@ -23,7 +24,7 @@ def nothing_added(guided: Tensor) -> Tensor:
     return guided
 
 
-@dataclass(frozen=True)
+@frozen
 class Passes:
     """Which predictions one call needs."""
 
@@ -31,7 +32,7 @@ class Passes:
     uncond: bool
 
 
-@dataclass(frozen=True)
+@frozen
 class Pipeline(Checked):
     """Classifier-free guidance as set by the user: scale, schedule, and the methods stacked so far.
 

@@ -1,11 +1,10 @@
 """Regional guidance: the scale by place in the picture and by latent channel."""
 
-from dataclasses import dataclass
-
 import torch
 from torch.nn import functional as F
 
 from ..errors import GuidanceError
+from ..frozen import frozen
 from ..params import number, socket, text
 from . import order
 from .base import Method, Phase
@@ -29,7 +28,7 @@ def fitted(mask, like):
     return mask[:, :, None] if like.ndim == 5 else mask
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Regional(Method):
     name = "regional"
     title = "Regional"

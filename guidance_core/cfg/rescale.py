@@ -1,7 +1,8 @@
 """Rescaled guidance: gives the guided prediction the spread of the conditional one."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from ..frozen import frozen
 from ..params import number
 from ..tensors import excess, sample_axes
 from . import order
@@ -18,7 +19,7 @@ def rescale_gain(guided, cond, difference, rescale):
     return -rescale * excess(guided, cond, difference, axes)
 
 
-@dataclass(frozen=True)
+@frozen
 class Rescale(Method):
     name = "rescale"
     title = "Rescale"

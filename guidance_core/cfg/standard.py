@@ -1,11 +1,10 @@
 """Plain classifier-free guidance."""
 
-from dataclasses import dataclass
-
+from ..frozen import frozen
 from .base import Method
 
 
-@dataclass(frozen=True)
+@frozen
 class Standard(Method):
     name = "standard"
     title = "Standard"

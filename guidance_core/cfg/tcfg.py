@@ -1,9 +1,10 @@
 """Tangential damping: the unconditional prediction loses what does not point along the conditional one."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 
+from ..frozen import frozen
 from ..tensors import dot, expand, ratio
 from . import order
 from .base import Method, Phase
@@ -23,7 +24,7 @@ def across(a, difference, share):
     return expand(size * dot(difference, v), a) * a - expand(size * dot(a, v), a) * difference
 
 
-@dataclass(frozen=True)
+@frozen
 class Tcfg(Method):
     name = "tcfg"
     title = "Tangential damping (TCFG)"

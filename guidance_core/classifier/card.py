@@ -1,9 +1,10 @@
 """The card of a noisy classifier: everything its file says about it, each field declared once with how it is kept."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
+from ..frozen import frozen
 from ..paths import FLOW, VE, VP
 from ..version import __version__
 from .card_values import BINS, CONFUSION, HEAD, KNOTS, LABELS, PARAMETERS, PLAIN, PNG
@@ -14,7 +15,7 @@ from .values import LOG_SNR_RANGE, NAME, declared, number, one_of, record_of, ta
 CREATED_WITH = f"Guidance Kit {__version__}"
 
 
-@dataclass(frozen=True)
+@frozen
 class Record:
     """How a classifier was made, how it measured, and whose it is. Only `temperatures` change what it answers.
 
@@ -42,7 +43,7 @@ class Record:
     created_with: str = declared(NAME, CREATED_WITH, always=True, unsaid="")
 
 
-@dataclass(frozen=True)
+@frozen
 class Card:
     """Everything a file says of its classifier.
 

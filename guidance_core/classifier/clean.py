@@ -1,12 +1,12 @@
 """Clean classifiers: any network that judges clean data, to be asked about a model's prediction of it."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import GuidanceError
+from ..frozen import frozen
 from ..paths import VE, NoisePath
 from ..tensors import per_sample
 from .copies import Copies, Noised
@@ -17,7 +17,7 @@ LEVELS = 100  # noise levels that are told apart, a unit of log-SNR
 FARTHEST = 10**4  # the log-SNR at which no noise and pure noise are counted
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@frozen(eq=False, repr=False)
 class CleanClassifier:
     """network(to_input(x0)) -> logits [B, K] of clean data x0 [B, C, ...], in the sampler's own units.
 

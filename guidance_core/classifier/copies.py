@@ -5,17 +5,17 @@ At a single point the gradient of a network that never saw noise is adversarial;
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import GuidanceError
+from ..frozen import frozen
 from ..tensors import expand, seeded_noise
 
 
-@dataclass(frozen=True)
+@frozen
 class Copies(ABC):
     """count copies: 1 is the input itself, more are antithetic pairs. Raises GuidanceError for another odd count."""
 
@@ -42,7 +42,7 @@ class Copies(ABC):
         """Two copies [2, B, ...] that vary in opposite ways."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Noised(Copies):
     """Copies with normal noise of standard deviation amount * spread, plus and minus."""
 
@@ -53,7 +53,7 @@ class Noised(Copies):
         return torch.stack([inputs + noise, inputs - noise])
 
 
-@dataclass(frozen=True)
+@frozen
 class Shifted(Copies):
     """Copies of images moved by up to `share` of their sides, one way and the other; the edges are repeated."""
 

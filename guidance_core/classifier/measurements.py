@@ -1,7 +1,6 @@
 """What a classifier's card holds of its measurements: bins of noise levels, temperatures, and how to guide with it."""
 
-from dataclasses import dataclass
-
+from ..frozen import frozen
 from ..paths import NoisePath
 from ..scale import ScaleSchedule
 from .values import LOG_SNR, LOG_SNR_RANGE, TEMPERATURE, declared, number, optional, text
@@ -13,7 +12,7 @@ Knots = tuple[tuple[float, float], ...]
 """(log-SNR, temperature), rising in log-SNR."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Bin:
     """Over noise levels between two log-SNRs: accuracy, expected calibration error, loss and fitted temperature.
 
@@ -33,7 +32,7 @@ class Bin:
 WEAK_SCALE = 5.0  # a classifier that needs more than this knows less than a fifth of the label
 
 
-@dataclass(frozen=True)
+@frozen
 class Suggestion:
     """A scale and the log-SNRs to guide between, with the reasons in words; scale 0 and no range: do not guide."""
 

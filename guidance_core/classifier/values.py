@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, field, fields
 from typing import Any
 
+from ..frozen import frozen
 from .names import HIDDEN, LINES
 
 MAX_TEXT = 100_000
@@ -12,7 +13,7 @@ MAX_ENTRIES = 256  # of a table or a list of measurements
 MAX_LOG_SNR = 100.0
 
 
-@dataclass(frozen=True)
+@frozen
 class Kind:
     """One kind of value.
 
@@ -34,7 +35,7 @@ class Kind:
         return plain if self.as_text else json.dumps(plain, ensure_ascii=False)
 
 
-@dataclass(frozen=True)
+@frozen
 class Declared:
     """What is declared beside a field: its kind; whether a file must have it; whether it is written even where it is
     the default; and what it is where an older file does not say it (the default, unless given)."""

@@ -6,7 +6,7 @@ source = PictureSource(pictures.files, pictures.targets, size=(64, 64))
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
@@ -14,6 +14,7 @@ from torch import Tensor
 from ..classifier.heads import Head
 from ..classifier.names import as_labels
 from ..errors import GuidanceError, printable
+from ..frozen import frozen
 from ..progress import Progress, Work, run_to_end
 from .image_file import EXTENSIONS, fault
 from .labelling import Tally, decided, first
@@ -25,7 +26,7 @@ from .layouts.table import from_table, table_of
 MINIMUM = 5
 
 
-@dataclass(frozen=True)
+@frozen
 class PictureFolder:
     """Labelled pictures in a fixed order, the names of their labels (or scores), and the head that fits them.
 

@@ -6,7 +6,6 @@ import math
 import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import GuidanceError, printable, shortened
+from ..frozen import frozen
 
 EXTENSIONS = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"))
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
@@ -26,7 +26,7 @@ ASPECTS = ((1, 1), (3, 4), (4, 3), (2, 3), (3, 2), (9, 16), (16, 9))  # height t
 Size = tuple[int, int]  # height, width
 
 
-@dataclass(frozen=True)
+@frozen
 class ImageFile:
     """The bytes of an image file, and its name for sentences."""
 

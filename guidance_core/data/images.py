@@ -3,7 +3,6 @@
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -11,13 +10,14 @@ import torch
 from torch import Tensor
 
 from ..errors import GuidanceError
+from ..frozen import frozen
 from .image_file import ImageFile, Size
 from .sources import joined
 
 KEPT_BYTES = 2**31  # a PictureSource of up to this size keeps in memory what it has read
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class PictureSource:
     """Pictures themselves as training examples (a Source), [3, height, width] in [-1, 1], cropped to one size.
 

@@ -1,17 +1,17 @@
 """Two sources as one: examples of a few labels, and others that all get one more."""
 
 import hashlib
-from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from ..errors import GuidanceError
+from ..frozen import frozen
 from .sources import Source
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class AgainstOthers:
     """The examples of a source, one label each of `classes`, and those of another, all of the label `classes`.
 

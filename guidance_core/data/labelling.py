@@ -2,17 +2,18 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ..classifier.heads import Head
 from ..classifier.heads.multi import MultiLabel
 from ..classifier.heads.regression import Regression
 from ..classifier.heads.single import SingleLabel
 from ..errors import GuidanceError
+from ..frozen import frozen
 from .layouts.base import Picture, Skipped
 
 
-@dataclass(frozen=True)
+@frozen
 class Tally:
     """Labels counted over `count` pictures; several: whether some have more than one; scores: names of columns."""
 
@@ -35,7 +36,7 @@ class Tally:
         return Tally(self.count + other.count, labels, self.several or other.several, self.scores or other.scores)
 
 
-@dataclass(frozen=True)
+@frozen
 class Labelling:
     """Names of labels (or scores), the head that fits them, and tags that too few pictures have, or lack."""
 

@@ -17,13 +17,14 @@ from torch import Tensor
 
 from ..errors import GuidanceError, printable
 from ..files import read_tensors, write_tensors
+from ..frozen import frozen
 from ..progress import Progress
 from .image_file import ImageFile, Size
 
 FORMAT = "guidance-kit.latent"
 
 
-@dataclass(frozen=True)
+@frozen
 class EncodeProgress(Progress):
     """`done` of `count` pictures have a latent, `reused` of them from the cache."""
 

@@ -7,14 +7,15 @@ size of latents; what does not fill a batch waits for the next examples of its s
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import count
 
 import torch
 from torch import Tensor
 
+from ..frozen import frozen
 
-@dataclass(frozen=True, eq=False)
+
+@frozen(eq=False)
 class Order:
     """Endless batches of example numbers. counts, sizes: of each shard its examples, and a number of their size.
 

@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -21,6 +20,7 @@ from ..classifier.heads import Head, as_head, heads
 from ..classifier.names import composed, label_fault
 from ..errors import GuidanceError
 from ..files import Declared, read_header, read_tensors
+from ..frozen import frozen
 
 FORMAT = "guidance-kit.latent-shards"
 VERSION = 1
@@ -31,7 +31,7 @@ DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32}
 LABEL_DTYPES = {torch.long: "I64", torch.float32: "F32"}
 
 
-@dataclass(frozen=True)
+@frozen
 class Shard:
     """A file of a folder: its examples are `first` to `first + count - 1`, their latents begin at byte `offset`."""
 
@@ -42,7 +42,7 @@ class Shard:
     hash: str
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class ShardSource:
     """The examples of a folder of shards (a Source), which `open` makes: labels and groups in memory, latents on disk.
 

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import GuidanceError
+from ..frozen import frozen
 
 
 class Source(Protocol):
@@ -51,7 +51,7 @@ class Source(Protocol):
         """A short text that changes with any latent, label or group. Asked for once."""
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class TensorSource:
     """Latents [N, C, H, W] or [N, C, T, H, W] in memory, on any device, with their labels (see Source.labels).
 

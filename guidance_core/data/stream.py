@@ -8,7 +8,7 @@ import hashlib
 import os
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from ..classifier.heads import Head, as_head
 from ..classifier.names import composed
 from ..errors import GuidanceError
 from ..files import Header, read_header, read_tensors
+from ..frozen import frozen
 from .order import Order
 from .shards import DTYPES, FORMAT, INDEX, check_shard, read_index
 
@@ -28,7 +29,7 @@ BUFFER = 2**16
 HEADERS = 1024  # of shards, kept while they are used
 
 
-@dataclass(frozen=True)
+@frozen
 class StreamedShard:
     """A file of the folder; its examples are `first` to `first + count - 1`."""
 
@@ -38,7 +39,7 @@ class StreamedShard:
     shape: tuple[int, ...]
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class ShardStream:
     """The examples of a folder of shards, which `open` makes. occurrences: of each label, [K], where that is known.
 

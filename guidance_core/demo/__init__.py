@@ -7,7 +7,6 @@ save_images(d.to_picture(x0), "digits.png")
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from ..classifier.noisy import NoisyClassifier
 from ..denoisers import Denoiser
+from ..frozen import frozen
 from ..guiders import Both
 from ..schedules import betas, sigmas_from_betas
 from ..tensors import per_sample
@@ -29,7 +29,7 @@ from .pictures import coloured
 FOLDER = Path(__file__).parent
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@frozen(eq=False, repr=False)
 class Demo:
     """A class-conditional model of digits [B, 1, 16, 16] in [-1, 1]. sigmas: its training levels on VE, rising."""
 

@@ -1,12 +1,11 @@
 """The digits: 1797 real handwritten numerals that come with scikit-learn, at 16x16, with a fixed held-out part."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import GuidanceError
+from ..frozen import frozen
 
 LABELS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SHAPE = (1, 16, 16)
@@ -20,7 +19,7 @@ ABOUT = {
 """What the files of weights say of themselves."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Digits:
     """images [N, 16, 16] in [0, 1], bright strokes on dark; labels long [N]."""
 

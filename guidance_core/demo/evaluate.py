@@ -2,13 +2,13 @@
 
 import argparse
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ..denoisers import Denoiser
+from ..frozen import frozen
 from ..guiders import cfg_guided, classifier_guided
 from ..sampling import sample
 from ..schedules import trailing
@@ -20,7 +20,7 @@ CLASSIFIER_SCALES = (-2.0, 0.0, 1.0, 2.0, 4.0)
 CFG_SCALES = (1.0, 2.0, 4.0)
 
 
-@dataclass(frozen=True)
+@frozen
 class Row:
     """One setting: its samples and what the judge makes of them."""
 

@@ -1,7 +1,6 @@
 """The judge: a clean digit classifier that never guides, and the measures it takes of samples."""
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -9,6 +8,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from ..assess.distance import frechet_distance as frechet_distance  # for those who look for it here
+from ..frozen import frozen
 
 FILE = Path(__file__).with_name("judge.safetensors")
 
@@ -39,7 +39,7 @@ class JudgeNetwork(nn.Module):
         return self.head(self.features(images[:, None].float()))
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@frozen(eq=False, repr=False)
 class Judge:
     """Callable: images [B, 16, 16] in [0, 1] -> log-probabilities [B, 10].
 

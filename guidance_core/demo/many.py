@@ -1,7 +1,6 @@
 """Many digits, written as they come: parts that do not depend on how many processes there are, or on what broke off."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor
 from ..denoisers import Denoiser
 from ..distributed import Process
 from ..files import read_header, read_tensors, write_tensors
+from ..frozen import frozen
 from ..progress import Progress, Work
 from ..sampling import sample
 from ..work_folder import WorkFolder
@@ -20,7 +20,7 @@ FORMAT = "guidance-kit.samples"
 GOLDEN = 0x9E3779B97F4A7C15  # between the seeds of two parts
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class ManyDigits:
     """`count` digits for a folder, PART a file: images [n, 16, 16], the judge's features [n, 64], what it reads [n].
 

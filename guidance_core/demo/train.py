@@ -4,7 +4,6 @@ import argparse
 import copy
 import time
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -16,6 +15,7 @@ from torch.nn import functional as F
 from ..assess.metrics import accuracy_by_log_snr
 from ..classifier.noisy import NoisyClassifier
 from ..files import write_tensors
+from ..frozen import frozen
 from ..null import drop_condition
 from ..paths import VE
 from ..progress import Progress, run_to_end
@@ -49,7 +49,7 @@ The noise levels are those where the class is neither plain nor lost: spread ove
 """
 
 
-@dataclass(frozen=True)
+@frozen
 class LossProgress(Progress):
     """`done` of `count` steps are trained, the last at this loss."""
 

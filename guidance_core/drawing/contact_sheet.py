@@ -3,12 +3,13 @@
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from itertools import accumulate, product
 
 import numpy as np
 
+from ..frozen import frozen
 from .plot import BACKGROUND, TEXT, Canvas
 
 LARGEST = 4096  # pixels along a side of a sheet; tiles are made smaller for it
@@ -20,7 +21,7 @@ IN_A_ROW = 6
 BRIGHT = (236, 239, 248)
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Cell:
     """One place of a sheet: the pictures of a batch, uint8 [B, H, W, 3], a title above them, lines below them."""
 
@@ -29,7 +30,7 @@ class Cell:
     lines: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Sheet:
     """A finished sheet, uint8 [H, W, 3], and how large a pixel of the pictures is on it."""
 

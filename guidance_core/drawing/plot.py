@@ -3,13 +3,13 @@
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from ..errors import GuidanceError
+from ..frozen import frozen
 from ..writing import written_whole
 
 Colour = tuple[int, int, int]
@@ -42,7 +42,7 @@ class Box(NamedTuple):
         return self.top + self.height
 
 
-@dataclass(frozen=True)
+@frozen
 class Ink:
     """The colours of a picture, (red, green, blue) or with an alpha; strength: how much of a line's own is left."""
 
@@ -129,7 +129,7 @@ class Canvas:
         return np.asarray(self._image.resize((self.width, self.height), Image.Resampling.LANCZOS))
 
 
-@dataclass(frozen=True)
+@frozen
 class Line:
     """One curve of a panel. values: one a point, in order; None leaves a gap.
 
@@ -146,7 +146,7 @@ class Line:
     dashed: bool = False
 
 
-@dataclass(frozen=True)
+@frozen
 class Panel:
     """One plot: a title, its lines, and its ordinate's range where it is not that of the data.
 

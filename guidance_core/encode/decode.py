@@ -3,7 +3,6 @@
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +13,13 @@ from ..classifier.heads import Head
 from ..data.image_file import Size
 from ..data.layouts.base import Picture, Skipped
 from ..errors import GuidanceError
+from ..frozen import frozen
 from .samples import Sample, Samples
 
 CHUNK = 16  # images that a worker hands over at once
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Decoded:
     """An image of a unit: pixels uint8 [H, W, 3], its label for the head, and a number that its copies share."""
 
@@ -30,7 +30,7 @@ class Decoded:
     group: int
 
 
-@dataclass(frozen=True)
+@frozen
 class Refused:
     """What of a unit is not used, and why."""
 
@@ -38,7 +38,7 @@ class Refused:
     skipped: Skipped
 
 
-@dataclass(frozen=True)
+@frozen
 class Broken:
     """Why no more can be read, as a sentence: an error raised in a worker would come as a traceback."""
 
@@ -48,7 +48,7 @@ class Broken:
 Chunk = list[Decoded | Refused] | Broken
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Decoding(IterableDataset):
     """The images of some units, cut to the nearest of `sizes`, in lists of CHUNK."""
 

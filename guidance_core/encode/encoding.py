@@ -16,6 +16,7 @@ from ..data.shard_writer import write_index, write_shard
 from ..data.shards import DTYPES
 from ..distributed import Process
 from ..errors import GuidanceError
+from ..frozen import frozen
 from ..progress import Progress, Work
 from .decode import Decoded, Decoding, Refused, decoding
 from .record import Records, UnitRecord
@@ -23,7 +24,7 @@ from .samples import Samples
 from .vae import Encoder
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Encoding:
     """What is to be encoded and how. sizes: (height, width) in pixels, of which each image takes the nearest.
 

@@ -11,20 +11,20 @@ index.json                written when all units are there
 import csv
 import io
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..data.layouts.base import Skipped
 from ..data.shards import INDEX
 from ..errors import GuidanceError
+from ..frozen import frozen
 from ..work_folder import WorkFolder, read_json
 from ..writing import write_whole
 
 FOLDER = "encoding"
 
 
-@dataclass(frozen=True)
+@frozen
 class UnitRecord:
     """entries: of its shards, as the index has them. labels: how often each label came, by its number."""
 
@@ -33,7 +33,7 @@ class UnitRecord:
     labels: list[int]
 
 
-@dataclass(frozen=True)
+@frozen
 class Records(WorkFolder):
     """The records below the folder of the shards."""
 

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -11,12 +10,13 @@ from ..data.folders import find_labelled
 from ..data.image_file import ImageFile
 from ..data.labelling import Tally
 from ..data.layouts.base import Picture, Skipped, name_in, why_not
+from ..frozen import frozen
 
 UNIT = 2048
 """Images of a unit of work: with latents of 4 x 64 x 64 in half precision its shards have 64 MiB."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Sample:
     """An image that is not yet read, its name for people, and its labels or scores. read: raises GuidanceError."""
 
@@ -46,7 +46,7 @@ class Samples(Protocol):
         """The images of a unit, in order, and what cannot be one of them."""
 
 
-@dataclass(frozen=True)
+@frozen
 class FolderSamples:
     """The labelled images of a folder or a CSV table (see data.folders), `unit` of them at a time."""
 

@@ -9,7 +9,7 @@ import os
 import tarfile
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cached_property, partial
 from pathlib import Path
 from typing import BinaryIO
@@ -18,13 +18,14 @@ from ..data.image_file import EXTENSIONS, MAX_BYTES, ImageFile
 from ..data.labelling import Tally
 from ..data.layouts.base import Skipped
 from ..errors import GuidanceError, printable, shortened
+from ..frozen import frozen
 from .samples import UNIT, Sample
 
 MAX_LABEL = 2**20  # bytes of a file that says a label
 LABELS = (".cls", ".txt", ".json")
 
 
-@dataclass(frozen=True)
+@frozen
 class TarContents:
     """What a scan of a tar found. starts: where each unit of `unit` samples begins, in bytes."""
 
@@ -59,7 +60,7 @@ def scan_tar(file: Path, unit: int = UNIT) -> TarContents:
     return TarContents(os.stat(file).st_size, unit, starts, count, dict(labels), several)
 
 
-@dataclass(frozen=True)
+@frozen
 class TarSamples:
     """The samples of several tars, of which the contents are known."""
 

@@ -2,11 +2,11 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
 
+from ..frozen import frozen
 from ..params import Checked
 from ..run import Run, level_of
 from ..scale import ScaleSchedule
@@ -14,7 +14,7 @@ from ..scale import ScaleSchedule
 Guidance = Callable[[Tensor, Tensor, Tensor], Tensor]  # (denoised, x, sigma [B]) -> guided denoised
 
 
-@dataclass(frozen=True)
+@frozen
 class TermEvent:
     """One addition of a term: the noise level, and its scale there."""
 

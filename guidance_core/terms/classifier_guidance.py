@@ -1,13 +1,12 @@
 """The classifier term: guidance by a classifier that knows noise and judges the noisy sample itself."""
 
-from dataclasses import dataclass
-
+from ..frozen import frozen
 from .gradient import bayes_factor, gradient_of_run, judge_of
 from .judged import JudgedTerm
 from .targets import as_target
 
 
-@dataclass(frozen=True)
+@frozen
 class ClassifierTerm(JudgedTerm):
     """Adds scale * schedule * sigma^2 / alpha * grad_x log p(target | x) to denoised (arXiv:2105.05233)."""
 

@@ -1,12 +1,13 @@
 """The clean-classifier term: guidance by what judges clean data, asked about the model's own prediction of it."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from torch import Tensor
 
 from ..classifier.clean import CleanClassifier, spread
 from ..errors import GuidanceError
+from ..frozen import frozen
 from .gradient import gradient_of_run, judge_of
 from .judged import JudgedTerm
 from .targets import as_target
@@ -20,7 +21,7 @@ class Unit(ABC):
         """What r^2 times the gradient is multiplied by at scale 1, for clean data like x0 [B, C, ...]."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Variance(Unit):
     """r^2 times the gradient itself."""
 
@@ -28,7 +29,7 @@ class Variance(Unit):
         return 1.0
 
 
-@dataclass(frozen=True)
+@frozen
 class RootOfSize(Unit):
     """The root of how many numbers a sample has, for scales of 1 to 2 to be usual for latents of any size.
 
@@ -40,7 +41,7 @@ class RootOfSize(Unit):
         return x0[0].numel() ** 0.5
 
 
-@dataclass(frozen=True)
+@frozen
 class CleanTerm(JudgedTerm):
     """Adds scale * schedule * r^2 * grad log p(target | denoised) to denoised, the model not differentiated through.
 

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -12,6 +11,7 @@ from ..classifier.clean import CleanClassifier
 from ..classifier.heads import Head, as_head
 from ..classifier.noisy import NoisyClassifier
 from ..errors import GuidanceError
+from ..frozen import frozen
 from ..paths import VE, NoisePath
 from ..tensors import expand, per_sample
 from .targets import LabelTarget, Target, as_target
@@ -27,7 +27,7 @@ _ACCELERATOR_ERROR = getattr(torch, "AcceleratorError", ())  # of no class befor
 _OUT_OF_MEMORY_CODE = 2  # of CUDA and HIP alike
 
 
-@dataclass(frozen=True)
+@frozen
 class TargetGradient:
     """grad like x (float32 at least) of log_prob [B] of the target, entropy [B] of p(y | x) and its largest value.
 
@@ -54,7 +54,7 @@ def leave_inference_mode(module: nn.Module) -> None:
                 setattr(part, name, buffer.clone())
 
 
-@dataclass(frozen=True)
+@frozen
 class Judge:
     """What a gradient is taken of. logits: (x, sigma [B], which samples of the batch these are) -> logits [B, K].
 

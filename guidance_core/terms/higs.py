@@ -1,12 +1,12 @@
 """History-guided sampling: the detail in which a prediction differs from the average of earlier ones, made stronger."""
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..errors import GuidanceError
+from ..frozen import frozen
 from ..params import number
 from ..tensors import expand, project
 from .history import EarlierSteps, HistoryTerm
@@ -41,7 +41,7 @@ def high_frequencies(a: Tensor, cutoff: float) -> Tensor:
     return a
 
 
-@dataclass(frozen=True)
+@frozen
 class Higs(HistoryTerm):
     """D' = D + scale * sqrt((t - t_min) / (t_max - t_min)) * high frequencies of d, for t_min < t <= t_max.
 

@@ -2,11 +2,11 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from ..frozen import frozen
 from ..run import EDGE, Continuity, Cursor, Run, level_of
 from ..scale import ScaleSchedule
 from .base import Guidance, Term, TermEvent
@@ -14,7 +14,7 @@ from .base import Guidance, Term, TermEvent
 Direction = Callable[[Tensor, Tensor, Tensor], Tensor | None]  # (denoised, x, sigma [B]), of single precision at least
 
 
-@dataclass(frozen=True)
+@frozen
 class HistoryTerm(Term):
     """Adds scale * schedule * a direction that the run itself gives; no further pass of the model, at CFG 1 too.
 

@@ -2,12 +2,12 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..errors import GuidanceError
+from ..frozen import frozen
 from ..params import flag, number
 from ..paths import NoisePath
 from ..run import Run
@@ -20,7 +20,7 @@ from .targets import LabelTarget, Target, as_target
 MIN_ENTROPY = 0.2  # nats; bounds the entropy-aware factor where the classifier is certain
 
 
-@dataclass(frozen=True)
+@frozen
 class JudgedEvent(TermEvent):
     """One evaluation of a classifier term. The tensors are [B].
 
@@ -32,7 +32,7 @@ class JudgedEvent(TermEvent):
     passes: int = 1  # more where memory did not hold the whole batch
 
 
-@dataclass(frozen=True)
+@frozen
 class JudgedTerm(Term):
     """Adds scale * schedule * factor * grad log p(target | what is judged) to denoised.
 

@@ -4,11 +4,11 @@ import difflib
 import heapq
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 from ..classifier.names import composed
 from ..errors import GuidanceError, shortened
+from ..frozen import frozen
 
 LISTED = 20  # labels that a sentence lists
 COMPARED = 32  # labels that are compared letter by letter with a name that is none
@@ -16,7 +16,7 @@ PIECES = 32  # parts of that name by which they are chosen
 MAX_NAME = 200  # letters of a label, and so of a name that may be near one
 
 
-@dataclass(frozen=True)
+@frozen
 class LabelNames:
     """The names of a classifier's labels, gone through once: each name is then found at once, however many there are.
 

@@ -1,13 +1,12 @@
 """Momentum guidance: away from where earlier steps were heading, which is smoother than where this one heads."""
 
-from dataclasses import dataclass
-
+from ..frozen import frozen
 from ..params import number
 from ..tensors import expand
 from .history import EarlierSteps, HistoryTerm
 
 
-@dataclass(frozen=True)
+@frozen
 class MomentumGuidance(HistoryTerm):
     """v' = v + scale * (v - m), m <- memory * m + (1 - memory) * v, first m = v (arXiv:2602.20360, algorithm 1).
 

@@ -1,9 +1,8 @@
 """Self-guidance: away from a weaker self of the model, with the condition and without any negative."""
 
-from dataclasses import dataclass
-
 from torch import Tensor
 
+from ..frozen import frozen
 from ..params import number, socket
 from ..scale import ScaleSchedule
 from .base import Term, TermEvent
@@ -14,7 +13,7 @@ def led_away(denoised: Tensor, cond: Tensor, weak: Tensor, scale: float) -> Tens
     return denoised + ((cond - weak) * scale).to(denoised.dtype)
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class SelfGuidance(Term):
     """Adds scale * schedule * (cond - weak) to the guided prediction.
 

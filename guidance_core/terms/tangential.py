@@ -1,13 +1,12 @@
 """Tangential amplifying guidance: each step goes further across, and no further in or out."""
 
-from dataclasses import dataclass
-
+from ..frozen import frozen
 from ..params import number
 from ..tensors import project
 from .history import HistoryTerm
 
 
-@dataclass(frozen=True)
+@frozen
 class TangentialGuidance(HistoryTerm):
     """D' = D + scale * (the part of D across x), scale = eta - 1 (arXiv:2510.04533, algorithm 1).
 

@@ -1,16 +1,17 @@
 """What to steer to: labels with weights and negatives, or label indices, and their log-probability."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from ..classifier.heads import Head, as_head
 from ..errors import GuidanceError, shortened
+from ..frozen import frozen
 
 
-@dataclass(frozen=True)
+@frozen
 class Part:
     """One label of a target: add weight * log p(label), or weight * log(1 - p(label)) when negative.
 
@@ -22,7 +23,7 @@ class Part:
     negative: bool = False
 
 
-@dataclass(frozen=True)
+@frozen
 class Target:
     """What each sample of a batch is steered to: one row of parts a sample; fewer rows than samples repeat in turn."""
 
@@ -53,7 +54,7 @@ class Target:
         return Target(tuple(tuple(dict.fromkeys(replace(part, weight=1.0) for part in row)) for row in self.rows))
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class LabelTarget:
     """The plain target: one label index a sample, [B]."""
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..errors import GuidanceError
 from ..files import MAX_HEADER, read_header, read_tensors, write_tensors
+from ..frozen import frozen
 
 FORMAT = "guidance-kit.training-checkpoint"
 KIND = "training checkpoint"
@@ -21,7 +22,7 @@ class Damaged(Exception):
     """The parts of a checkpoint do not fit together."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Saved:
     """A saved state: tensors by group and name, and plain values that JSON holds."""
 

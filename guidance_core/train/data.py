@@ -1,7 +1,6 @@
 """The data of a training run: what is held out, what is drawn, and how it is noised and shared out among processes."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
@@ -14,6 +13,7 @@ from ..data.augment import Augment
 from ..data.sources import Source, TensorSource
 from ..distributed import Process
 from ..errors import GuidanceError
+from ..frozen import frozen
 from ..paths import VP
 from ..tensors import check_floating, expand
 from .settings import TrainSettings
@@ -31,7 +31,7 @@ class Targets(Protocol):
     def __getitem__(self, indices: Tensor) -> Tensor: ...
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Examples:
     """A batch of `count`, of which this process has its part, or all of x0 where it is to be augmented.
 
@@ -44,7 +44,7 @@ class Examples:
     weights: Tensor | None = None
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class NoisyData:
     """The examples of a source as a network sees them. y: what the head's loss takes, of all examples."""
 
@@ -88,7 +88,7 @@ class NoisyData:
         return x, log_snr, examples.y.to(self.device)
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Subset:
     """Some of the examples: their indices [n], on the CPU, and how often each is to come, float64 [n].
 

@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from ..data.augment import Augment
 from ..data.sources import Source
 from ..data.stream import ShardStream
 from ..errors import GuidanceError
+from ..frozen import frozen
 from ..params import make
 from .checkpoint import Checkpoint, Damaged, Saved
 from .data import as_source
@@ -27,7 +28,7 @@ from .state import TrainState
 from .validation import Validation
 
 
-@dataclass(frozen=True)
+@frozen
 class TrainStep:
     """One finished step: loss and accuracy of its batch; the last step of a run brings the classifier.
 

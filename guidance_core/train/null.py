@@ -1,12 +1,12 @@
 """Learning a null condition: the embedding under which a model predicts its own unconditional data best."""
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..errors import GuidanceError
+from ..frozen import frozen
 from ..params import Checked, integer, number
 from ..paths import VE, NoisePath
 from ..progress import Progress
@@ -19,7 +19,7 @@ EMA = 0.98
 JUDGED = 8  # batches, of noise drawn once, over which the loss before and after is taken
 
 
-@dataclass(frozen=True)
+@frozen
 class NullSettings(Checked):
     """How a null condition is learned."""
 
@@ -31,14 +31,14 @@ class NullSettings(Checked):
     seed: int = integer(0, 0, 2**63 - 1, "The seed of what is drawn.")
 
 
-@dataclass(frozen=True)
+@frozen
 class NullProgress(Progress):
     """`done` of `count` steps are done, the last at this loss."""
 
     loss: float
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class LearnedNull:
     """null, like the one it began with; the denoising loss under the beginning and under it, on the same noise."""
 

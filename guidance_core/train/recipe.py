@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cached_property
 from typing import Any
 
@@ -18,6 +18,7 @@ from ..data.sources import Source
 from ..data.stream import ShardStream
 from ..distributed import this_process
 from ..errors import GuidanceError
+from ..frozen import frozen
 from .data import NoisyData, Subset, Targets, training_and_held_out
 from .optimization import learning
 from .settings import TrainSettings
@@ -26,7 +27,7 @@ from .streamed import Streamed, streamed
 from .validation import Validator
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Recipe:
     """What a run is made of. card: of the classifier to be, before training. augmented: `augment` in words."""
 

@@ -1,9 +1,9 @@
 """Learning a schedule: keyframes that a judge of finished samples likes best, found by trying one after the other."""
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
 
 from ..errors import GuidanceError
+from ..frozen import frozen
 from ..progress import Progress
 from ..scale import ScaleSchedule
 from ..shapes import Keyframes
@@ -12,7 +12,7 @@ MOST = 2.0  # strength; the least is 0
 FIRST_STEP, LEAST_STEP = 0.5, 0.125  # of a strength
 
 
-@dataclass(frozen=True)
+@frozen
 class Trial(Progress):
     """`done` of at most `count` schedules have been tried. best: the one with the lowest score so far."""
 

@@ -1,18 +1,17 @@
 """The settings of a training run, declared once for the library, the command line and the node."""
 
-from dataclasses import dataclass
-
 import torch
 
 from ..classifier.heads import Head, as_head, heads
 from ..classifier.latent_encoder import SIZES
 from ..errors import GuidanceError
+from ..frozen import frozen
 from ..params import Checked, choice, flag, integer, number
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-@dataclass(frozen=True)
+@frozen
 class TrainSettings(Checked):
     """The settings of train_classifier that are plain values."""
 

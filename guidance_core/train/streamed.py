@@ -1,7 +1,6 @@
 """Training from a stream of shards: batches in its order, read ahead, each example weighed by how rare its label is."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import islice
 
 import torch
@@ -10,6 +9,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..data.stream import ShardStream
 from ..errors import GuidanceError
+from ..frozen import frozen
 from .data import Examples, NoisyData, Subset
 from .settings import TrainSettings
 
@@ -17,7 +17,7 @@ AHEAD = 4  # batches that each worker reads ahead
 VALIDATING = 4096  # examples held out that are looked at
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class StreamedTargets:
     """What the head's loss takes, read when asked for. info: of the classifier."""
 
@@ -28,7 +28,7 @@ class StreamedTargets:
         return self.stream.head.targets(self.stream.labels_of(indices), self.info)
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Streamed:
     """The examples of a stream to learn from (see Subset). balance: whether rare labels weigh more."""
 
@@ -76,7 +76,7 @@ class Streamed:
         return self.stream.head.weights(labels, self.stream.occurrences, len(self.stream))
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class _Reading(Dataset):
     """Reads a batch, in whatever process; what is refused comes back as a value, and not as a traceback."""
 

@@ -3,12 +3,12 @@
 import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from ..classifier.heads import Head
+from ..frozen import frozen
 from .data import NoisyData, Subset
 
 BINS = 5
@@ -17,7 +17,7 @@ DRAWS = (512, 4096)
 """The fewest and the most noisy samples of a validation; a small held-out part is used several times over."""
 
 
-@dataclass(frozen=True)
+@frozen
 class ValidationBin:
     """Loss and accuracy between two log-SNRs."""
 
@@ -27,7 +27,7 @@ class ValidationBin:
     accuracy: float
 
 
-@dataclass(frozen=True)
+@frozen
 class Validation:
     """What the averaged weights make of the held-out part.
 
@@ -41,7 +41,7 @@ class Validation:
     best: bool
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Validator:
     """Measures a network on the examples that are held out, in batches, each counting by its weight."""
 

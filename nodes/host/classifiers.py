@@ -2,7 +2,6 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from comfy.model_patcher import ModelPatcher
@@ -13,6 +12,7 @@ from ...guidance_core.classifier.copies import Shifted
 from ...guidance_core.classifier.heads import Head
 from ...guidance_core.classifier.noisy import NoisyClassifier
 from ...guidance_core.errors import GuidanceError
+from ...guidance_core.frozen import frozen
 from ...guidance_core.paths import FLOW, VE
 from ...guidance_core.scale import ScaleSchedule
 from ...guidance_core.terms.classifier_guidance import ClassifierTerm
@@ -47,7 +47,7 @@ class AnyClassifier(ABC):
         """Logits [B, K] of clean latents x0 in the sampler's scale, on its own device."""
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class HostClassifier(AnyClassifier):
     """What NOISY_CLASSIFIER carries: a classifier and the patcher by which ComfyUI moves its network."""
 
@@ -83,7 +83,7 @@ class HostClassifier(AnyClassifier):
         return self.classifier(path.alpha(sigma) * x0, sigma, path)
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class PictureClassifier(AnyClassifier):
     """What CLEAN_CLASSIFIER carries: a network that judges clean pictures, and how it sees latents.
 

@@ -2,7 +2,6 @@
 
 import copy
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 
 import torch
 from comfy.model_patcher import ModelPatcher
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...guidance_core.errors import GuidanceError
+from ...guidance_core.frozen import frozen
 from .model_facts import latent_space
 from .patchers import patcher_of
 
@@ -28,7 +28,7 @@ class View(ABC):
         """
 
 
-@dataclass(frozen=True)
+@frozen
 class Preview(View):
     """The colours that ComfyUI's preview mixes of the latent's channels."""
 
@@ -44,7 +44,7 @@ class Preview(View):
         return Colours(latents)
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Decoded(View):
     """Pictures by a VAE's decoder. decoder: a copy, whose weights autograd may use."""
 

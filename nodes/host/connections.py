@@ -1,12 +1,12 @@
 """What is connected to a CFG method (a model, a condition, a classifier), as the method and the run take it."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from comfy.model_patcher import ModelPatcher
 
 from ...guidance_core.cfg import Method
 from ...guidance_core.errors import GuidanceError
+from ...guidance_core.frozen import frozen
 from ...guidance_core.params import params_of
 from ...guidance_core.terms import Term
 from .classifiers import HostClassifier
@@ -14,7 +14,7 @@ from .model_facts import check_classifier, latent_space, path_of
 from .weaken import weaker_self
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Condition:
     """A CONDITIONING that a method predicts under, beside those of the guider."""
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 
 import comfy.hooks
 import comfy.sampler_helpers
@@ -13,6 +12,7 @@ from comfy.model_patcher import ModelPatcher, create_model_options_clone
 from torch import Tensor
 
 from ...guidance_core.cfg import Method
+from ...guidance_core.frozen import frozen
 from ...guidance_core.params import params_of
 from .conditions import active_parts
 from .connections import Condition
@@ -21,7 +21,7 @@ from .passes import PassCounter
 from .weaken import Weakened, weaker_self
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Start:
     """What a run begins with, as ComfyUI hands it to OUTER_SAMPLE. Latents and noise are [B, C, ...], or packed."""
 

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from torch import Tensor
 
 from ...guidance_core.cfg.pipeline import Add, nothing_added
+from ...guidance_core.frozen import frozen
 from ..ui.messages import speaking_as
 from .conditions import active_parts, passes_of
 from .guider_kinds import kind_of
@@ -63,7 +64,7 @@ def guided_by_cfg(
     return add(denoised)
 
 
-@dataclass(frozen=True)
+@frozen
 class _Added:
     """What terms add to one call before its result is adjusted (see packed.PartAdd)."""
 

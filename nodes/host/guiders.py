@@ -7,7 +7,7 @@ scale of 1 or a condition of None is not run, and what is not run has no weight 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import pairwise
 from typing import ClassVar, Protocol
 
@@ -16,6 +16,7 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ...guidance_core.cfg import Pipeline, PipelineRun
+from ...guidance_core.frozen import frozen
 from ...guidance_core.run import Run
 from .hooks import HOOKS
 
@@ -46,7 +47,7 @@ def overridden(guider: Guider, attributes: dict) -> Iterator[None]:
             setattr(guider, name, value)
 
 
-@dataclass(frozen=True)
+@frozen
 class Call:
     """The guider's attributes for one call, and the conditions it leaves out.
 

@@ -4,7 +4,6 @@ import json
 import math
 import os
 from collections import Counter
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from ...guidance_core.classifier.card_values import MAX_LABELS
 from ...guidance_core.classifier.heads import Head, as_head, heads
 from ...guidance_core.classifier.names import appearance, composed, label_fault
 from ...guidance_core.errors import GuidanceError
+from ...guidance_core.frozen import frozen
 from .pixels import Prepared
 
 FOLDER = "classifiers"
@@ -28,7 +28,7 @@ BROKEN = (OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeEr
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".onnx", ".h5", ".msgpack")
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class ImageClassifier:
     """network: pixels as `prepared` gives them -> logits [B, K] of the labels."""
 

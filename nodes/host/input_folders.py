@@ -3,14 +3,15 @@
 import math
 import os
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import folder_paths
 
 from ...guidance_core.errors import printable
+from ...guidance_core.frozen import frozen
 
 
-@dataclass(frozen=True)
+@frozen
 class _Listing:
     """The folders below a root by name, when each was last changed before it was listed, and when all that was true."""
 

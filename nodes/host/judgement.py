@@ -1,12 +1,11 @@
 """How probable a sweep's target is in its finished pictures, and who says so."""
 
-from dataclasses import dataclass
-
 import comfy.model_management
 import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
+from ...guidance_core.frozen import frozen
 from ...guidance_core.terms.target_text import parse_target
 from ...guidance_core.terms.targets import Target
 from ..ui.live import sure
@@ -15,7 +14,7 @@ from .classifiers import AnyClassifier
 from .model_facts import in_sampler_scale
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Judgement:
     """Who says how probable the target is in a finished picture."""
 

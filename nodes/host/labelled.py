@@ -1,16 +1,15 @@
 """Labelled latents: what a noisy classifier learns from, as it travels between nodes."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from ...guidance_core.classifier.heads import Head, as_head
 from ...guidance_core.classifier.names import as_labels
 from ...guidance_core.errors import GuidanceError
+from ...guidance_core.frozen import frozen
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class LabelledLatents:
     """Latents [N, C, ...] as a VAE gives them, their label names, and their targets (see Source.labels) of a head.
 

@@ -1,13 +1,13 @@
 """What a MODEL is, read off what it does: its noise path, its output space, its timestep percent, its latents."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ...guidance_core.errors import GuidanceError
+from ...guidance_core.frozen import frozen
 from ...guidance_core.parameterizations import Parameterization
 from ...guidance_core.paths import FLOW, VE, NoisePath
 
@@ -24,7 +24,7 @@ def path_on(model_sampling: object) -> NoisePath | None:
     return {(1.0, 0.5): VE, (0.5, 0.5): FLOW}.get(levels)
 
 
-@dataclass(frozen=True)
+@frozen
 class ModelOutput(Parameterization):
     """The space of a model's own output, whatever it is: ComfyUI's conversion to denoised is linear in x and output."""
 

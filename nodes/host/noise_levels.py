@@ -6,7 +6,6 @@ They are those of the model that the sampler last ran, or of Stable Diffusion wh
 import copy
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 
 import comfy.samplers
@@ -15,6 +14,7 @@ from comfy.model_patcher import ModelPatcher
 from comfy.model_sampling import EPS, ModelSamplingDiscrete
 
 from ...guidance_core.errors import GuidanceError
+from ...guidance_core.frozen import frozen
 from ...guidance_core.params import Checked, integer, number, text
 from ...guidance_core.paths import VE, NoisePath
 from ...guidance_core.run import Run, percent_of_training
@@ -28,7 +28,7 @@ KEPT = 64  # sampler nodes
 Key = tuple[str, str]  # workflow, node
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Sampled:
     """What a sampler node ran: its model's noise levels, as ComfyUI has them, and those that it visited."""
 
@@ -51,7 +51,7 @@ def remember(model: ModelPatcher, sigmas: torch.Tensor) -> None:
         _sampled.popitem(last=False)
 
 
-@dataclass(frozen=True)
+@frozen
 class Asked(Checked):
     """What the graph tells of a run: the values of a sampler's widgets, by their names.
 
@@ -98,7 +98,7 @@ class Asked(Checked):
         return sigmas
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class _Model:
     """The noise levels of a model: ComfyUI's object for them, path and timestep percent."""
 

@@ -1,7 +1,7 @@
 """Latents that hold several things in one flat tensor, as picture and sound: each part is guided by itself."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol, cast
 
 import comfy.utils
@@ -10,11 +10,12 @@ from torch import Tensor
 from ...guidance_core.cfg import Method, Pipeline, PipelineRun
 from ...guidance_core.cfg.pipeline import Add, nothing_added
 from ...guidance_core.errors import GuidanceError
+from ...guidance_core.frozen import frozen
 from ...guidance_core.params import params_of
 from ...guidance_core.run import Run
 
 
-@dataclass(frozen=True)
+@frozen
 class Packing:
     """The shapes of the parts, batch first; a latent that is one thing has one."""
 

@@ -7,6 +7,7 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ...guidance_core.cfg import Pipeline
+from ...guidance_core.frozen import frozen
 from ...guidance_core.terms import Term, TermEvent
 from ...guidance_core.terms.clean_guidance import CleanTerm
 from ...guidance_core.terms.judged import JudgedTerm
@@ -16,7 +17,7 @@ KEY = "guidance_kit"
 KEPT_RUNS = 8
 
 
-@dataclass(frozen=True)
+@frozen
 class CfgPart:
     """The CFG pipeline on a MODEL, the node that speaks for it, and the models that its methods connect."""
 
@@ -26,7 +27,7 @@ class CfgPart:
     patchers: tuple[ModelPatcher, ...] = ()
 
 
-@dataclass(frozen=True)
+@frozen
 class TermPart:
     """A term on a MODEL, the patchers that keep its networks in memory, and the node that speaks for it."""
 
@@ -52,7 +53,7 @@ class TermPart:
         return isinstance(self.term, CleanTerm)
 
 
-@dataclass(frozen=True)
+@frozen
 class VarietyPart:
     """A variety on a MODEL, and the node that speaks for it."""
 
@@ -61,7 +62,7 @@ class VarietyPart:
     node_id: str | None
 
 
-@dataclass(frozen=True)
+@frozen
 class CfgEvent:
     """One call of the model: noise level, CFG's scale, passes run, and the scale that methods made of it (or None).
 
@@ -86,7 +87,7 @@ class CfgEvent:
         return float(self.adjusted.mean()) if isinstance(self.adjusted, Tensor) else self.adjusted
 
 
-@dataclass(frozen=True)
+@frozen
 class PartEvent:
     """What a term did at one call, with the part that it is of."""
 
@@ -119,7 +120,7 @@ class Journal:
         return self.runs[-1] if self.runs else None
 
 
-@dataclass(frozen=True)
+@frozen
 class Plan:
     """All guidance on a MODEL."""
 

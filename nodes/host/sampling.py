@@ -1,7 +1,6 @@
 """Sampling as KSampler does it, for nodes that bring their own guidance."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import comfy.sample
 import comfy.samplers
@@ -12,10 +11,11 @@ from comfy_api.latest import io
 
 from ...guidance_core.cfg import Pipeline
 from ...guidance_core.errors import GuidanceError
+from ...guidance_core.frozen import frozen
 from ..ui.widgets import widgets
 
 
-@dataclass(frozen=True)
+@frozen
 class Sampling:
     """What a KSampler's widgets say."""
 

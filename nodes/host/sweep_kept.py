@@ -2,14 +2,15 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
+from ...guidance_core.frozen import frozen
 
-@dataclass(frozen=True, eq=False)
+
+@frozen(eq=False)
 class Finished:
     """A cell that is sampled: its latents, and the passes that ran out of those of a run that leaves none out."""
 

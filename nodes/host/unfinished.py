@@ -5,7 +5,6 @@ import itertools
 import json
 from collections.abc import Iterator
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import folder_paths
 
 from ...guidance_core.classifier.noisy import NoisyClassifier
 from ...guidance_core.errors import GuidanceError
+from ...guidance_core.frozen import frozen
 from ...guidance_core.writing import write_whole
 from .classifier_files import file_named, new_file
 
@@ -20,7 +20,7 @@ KEPT_STATES = 4  # the newest
 NOTE = ".kept.json"
 
 
-@dataclass(frozen=True)
+@frozen
 class UnfinishedTraining:
     """What is kept of one training under a name. state: its checkpoint; beside it lies a note of the file it wrote."""
 

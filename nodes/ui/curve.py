@@ -1,9 +1,9 @@
 """A schedule's strength over a run, as it is drawn: live on the node, and in the node's picture."""
 
 import math
-from dataclasses import dataclass
 
 from ...guidance_core.drawing.plot import BLUE, Line, Panel, nice
+from ...guidance_core.frozen import frozen
 from ...guidance_core.run import Run, percent_of_training
 from ...guidance_core.scale import ScaleSchedule
 from ...guidance_core.schedules import betas, karras, sigmas_from_betas
@@ -13,7 +13,7 @@ POINTS = 200  # of a drawn curve, at least: an edge of a window looks upright
 STABLE_DIFFUSION = "on Stable Diffusion's noise levels"
 
 
-@dataclass(frozen=True)
+@frozen
 class Curve:
     """Strengths at places in [0, 1] from the first step of a run to its last, the range of the ordinate, and words."""
 

@@ -2,12 +2,13 @@
 
 import asyncio
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from aiohttp import web
 from server import PromptServer
 
 from ...guidance_core.errors import GuidanceError
+from ...guidance_core.frozen import frozen
 from ...guidance_core.params import Checked, choice, make, number
 from ...guidance_core.scale import ScaleSchedule, effective_scale
 from ..host.noise_levels import Asked
@@ -19,7 +20,7 @@ MOST_BYTES = 1 << 16  # of a question
 MOST_SHOWN = 1000  # steps; of longer runs the curve is drawn over this many, and no steps are told
 
 
-@dataclass(frozen=True)
+@frozen
 class Use(Checked):
     """What a schedule drives: CFG at its scale, a classifier, or something else."""
 

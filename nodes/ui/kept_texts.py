@@ -1,10 +1,11 @@
 """What each node said last, kept for pages that ask later: after a change of tabs, a reload, a run that was cached."""
 
 from collections import OrderedDict
-from dataclasses import dataclass
 
 from aiohttp import web
 from server import PromptServer
+
+from ...guidance_core.frozen import frozen
 
 PATH = "/guidance_kit/texts"
 KEPT = 2000  # texts of all workflows
@@ -13,7 +14,7 @@ MOST_BYTES = 1000  # of a workflow's id
 COMPARED = 32  # workflows whose prompts are remembered
 
 
-@dataclass(frozen=True)
+@frozen
 class Text:
     """What a node says. refused: it is why the run has stopped there."""
 

@@ -1,13 +1,13 @@
 """What a MODEL's guidance will do over a run, and what it did, as text and as a picture."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ...guidance_core.cfg import Pipeline
 from ...guidance_core.drawing.plot import AMBER, BLUE, GREEN, Line, Panel
+from ...guidance_core.frozen import frozen
 from ...guidance_core.params import params_of
 from ...guidance_core.scale import ScaleSchedule
 from ...guidance_core.shapes import Constant
@@ -19,7 +19,7 @@ from .messages import speaking_as
 from .trace_plot import along
 
 
-@dataclass(frozen=True)
+@frozen
 class Step:
     """One step as planned: the noise level, CFG's scale, its passes, and each term's scale."""
 

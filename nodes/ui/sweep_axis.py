@@ -1,13 +1,14 @@
 """What a sweep goes through: an axis is chosen on the node, and becomes changes to the guidance of a cell."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from comfy_api.latest import io
 
 from ...guidance_core.cfg import Pipeline, cfg_method, cfg_methods
 from ...guidance_core.drawing.contact_sheet import shortened
 from ...guidance_core.errors import GuidanceError
+from ...guidance_core.frozen import frozen
 from ...guidance_core.params import make, params_of
 from ...guidance_core.scale import ScaleSchedule
 from ...guidance_core.sweep import sweep_names, sweep_numbers
@@ -21,7 +22,7 @@ MOST_SCHEDULES = 8
 LETTERS = 60  # of a schedule's words
 
 
-@dataclass(frozen=True)
+@frozen
 class Guidance:
     """The guidance of one cell."""
 
@@ -32,7 +33,7 @@ class Guidance:
 Change = Callable[[Guidance], Guidance]
 
 
-@dataclass(frozen=True)
+@frozen
 class Axis:
     """One direction of a sheet: what is swept, and its values as (words, change to the guidance)."""
 
@@ -45,7 +46,7 @@ class Axis:
             return self.values[index][1](guidance)
 
 
-@dataclass(frozen=True)
+@frozen
 class Kind:
     """A kind of axis: what it is in words, its widgets, and its values as they are given on the node."""
 

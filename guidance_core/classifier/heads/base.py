@@ -2,13 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
 from ...errors import GuidanceError
+from ...frozen import frozen
 from .label_format import LabelFormat
 
 
@@ -22,7 +22,7 @@ class Example(Protocol):
     def scores(self) -> tuple[float, ...]: ...
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Measured:
     """How right logits [N, K] are, over all of them.
 

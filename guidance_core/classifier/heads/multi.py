@@ -1,17 +1,17 @@
 """Labels that go together: a sigmoid each."""
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch.nn import functional as F
 
 from ...errors import GuidanceError
+from ...frozen import frozen
 from .base import Head, Measured, at_labels, check_columns, check_counts
 from .label_format import COLUMNS
 
 
-@dataclass(frozen=True)
+@frozen
 class MultiLabel(Head):
     """Labels that go together: a sigmoid each. Labels are bool or in [0, 1], [N, K]; y is float [N, K].
 

@@ -2,17 +2,17 @@
 
 import json
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ...errors import GuidanceError
+from ...frozen import frozen
 from .base import Head, Measured, at_labels, check_columns
 from .label_format import COLUMNS
 
 
-@dataclass(frozen=True)
+@frozen
 class Regression(Head):
     """Scores: real numbers [N, K]. y are the scores, standardised; each logit is the mean of a normal of variance 1.
 

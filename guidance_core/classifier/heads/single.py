@@ -1,17 +1,17 @@
 """Labels that exclude each other: a softmax."""
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch.nn import functional as F
 
 from ...errors import GuidanceError
+from ...frozen import frozen
 from .base import Head, Measured, at_labels, check_counts
 from .label_format import INDICES
 
 
-@dataclass(frozen=True)
+@frozen
 class SingleLabel(Head):
     """Labels that exclude each other: a softmax. Labels and y are long [N]."""
 

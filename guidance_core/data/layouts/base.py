@@ -3,18 +3,18 @@
 import errno
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from ...classifier.names import composed
 from ...errors import GuidanceError, printable, shortened
+from ...frozen import frozen
 from ..image_file import EXTENSIONS
 
 MAX_TEXT = 2**26  # bytes of a table or a caption
 ABSENT = {errno.ENOENT, errno.ENOTDIR}
 
 
-@dataclass(frozen=True)
+@frozen
 class Picture:
     """A picture file and what was said of it: its labels, or its scores."""
 
@@ -26,7 +26,7 @@ class Picture:
         object.__setattr__(self, "labels", tuple(map(composed, self.labels)))  # macOS takes folders' names apart
 
 
-@dataclass(frozen=True)
+@frozen
 class Skipped:
     """A file that is not used, by its name in the folder, and why."""
 
@@ -34,7 +34,7 @@ class Skipped:
     reason: str
 
 
-@dataclass(frozen=True)
+@frozen
 class Found:
     """Pictures and what is not used; classes must have pictures; scores are names of columns."""
 

@@ -9,7 +9,6 @@ images = d.to_image(x0)  # [11, 3, 64, 64]
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -17,6 +16,7 @@ from torch import Tensor
 from ...classifier.clean import CleanClassifier, clean_classifier
 from ...classifier.noisy import NoisyClassifier
 from ...denoisers import Denoiser as Denoise
+from ...frozen import frozen
 from ...schedules import betas, sigmas_from_betas
 from ..class_conditional import checked_labels, under_labels
 from .classes import ATTRIBUTES, LABELS
@@ -27,7 +27,7 @@ from .weights import FOLDER
 from .weights import load as load_weights
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Emoji:
     """A class-conditional model of latents [B, 4, 16, 16] in the sampler's scale.
 

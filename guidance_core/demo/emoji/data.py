@@ -1,7 +1,6 @@
 """The emoji pictures that training reads, as `python -m devtools.emoji_pictures` has chosen, cleaned and split them."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -9,6 +8,7 @@ from torch import Tensor
 
 from ...errors import GuidanceError
 from ...files import read_tensors
+from ...frozen import frozen
 
 PACKAGE, VERSION = "emoji-datasource-google", "16.0.0"
 WORK = Path.home() / ".cache" / "guidance-kit" / "emoji"
@@ -18,7 +18,7 @@ FORMAT = "guidance-kit-emoji-pictures"
 HALF_A, HALF_B, HELD_OUT = 0, 1, 2
 
 
-@dataclass(frozen=True)
+@frozen
 class Pictures:
     """images uint8 [N, 3, 64, 64] on white; labels and part long [N]; smiling bool [N].
 

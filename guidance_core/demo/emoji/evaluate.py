@@ -7,7 +7,7 @@ for `python -m devtools.make_emoji`.
 import argparse
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from ...classifier.clean import CleanClassifier
 from ...classifier.copies import Shifted
 from ...classifier.noisy import NoisyClassifier
 from ...denoisers import Denoiser
+from ...frozen import frozen
 from ...guiders import cfg_guided, classifier_guided
 from ...parameterizations import V
 from ...sampling import sample
@@ -46,7 +47,7 @@ METHODS: dict[str, dict[str, Any]] = {
 BATCH = 55
 
 
-@dataclass(frozen=True)
+@frozen
 class Settings:
     """How samples are drawn."""
 
@@ -100,7 +101,7 @@ def draw(demo: Emoji, guided: Guided, settings: Settings) -> tuple[Tensor, Tenso
     return torch.cat(x0), labels
 
 
-@dataclass(frozen=True)
+@frozen
 class Row:
     """A row of a table over several seeds. What each number means is told in Measure."""
 

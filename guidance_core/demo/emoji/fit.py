@@ -4,7 +4,6 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ...files import read_tensors, write_tensors
+from ...frozen import frozen
 from ...train.optimization import optimizer_step, update_ema
 
 half = partial(torch.autocast, "cpu", torch.bfloat16)
@@ -21,7 +21,7 @@ FORMAT = "guidance-kit-emoji-training"
 KEEP_SECONDS = 60.0
 
 
-@dataclass(frozen=True)
+@frozen
 class Plan:
     """How a part is trained: warm-up, then a constant rate, then down to zero over the last `cooling` of the steps."""
 
@@ -38,7 +38,7 @@ class Plan:
         return self.learning_rate * min(1.0, step / self.warm_up, max(left, 0.0))
 
 
-@dataclass(frozen=True)
+@frozen
 class FitStep:
     """A finished step; seconds: spent on all steps so far, interruptions left out."""
 

@@ -1,7 +1,6 @@
 """The bank of latents that the denoiser and the noisy classifiers learn from: varied pictures, encoded once."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -9,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...files import read_tensors, write_tensors
+from ...frozen import frozen
 from .augment import vary
 from .classes import looks
 from .data import HALF_A, HALF_B, Pictures
@@ -18,7 +18,7 @@ FORMAT = "guidance-kit-emoji-latents"
 SIZE = 10000
 
 
-@dataclass(frozen=True)
+@frozen
 class Bank:
     """x0 [N, 4, 16, 16] in the sampler's scale, (raw - shift) * scale; labels long [N]; attributes bool [N, K]."""
 

@@ -1,11 +1,11 @@
 """The measures of samples: the judge's accuracy, Frechet distance in its features, nearness to training pictures."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from ...frozen import frozen
 from ..judge import frechet_distance
 from . import Emoji
 from .augment import vary
@@ -28,7 +28,7 @@ def in_parts(network: Callable[[Tensor], Tensor], images: Tensor, size: int = 20
     return torch.cat([network(part) for part in images.split(size)])
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Measure:
     """What samples are held against: real pictures that the judge never learned from.
 
@@ -69,7 +69,7 @@ def nearest(x0: Tensor, bank: Tensor) -> tuple[Tensor, Tensor]:
     return found.values / x0[0].numel() ** 0.5, found.indices
 
 
-@dataclass(frozen=True)
+@frozen
 class Copies:
     """How near samples come to training pictures. The threshold: nearer than that lie 90 % of true copies.
 

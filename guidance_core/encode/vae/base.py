@@ -1,12 +1,13 @@
 """What encodes images: raw latents of a VAE, and the scale and shift that lead from them to the sampler's."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from torch import Tensor
 
+from ...frozen import frozen
 
-@dataclass(frozen=True, eq=False)
+
+@frozen(eq=False)
 class Encoder:
     """x0 = (raw - shift) * scale, of images whose sides are multiples of `multiple` pixels.
 

@@ -1,7 +1,6 @@
 """A VAE from a folder in diffusers' layout, or from one safetensors file as ComfyUI has it; neither is needed."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor
 from ...data.shards import digest
 from ...errors import GuidanceError, shortened
 from ...files import read_tensors
+from ...frozen import frozen
 from .base import Encoder
 from .kl import GROUPS, kl_encoder, kl_weights
 from .taesd import taesd_encoder, taesd_weights
@@ -17,7 +17,7 @@ from .taesd import taesd_encoder, taesd_weights
 CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
 
 
-@dataclass(frozen=True)
+@frozen
 class LatentScale:
     """x0 = (raw - shift) * scale, in latents of so many channels."""
 

@@ -2,12 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from ....guidance_core.frozen import frozen
 
-@dataclass(frozen=True)
+
+@frozen
 class Block:
     """One block of a model: the kind it is of, as ComfyUI numbers them, and its number."""
 
@@ -18,7 +19,7 @@ class Block:
         return self.kind if self.kind == "middle" else f"{self.kind} {self.number}"
 
 
-@dataclass(frozen=True)
+@frozen
 class Attention:
     """A self-attention that is about to run.
 

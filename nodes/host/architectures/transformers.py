@@ -1,18 +1,19 @@
 """Transformers: stacks of blocks that ComfyUI replaces one by one, and one that it only numbers."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import comfy.model_patcher
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor, nn
 
+from ....guidance_core.frozen import frozen
 from .base import Architecture, Attend, Attention, Block, Options
 
 OVERRIDE = "optimized_attention_override"
 
 
-@dataclass(frozen=True)
+@frozen
 class Transformer(Architecture):
     """A stack of blocks that ComfyUI can replace one by one.
 
@@ -51,7 +52,7 @@ class Transformer(Architecture):
         return _with_block(options, block, replaced)
 
 
-@dataclass(frozen=True)
+@frozen
 class Lumina(Architecture):
     """Lumina 2 and Z-Image, whose blocks ComfyUI numbers but does not replace."""
 

@@ -1,17 +1,16 @@
 """UNets, whose attention ComfyUI replaces block by block."""
 
-from dataclasses import dataclass
-
 import comfy.model_patcher
 from comfy.ldm.modules.attention import SpatialTransformer, optimized_attention
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from torch import Tensor
 
+from ....guidance_core.frozen import frozen
 from ..digits import ATTENTIONS, DigitsNetwork
 from .base import Architecture, Attention, Block
 
 
-@dataclass(frozen=True)
+@frozen
 class UNet(Architecture):
     """The UNets of Stable Diffusion 1 and 2 and of SDXL."""
 
@@ -54,7 +53,7 @@ class UNet(Architecture):
         return options  # the sizes of its blocks differ: none can be left out
 
 
-@dataclass(frozen=True)
+@frozen
 class Digits(UNet):
     """The network of the digits demo, which takes the hooks of ComfyUI's UNets."""
 

@@ -1,0 +1,80 @@
+"""Frozen dataclasses that are declared in no time: `@frozen` for `@dataclass(frozen=True)`.
+
+The standard library's compiles six functions for each class when it is declared, which for 200 classes is most of what
+ComfyUI waits for at its start. Here a class's `__init__` is compiled with its first instance; the rest is shared.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+if TYPE_CHECKING:
+    from typing import dataclass_transform  # which Python 3.10 does not have
+else:
+
+    def dataclass_transform(**spec):
+        return lambda decorator: decorator
+
+
+C = TypeVar("C", bound=type)
+
+
+@overload
+def frozen(cls: C, /) -> C: ...
+@overload
+def frozen(*, eq: bool = True, repr: bool = True) -> Callable[[C], C]: ...
+@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
+def frozen(cls: Any = None, /, *, eq: bool = True, repr: bool = True) -> Any:
+    """A class as a dataclass whose instances do not change; what it defines itself stays. Fields as in dataclasses.
+
+    eq: whether instances with equal fields are equal. repr: whether it shows its fields.
+    """
+    if cls is None:
+        return lambda cls: frozen(cls, eq=eq, repr=repr)  # type: ignore[call-overload]
+    shared: dict[str, Any] = {"__setattr__": _refuse, "__delattr__": _refuse}
+    shared |= {"__repr__": _repr} if repr else {}
+    shared |= {"__eq__": _eq, "__hash__": _hash} if eq else {}
+    for name, method in shared.items():
+        if name not in vars(cls):
+            setattr(cls, name, method)
+    cls = dataclasses.dataclass(init=False, repr=False, eq=False)(cls)
+    cls.__init__ = _Init(cls)
+    return cls
+
+
+class _Init:
+    """Stands for a class's `__init__` until it is asked for, and is then replaced by the compiled one."""
+
+    def __init__(self, cls: Any):
+        self._cls = cls
+
+    def __get__(self, instance: object, owner: type | None = None) -> Callable[..., None]:
+        cls = self._cls
+        fields = [(field.name, field.type, field) for field in dataclasses.fields(cls)]
+        after = {"__post_init__": cls.__post_init__} if hasattr(cls, "__post_init__") else {}
+        made = dataclasses.make_dataclass(
+            cls.__name__, fields, namespace=after, repr=False, eq=False, match_args=False, frozen=True
+        )
+        cls.__init__ = init = vars(made)["__init__"]
+        return init.__get__(instance, owner)
+
+
+def _compared(self: Any) -> tuple:
+    return tuple(getattr(self, field.name) for field in dataclasses.fields(self) if field.compare)
+
+
+def _eq(self: Any, other: object) -> bool:
+    return _compared(self) == _compared(other) if other.__class__ is self.__class__ else NotImplemented
+
+
+def _hash(self: Any) -> int:
+    return hash(_compared(self))
+
+
+def _repr(self: Any) -> str:
+    shown = ", ".join(f"{field.name}={getattr(self, field.name)!r}" for field in dataclasses.fields(self) if field.repr)
+    return f"{type(self).__qualname__}({shown})"
+
+
+def _refuse(self: Any, name: str, value: object = None) -> None:
+    raise dataclasses.FrozenInstanceError(f"{type(self).__name__} is frozen: its {name} cannot be changed.")
