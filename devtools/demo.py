@@ -1,4 +1,4 @@
-"""Runs the example workflows in a real ComfyUI, saves their pictures, and measures what guidance did to the digits."""
+"""Runs example workflows in a real ComfyUI, shows their pictures on a page, and measures what guidance did."""
 
 import argparse
 import copy
@@ -11,18 +11,26 @@ from dataclasses import dataclass
 import torch
 from safetensors.torch import load_file
 
+from devtools.demo_page import Shown, opened, write_page
 from devtools.host import ROOT
 from devtools.server import ComfyServer, Result
 from devtools.workflow import to_prompt
-from devtools.workflows import DIGITS, graphs_of, place
-from devtools.workflows.canvas import titled
+from devtools.workflows import EXAMPLES, Bundled, place
 from devtools.workflows.picture import captioned, row_names
 from guidance_core import demo
 
 PICTURES = ROOT / "output" / "demo"
-SLOW = ("train_on_two_folders_then_guide",)
-MEASURED = ("cfg_in_an_interval", "classifier_guidance_at_four_scales")
+PAGE = PICTURES / "index.html"
+SHORT = (  # what a first look needs; the others with --all
+    "classifier_guidance_at_four_scales",
+    "cfg_in_an_interval",
+    "cfg_methods_side_by_side",
+    "sweep_two_scales_on_one_sheet",
+    "emoji_with_what_no_class_says",
+)
+MEASURED = SHORT[:1]
 ALSO_MEASURED = (  # with --all: they, too, ask for the ten digits in turn
+    "cfg_in_an_interval",
     "cfg_methods_side_by_side",
     "cfg_schedule_drawn_by_hand",
     "cfg_schedules_side_by_side",
@@ -44,33 +52,46 @@ class Row:
 def main() -> int:
     """Run the workflows as they are, for their pictures, and the measured ones with many samples, for the table."""
     parser = argparse.ArgumentParser(prog="dev.py demo", description=__doc__)
-    parser.add_argument("--all", action="store_true", help="run the training too, and measure all that can be")
+    parser.add_argument(
+        "--all", action="store_true", help="run every example, training too, and measure all that can be"
+    )
     asked = parser.parse_args()
     began = time.monotonic()
     PICTURES.mkdir(parents=True, exist_ok=True)
+    bundled = [(name, family) for name, family in EXAMPLES if isinstance(family, Bundled)]
+    chosen = [each for each in bundled if asked.all or each[0] in SHORT]
+    measured = MEASURED + ALSO_MEASURED if asked.all else MEASURED
     judged = demo.load()
+    shown: list[Shown] = []
     print("Starting ComfyUI ...", flush=True)
     with ComfyServer() as server:
         object_info = server.object_info()
-        for name in graphs_of(DIGITS):
-            if name in SLOW and not asked.all:
-                continue
-            file = place(name, DIGITS)
+        for name, family in chosen:
+            file = place(name, family)
             workflow = json.loads(file.read_text(encoding="utf-8"))
             prompt = to_prompt(workflow, object_info)
             result = server.run(prompt)
-            print(f"\n{file.stem}: ran in {result.seconds:.1f} s", flush=True)
             names = row_names(workflow)
-            if name in MEASURED or asked.all and name in ALSO_MEASURED:
-                print(_table(_measure(server, prompt, names, judged)), flush=True)
-            titles = {str(node["id"]): node.get("title", node["type"]) for node in workflow["nodes"]}
-            _save(result, prompt, titles, file.stem, list(names.values()))
+            _save(result, prompt, workflow, file.stem, list(names.values()))
+            print(f"\n{file.stem}: {result.seconds:.1f} s, {PICTURES / file.stem}.png", flush=True)
+            table = _table(_measure(server, prompt, names, judged)) if name in measured else ""
+            if table:
+                print(table, flush=True)
+            shown.append(Shown(file.stem, note_of(workflow), table, f"{file.stem}.png"))
+            write_page(PAGE, shown)
     print(f"\nThe judge knows clean digits and never guides; {SAMPLES} samples a row. Diversity 1 is real digits.")
     if not asked.all:
-        print(f"Left out without --all: {', '.join(map(titled, SLOW))}, and tables for more of the examples.")
-    print(f"Pictures, each example's own and what its nodes showed: {PICTURES}")
+        print(f"{len(bundled) - len(chosen)} more examples run with --all: training a classifier, schedules, and more.")
+    print(f"Everything on one page{', which is open in your browser' if opened(PAGE) else ''}: {PAGE.as_uri()}")
     print(f"Done in {time.monotonic() - began:.0f} s.")
     return 0
+
+
+def note_of(workflow: dict) -> str:
+    """What a workflow's note says before it comes to what can be changed in ComfyUI, without its title."""
+    (note,) = (node["widgets_values"][0] for node in workflow["nodes"] if node["type"] == "MarkdownNote")
+    _, _, text = note.partition("\n\n")
+    return text.partition("\n\n**Change first:**")[0]
 
 
 def _measure(server: ComfyServer, prompt: dict, names: dict[str, str], judged: demo.Demo) -> list[Row]:
@@ -122,8 +143,9 @@ def _table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
-def _save(result: Result, prompt: dict, titles: dict[str, str], stem: str, names: list[str]) -> None:
+def _save(result: Result, prompt: dict, workflow: dict, stem: str, names: list[str]) -> None:
     """Save a workflow's sheet with its rows named, and the pictures that its nodes show."""
+    titles = {str(node["id"]): node.get("title", node["type"]) for node in workflow["nodes"]}
     for node_id in result.outputs:
         for picture in result.images(node_id):
             if prompt[node_id]["class_type"] == "SaveImage":

@@ -166,5 +166,10 @@ def sheet(canvas: Canvas, family: Family, vae: Output, rows: list[Output]) -> No
 def result(canvas: Canvas, picture: Output, ratio: float) -> None:
     """Save a picture, and show it beside the note. ratio: its height by its width."""
     with canvas.group("Result", GREEN, beside=True):
-        canvas.node("SaveImage", images=picture, filename_prefix=f"guidance-kit/{canvas.name}")
+        saved(canvas, picture)
         canvas.shapes = tuple((width, round(ratio * width) + AROUND) for width in RESULTS)
+
+
+def saved(canvas: Canvas, picture: Output, folded: bool = False) -> None:
+    """Save a picture under the graph's name."""
+    canvas.node("SaveImage", folded=folded, images=picture, filename_prefix=f"guidance-kit/{canvas.name}")

@@ -1,8 +1,10 @@
 """Graphs that try many settings at once."""
 
-from devtools.workflows.canvas import BROWN, Canvas
+from devtools.workflows.canvas import GREEN, Canvas
 from devtools.workflows.families import Family
-from devtools.workflows.parts import BASICS, PREVIEW, SAID, introduce, result, settings
+from devtools.workflows.parts import BASICS, RESULTS, SAID, introduce, saved, settings
+
+WORDS = 1.15  # by how much the labels of a sheet make it higher
 
 
 def sweep_two_scales_on_one_sheet(canvas: Canvas, family: Family) -> None:
@@ -27,10 +29,10 @@ def sweep_two_scales_on_one_sheet(canvas: Canvas, family: Family) -> None:
         classifier = family.classifier(canvas, loaded)
         positive, negative = family.wanted(canvas, loaded), family.null(canvas, loaded)
         latent = family.latent(canvas, family.swept)
-    with canvas.group("Every pair of settings", BROWN):
+    with canvas.group("Every pair of settings", GREEN, beside=True):
         swept = canvas.node(
             "GuidanceKitGuidanceSweep",
-            room=SAID + PREVIEW,
+            room=SAID,
             model=loaded.model,
             positive=positive,
             negative=negative,
@@ -43,5 +45,8 @@ def sweep_two_scales_on_one_sheet(canvas: Canvas, family: Family) -> None:
             seed=1,
             **settings(family),
         )
+        ratio = WORDS * len(classifier_scales) / len(cfg)
+        canvas.shapes = tuple((width, swept.node["size"][1] + round(ratio * width)) for width in RESULTS)
     canvas.ask(swept, "columns.values", "rows.values", "target", "seed")
-    result(canvas, swept, len(classifier_scales) / len(cfg))
+    with canvas.group("Keep", GREEN):
+        saved(canvas, swept, folded=True)  # the sheet is to be seen where it is made

@@ -16,6 +16,8 @@ from guidance_core.null import NullCondition
 
 expect.set_options(timeout=frontend.PATIENCE)  # five seconds, its default, are too few on a busy machine
 
+PROBE = ROOT / "tests" / "host" / "probe"  # its nodes stand in for large models
+
 # Console errors that the host logs without any pack, as patterns. Everything else fails the test.
 HOST_NOISE = (
     r"404 \(Not Found\) \(\S+/(user\.css|api/userdata[/?])",  # a new user folder lacks what the front end looks for
@@ -48,7 +50,7 @@ class Console:
 @pytest.fixture(scope="session")
 def server() -> Iterator[ComfyServer]:
     """A running ComfyUI with our pack, past the first-visit tutorial, with a file for every list of files."""
-    with ComfyServer() as running:
+    with ComfyServer(packs=[PROBE]) as running:
         running.set_setting("Comfy.TutorialCompleted", True)
         classifiers, nulls = (running.base / "models" / kind for kind in ("noisy_classifiers", "null_conditions"))
         for folder in (classifiers, nulls):

@@ -1,6 +1,6 @@
 """Guidance Sweep in a real browser: its axes change their widgets and sockets, and connected schedules are sent."""
 
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from devtools import frontend
 from devtools.server import ComfyServer
@@ -43,6 +43,51 @@ BUILD = """() => {
   connect("second", 0, "columns.schedules.schedule1");
   return { before, after: nodes.sweep.widgets.map((each) => each.name), sweep: String(nodes.sweep.id) };
 }"""
+
+MARKED = """() => Object.fromEntries(
+  app.graph.nodes.find(node => node.type === "GuidanceKitGuidanceSweep").widgets
+    .filter(widget => ["cfg", "classifier_scale"].includes(widget.name))
+    .map(widget => [widget.name, [widget.label, widget.disabled ?? false]]))
+"""
+CHOOSE = """([axis, value]) => {
+  const sweep = app.graph.nodes.find(node => node.type === "GuidanceKitGuidanceSweep");
+  const found = sweep.widgets.find(widget => widget.name === axis);
+  found.value = value;
+  found.callback?.(value);
+}
+"""
+
+
+def marked(page: Page, **labels: str) -> None:
+    """Of the widgets that an axis may replace, those have these labels and take no value; the others do."""
+    wanted = {name: [labels.get(name, name), name in labels] for name in ("cfg", "classifier_scale")}
+    assert page.evaluate(MARKED) == wanted
+    if page.evaluate("() => LiteGraph.vueNodesMode"):
+        for label in labels.values():
+            expect(page.get_by_text(label)).to_have_count(1)
+
+
+def test_axes_mark_the_widgets_that_they_replace(page: Page):
+    page.evaluate("() => app.graph.clear()")
+    frontend.add_node(page, "GuidanceKitGuidanceSweep", (300, 200))
+    marked(page, cfg="columns → cfg")
+    page.evaluate(CHOOSE, ["rows", "classifier scale"])
+    both = {"cfg": "columns → cfg", "classifier_scale": "rows → classifier_scale"}
+    marked(page, **both)
+    page.evaluate("workflow => app.loadGraphData(workflow)", page.evaluate("() => app.graph.serialize()"))
+    marked(page, **both)
+    page.evaluate(CHOOSE, ["columns", "cfg method"])
+    page.evaluate(CHOOSE, ["rows", "nothing"])
+    marked(page)
+
+
+def test_a_saved_size_is_kept(page: Page):
+    page.evaluate("() => app.graph.clear()")
+    node = frontend.add_node(page, "GuidanceKitGuidanceSweep", (300, 200))
+    page.evaluate("id => app.graph.getNodeById(id).setSize([450, 1200])", node)
+    page.evaluate("workflow => app.loadGraphData(workflow)", page.evaluate("() => app.graph.serialize()"))
+    frontend.settle(page)
+    assert page.evaluate("() => [...app.graph.nodes[0].size]") == [450, 1200]
 
 
 def test_axes_bring_their_widgets_and_sockets(page: Page, server: ComfyServer):

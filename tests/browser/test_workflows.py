@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Locator, Page
+from templates import EXAMPLES, browse, opened
 
 from devtools import frontend
-from devtools.host import PACK_NAME, ROOT
+from devtools.host import ROOT
 from devtools.server import ComfyServer
 from devtools.workflow import to_prompt
-from devtools.workflows import DIGITS, FOLDER, graphs_of, place
+from devtools.workflows import FOLDER
 
-EXAMPLES = [place(name, DIGITS) for name in graphs_of(DIGITS)]  # in the order in which they are listed
 KINDS = Path(__file__).with_name("kinds.json")
 SCREENSHOTS = ROOT / "output" / "browser"
 SLOW = {"GuidanceKitTrainNoisyClassifier", "GuidanceKitLoadEmojiDemo"}  # take their time: run under one renderer only
@@ -25,31 +25,7 @@ LOADED = """at => {
   const image = document.querySelector(`${at} [data-testid=thumbnail-content] img`);
   return image?.complete && image.naturalWidth > 0;
 }"""
-OPEN = """
-([name, count]) =>
-  app.extensionManager.workflow.activeWorkflow.filename.startsWith(name) && app.graph.nodes.length === count
-"""
-
 both = pytest.mark.parametrize("renderer", frontend.RENDERERS)
-
-
-def browse(page: Page) -> Locator:
-    """Open the template browser at our pack, and give its dialog."""
-    page.get_by_role("button", name="Templates", exact=True).click()
-    dialog = page.get_by_role("dialog")
-    frontend.again(
-        lambda timeout: dialog.get_by_text(PACK_NAME, exact=True).click(timeout=timeout),
-        lambda timeout: dialog.get_by_test_id(f"template-workflow-{EXAMPLES[0].stem}").wait_for(timeout=timeout),
-    )
-    return dialog
-
-
-def choose(dialog: Locator, name: str) -> None:
-    """Scroll to a template and click it, which closes the dialog."""
-    frontend.again(
-        lambda timeout: dialog.get_by_test_id(f"template-workflow-{name}").click(timeout=timeout),
-        lambda timeout: dialog.wait_for(state="hidden", timeout=timeout),
-    )
 
 
 def run(page: Page, server: ComfyServer, name: str) -> None:
@@ -92,9 +68,7 @@ def test_templates_stand_in_order_and_have_thumbnails(pages: dict[str, Page], re
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_example(path: Path, renderer: str, pages: dict[str, Page], server: ComfyServer, object_info: dict):
     workflow, page = json.loads(path.read_text(encoding="utf-8")), pages[renderer]
-    dialog = browse(page)
-    choose(dialog, path.stem)
-    page.wait_for_function(OPEN, arg=[path.stem, len(workflow["nodes"])])
+    opened(page, path.stem, len(workflow["nodes"]))
     assert frontend.prompt_of(page) == to_prompt(workflow, object_info)
     if renderer == "nodes2" or not SLOW & {node["type"] for node in workflow["nodes"]}:
         run(page, server, f"{path.stem}-{renderer}")

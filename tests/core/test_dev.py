@@ -5,8 +5,11 @@ import sys
 
 from dev import COMMANDS
 from devtools import newest_frontend
+from devtools.demo import SHORT, note_of
+from devtools.demo_page import Shown, write_page
 from devtools.host import PACK_NAME, ROOT
 from devtools.serve import EXAMPLES
+from devtools.workflows import EXAMPLES as GRAPHS
 
 
 def test_alone_it_lists_its_commands():
@@ -19,6 +22,21 @@ def test_readme_and_serve_say_where_the_templates_are():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for words in ("*Templates*", "EXTENSIONS", f"**{PACK_NAME}**"):
         assert words in readme and words.strip("*") in EXAMPLES
+
+
+def test_the_demo_runs_a_few_examples_that_are_there():
+    assert set(SHORT) <= {name for name, _ in GRAPHS} and any(name.startswith("emoji") for name in SHORT)
+
+
+def test_the_demo_writes_what_it_ran_on_a_page(tmp_path):
+    (tmp_path / "a b.png").touch()
+    note = note_of(
+        {"nodes": [{"type": "MarkdownNote", "widgets_values": ["## A < b\n\nRow **1**.\n\n**Change first:** x"]}]}
+    )
+    write_page(tmp_path / "index.html", [Shown("A < b", note, "a  b", "a b.png")])
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert "<h2>A &lt; b</h2><p>Row <b>1</b>.</p><pre>a  b</pre><img" in page and "Change first" not in page
+    assert 'src="a%20b.png"' in page
 
 
 def test_another_front_end_is_served_where_one_is_named(monkeypatch):

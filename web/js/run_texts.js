@@ -3,23 +3,12 @@
 
 import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
+import { nodeAt, root } from "./node_at.js";
 import { isRefused, showText } from "./node_text.js";
 
 const EVENT = "guidance_kit.text";
 const ROUTE = "/guidance_kit/texts";
 let first = true; // the graph that the page begins with was there before it was loaded again
-
-const root = () => app.rootGraph ?? app.graph.rootGraph ?? app.graph;
-
-// A node by its id as the server has it: with those of the subgraphs that it is in.
-function nodeAt(path) {
-  let [graph, node] = [root(), undefined];
-  for (const id of String(path).split(":")) {
-    node = graph?.getNodeById(Number(id));
-    graph = node?.subgraph;
-  }
-  return node;
-}
 
 function* allNodes(graph = root()) {
   for (const node of graph.nodes) {
