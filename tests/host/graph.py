@@ -139,10 +139,18 @@ def classifier_guidance(g: Graph, model, classifier, target, scale=2.0, schedule
     )
 
 
+WAYS = {  # to weaken, each with the settings that it has beside its blocks
+    "smoothed_energy": {"blur": 9999.0},
+    "stochastic_blocks": {"share": 0.1, "seed": 0},
+    "token_perturbation": {"seed": 0},
+    "sliding_windows": {"size": 0.625},
+}
+
+
 def weakened(g: Graph, model, way="perturbed_attention", blocks="", **parameters) -> Output:
     """A Weaken Model node, with the way's own settings where none are given."""
-    defaults = {"smoothed_energy": {"blur": 9999.0}, "stochastic_blocks": {"share": 0.1, "seed": 0}}.get(way, {})
-    return g.GuidanceKitWeakenModel(model=model, way={"way": way, "blocks": blocks, **defaults, **parameters})
+    named = {} if way == "sliding_windows" else {"blocks": blocks}
+    return g.GuidanceKitWeakenModel(model=model, way={"way": way, **named, **WAYS.get(way, {}), **parameters})
 
 
 def self_guidance(g: Graph, model, weak, scale=2.0, schedule=None) -> Output:

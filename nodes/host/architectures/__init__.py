@@ -13,11 +13,22 @@ from comfy.ldm.qwen_image.model import QwenImageTransformer2DModel
 from comfy.ldm.wan.model import WanModel
 from torch import nn
 
-from .base import Architecture, Attend, Attention, Block, Options
-from .transformers import Lumina, Transformer
+from .around import instead_of_a_pass
+from .base import Architecture, Attend, Attention, Block, Enter, Options
+from .transformers import Ltx, Lumina, Transformer
 from .unet import Digits, UNet
 
-__all__ = ["ARCHITECTURES", "Architecture", "Attend", "Attention", "Block", "Options", "architecture_of"]
+__all__ = [
+    "ARCHITECTURES",
+    "Architecture",
+    "Attend",
+    "Attention",
+    "Block",
+    "Enter",
+    "Options",
+    "architecture_of",
+    "instead_of_a_pass",
+]
 
 TWO_STACKS = dict(double="double_blocks", single="single_blocks")
 ARCHITECTURES: tuple[Architecture, ...] = (
@@ -29,8 +40,8 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     Transformer("Qwen-Image", QwenImageTransformer2DModel, {"double": "transformer_blocks"}),
     Lumina("Lumina 2 and Z-Image", NextDiT),
     Transformer("Wan", WanModel, {"double": "blocks"}, cross=True, video=True),
-    Transformer("LTX-Video", LTXVModel, {"double": "transformer_blocks"}, cross=True, video=True),
-    Transformer("Hunyuan Video", HunyuanVideo, TWO_STACKS, video=True, places=False),
+    Ltx("LTX-Video", LTXVModel, {"double": "transformer_blocks"}, cross=True, video=True),
+    Transformer("Hunyuan Video", HunyuanVideo, TWO_STACKS, video=True),
 )
 
 

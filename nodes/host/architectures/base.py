@@ -1,4 +1,4 @@
-"""What is asked of a kind of model: its blocks, and hooks by which one attends in another way or is skipped."""
+"""What is asked of a kind of model: its blocks, and hooks by which one attends otherwise, is skipped or shuffled."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -24,33 +24,31 @@ class Attention:
     """A self-attention that is about to run.
 
     q: [B, N, heads * d] or [B, heads, N, d], N tokens. values: its values as if they were its result. of: q -> its
-    result for other queries like q. image: which tokens are of the picture, None where that is not known. grid: their
-    rows and columns, where known.
+    result for other queries like q. image: which tokens are of the picture. grid: the rows and columns in which these
+    lie, of a video those of a frame.
     """
 
     q: Tensor
     values: Tensor
     of: Callable[[Tensor], Tensor]
-    image: slice | None = None
-    grid: tuple[int, int] | None = None
+    image: slice
+    grid: tuple[int, int]
 
 
-Attend = Callable[[Attention], Tensor]
 Options = dict
+Attend = Callable[[Attention], Tensor]
+Enter = Callable[[Tensor, Options, int], Tensor]
 
 
 class Architecture(ABC):
     """One kind of model.
 
-    title: as its users call it. video: whether it is one of video. skips: whether its blocks can be skipped. places:
-    whether it is known which tokens of an attention are of the picture. grid: and in which rows and columns they lie.
+    title: as its users call it. video: whether it is one of video. skips: whether its blocks can be skipped.
     """
 
     title: str
     video: bool = False
     skips: bool = True
-    places: bool = True
-    grid: bool = False
 
     @abstractmethod
     def knows(self, network: nn.Module) -> bool:
@@ -67,3 +65,10 @@ class Architecture(ABC):
     @abstractmethod
     def skipped(self, options: Options, block: Block, when: Callable[[Options], bool]) -> Options:
         """model_options under which a block is skipped where when(transformer_options) holds; see `skips`."""
+
+    @abstractmethod
+    def entered(self, options: Options, block: Block, enter: Enter) -> Options:
+        """model_options under which a block is given other tokens of the picture.
+
+        enter: (tokens [B, N, d], transformer_options, which of the block's layers it is) -> tokens alike.
+        """

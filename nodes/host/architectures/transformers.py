@@ -1,14 +1,15 @@
 """Transformers: stacks of blocks that ComfyUI replaces one by one, and one that it only numbers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import field
 
 import comfy.model_patcher
-from comfy.patcher_extension import WrappersMP
 from torch import Tensor, nn
 
 from ....guidance_core.frozen import frozen
+from .around import with_hooks
 from .base import Architecture, Attend, Attention, Block, Options
+from .tokens import Tokens, image_in, tokens_in, with_tokens
 
 OVERRIDE = "optimized_attention_override"
 
@@ -26,7 +27,6 @@ class Transformer(Architecture):
     stacks: dict[str, str] = field(hash=False)
     cross: bool = False
     video: bool = False
-    places: bool = True
 
     def knows(self, network):
         return isinstance(network, self.network)
@@ -36,14 +36,18 @@ class Transformer(Architecture):
             Block(kind, number) for kind, name in self.stacks.items() for number in range(len(getattr(network, name)))
         ]
 
+    def patch(self, network) -> int | Sequence[int]:
+        """How many rows and columns of the latent a token is, behind frames where they are told."""
+        return network.patch_size
+
     def attended(self, options, block, attend):
         def replaced(args: dict, extra: dict) -> dict:
-            inside, text = args["transformer_options"], args.get("txt")
-            image = slice(None) if self.cross else _image(inside, text if block.kind == "double" else None)
-            override = _overriding(attend, image, first=self.cross, before=inside.get(OVERRIDE))
+            inside = args["transformer_options"]
+            image, grid = image_in(inside, _tokens(args), block.kind == "single"), tokens_in(inside).grid
+            override = _overriding(attend, image, grid, first=self.cross, before=inside.get(OVERRIDE))
             return extra["original_block"]({**args, "transformer_options": {**inside, OVERRIDE: override}})
 
-        return _with_block(options, block, replaced)
+        return _with_block(with_tokens(options, self._laid_out), block, replaced)
 
     def skipped(self, options, block, when):
         def replaced(args: dict, extra: dict) -> dict:
@@ -51,14 +55,37 @@ class Transformer(Architecture):
 
         return _with_block(options, block, replaced)
 
+    def entered(self, options, block, enter):
+        def replaced(args: dict, extra: dict) -> dict:
+            inside, tokens = args["transformer_options"], _tokens(args)
+            image = image_in(inside, tokens, block.kind == "single")
+            changed = tokens.clone()
+            changed[:, image] = enter(tokens[:, image], inside, 0)
+            sound = args["img"][1:] if isinstance(args["img"], tuple) else None
+            return extra["original_block"]({**args, "img": changed if sound is None else (changed, *sound)})
+
+        return _with_block(options, block, replaced)
+
+    def _laid_out(self, network, latent):
+        patch = self.patch(network)
+        down, across = (patch, patch) if isinstance(patch, int) else patch[-2:]
+        return Tokens.of(latent, (down, across))
+
+
+@frozen
+class Ltx(Transformer):
+    """LTX-Video, which knows its patches in an object of their own."""
+
+    def patch(self, network):
+        return network.patchifier.patch_size
+
 
 @frozen
 class Lumina(Architecture):
-    """Lumina 2 and Z-Image, whose blocks ComfyUI numbers but does not replace."""
+    """Lumina 2 and Z-Image, whose blocks ComfyUI numbers but does not replace; the picture comes last."""
 
     title: str
     network: type[nn.Module]
-    places: bool = False
 
     def knows(self, network):
         return isinstance(network, self.network)
@@ -67,35 +94,46 @@ class Lumina(Architecture):
         return [Block("double", number) for number in range(len(network.layers))]
 
     def attended(self, options, block, attend):
+        options = with_tokens(options, self._laid_out)
         inside = options["transformer_options"]
         before = inside.get(OVERRIDE)
-        override = _overriding(attend, None, first=False, before=before)
 
         def chosen(run: Callable, *args, **kwargs) -> Tensor:
-            here = kwargs["transformer_options"].get("block_index") == block.number
-            if here:
-                return override(run, *args, **kwargs)
+            under_way = kwargs["transformer_options"]
+            if under_way.get("block_index") == block.number:
+                tokens = tokens_in(under_way)
+                return _overriding(attend, tokens.at_the_end, tokens.grid, False, before)(run, *args, **kwargs)
             return before(run, *args, **kwargs) if before else run(*args, **kwargs)
 
         return {**options, "transformer_options": {**inside, OVERRIDE: chosen}}
 
     def skipped(self, options, block, when):
-        def around(executor, *args, **kwargs):
+        def hooks(network, inside):
             """The block runs, and what it was given is taken in the place of what it gives."""
-            if not when(kwargs["transformer_options"]):
-                return executor(*args, **kwargs)
-            hook = executor.class_obj.layers[block.number].register_forward_hook(lambda layer, given, out: given[0])
-            try:
-                return executor(*args, **kwargs)
-            finally:
-                hook.remove()
+            if not when(inside):
+                return []
+            return [network.layers[block.number].register_forward_hook(lambda layer, given, out: given[0])]
 
-        inside = options["transformer_options"]
-        wrappers = inside.get("wrappers", {})
-        of_network = wrappers.get(WrappersMP.DIFFUSION_MODEL, {})
-        key = f"guidance_kit_skip_{block.number}"
-        wrappers = {**wrappers, WrappersMP.DIFFUSION_MODEL: {**of_network, key: [around]}}
-        return {**options, "transformer_options": {**inside, "wrappers": wrappers}}
+        return with_hooks(options, f"guidance_kit_skip_{block}", hooks)
+
+    def entered(self, options, block, enter):
+        def hooks(network, inside):
+            def entering(_, given: tuple) -> tuple:
+                image, changed = tokens_in(inside).at_the_end, given[0].clone()
+                changed[:, image] = enter(given[0][:, image], inside, 0)
+                return (changed, *given[1:])
+
+            return [network.layers[block.number].register_forward_pre_hook(entering)]
+
+        return with_hooks(with_tokens(options, self._laid_out), f"guidance_kit_enter_{block}", hooks)
+
+    def _laid_out(self, network, latent):
+        return Tokens.of(latent, (network.patch_size, network.patch_size), network.pad_tokens_multiple or 1)
+
+
+def _tokens(args: dict) -> Tensor:
+    """The tokens that a block is given; of picture and sound, the picture's."""
+    return args["img"][0] if isinstance(args["img"], tuple) else args["img"]
 
 
 def _with_block(options: Options, block: Block, replaced: Callable[[dict, dict], dict]) -> Options:
@@ -105,14 +143,7 @@ def _with_block(options: Options, block: Block, replaced: Callable[[dict, dict],
     )
 
 
-def _image(inside: dict, text: Tensor | None) -> slice | None:
-    """Which tokens of text and picture in one sequence are of the picture, inside a block."""
-    if text is not None:
-        return slice(text.shape[1], None)
-    return slice(*inside["img_slice"]) if "img_slice" in inside else None
-
-
-def _overriding(attend: Attend, image: slice | None, first: bool, before: Callable | None) -> Callable:
+def _overriding(attend: Attend, image: slice, grid: tuple[int, int], first: bool, before: Callable | None) -> Callable:
     """What ComfyUI calls in the place of an attention; first: of those of a block, only the first is self-attention."""
     calls = 0
 
@@ -130,6 +161,6 @@ def _overriding(attend: Attend, image: slice | None, first: bool, before: Callab
         apart = kwargs.get("skip_reshape", False)
         kept_apart = apart and kwargs.get("skip_output_reshape", False)
         values = v if kept_apart else (v.transpose(1, 2) if apart else v).flatten(2)  # Stable Diffusion 3's are 4-D
-        return attend(Attention(q, values, of, image))
+        return attend(Attention(q, values, of, image, grid))
 
     return override

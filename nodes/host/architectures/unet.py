@@ -3,10 +3,11 @@
 import comfy.model_patcher
 from comfy.ldm.modules.attention import SpatialTransformer, optimized_attention
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
-from torch import Tensor
+from torch import Tensor, nn
 
 from ....guidance_core.frozen import frozen
 from ..digits import ATTENTIONS, DigitsNetwork
+from .around import with_hooks
 from .base import Architecture, Attention, Block
 
 
@@ -16,20 +17,14 @@ class UNet(Architecture):
 
     title: str = "UNet (SD 1.5, SDXL)"
     skips: bool = False
-    grid: bool = True
 
     def knows(self, network):
         return isinstance(network, UNetModel)
 
     def blocks(self, network):
-        stacks = [
-            ("input", network.input_blocks),
-            ("middle", [network.middle_block]),
-            ("output", network.output_blocks),
-        ]
         return [
             Block(kind, number)
-            for kind, stack in stacks
+            for kind, stack in _stacks(network).items()
             for number, layers in enumerate(stack)
             if layers is not None and any(isinstance(layer, SpatialTransformer) for layer in layers)
         ]
@@ -52,6 +47,22 @@ class UNet(Architecture):
     def skipped(self, options, block, when):
         return options  # the sizes of its blocks differ: none can be left out
 
+    def entered(self, options, block, enter):
+        def hooks(network, inside):
+            spatial = [s for s in _stacks(network)[block.kind][block.number] if isinstance(s, SpatialTransformer)]
+            layers = [layer for each in spatial for layer in each.transformer_blocks]
+            return [
+                layer.register_forward_pre_hook(lambda _, given, n=n: (enter(given[0], inside, n), *given[1:]))
+                for n, layer in enumerate(layers)
+            ]
+
+        return with_hooks(options, f"guidance_kit_enter_{block}", hooks)
+
+
+def _stacks(network: UNetModel) -> dict[str, list[nn.Module] | nn.ModuleList]:
+    """The blocks of a UNet, by their kind."""
+    return {"input": network.input_blocks, "middle": [network.middle_block], "output": network.output_blocks}
+
 
 @frozen
 class Digits(UNet):
@@ -64,3 +75,17 @@ class Digits(UNet):
 
     def blocks(self, network):
         return [Block(*block) for block, _ in ATTENTIONS.values()]
+
+    def entered(self, options, block, enter):
+        place = next(name for name, (of, _) in ATTENTIONS.items() if of == (block.kind, block.number))
+
+        def hooks(network, inside):
+            def entering(_, given: tuple) -> tuple:
+                tokens = given[0].flatten(2).transpose(1, 2)  # [B, H*W, C]
+                tokens = enter(tokens, inside, 0)
+                return (tokens.transpose(1, 2).reshape(given[0].shape), *given[1:])
+
+            attention = getattr(network.network, f"{place}_attention")
+            return [attention.register_forward_pre_hook(entering)]
+
+        return with_hooks(options, f"guidance_kit_enter_{block}", hooks)

@@ -18,30 +18,22 @@ ENTRY = re.compile(r"(?:(?P<kind>[a-z]+)\s*)?(?:(?P<first>\d{1,4})(?:\s*-\s*(?P<
 class Weakening(Checked, ABC):
     """One way to weaken: a frozen dataclass of its parameters, found by discovery.
 
-    doc: what is weakened, in plain words. source: paper. depth: where in the model its usual blocks are, 0 the first to
-    1 the last. count: how many they are. rank: its place among the choices.
+    doc: what is weakened, in plain words. source: paper. rank: its place among the choices.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     doc: ClassVar[str]
     source: ClassVar[str]
-    depth: ClassVar[float] = 0.5
-    count: ClassVar[int] = 1
     rank: ClassVar[int] = 0
-
-    blocks: str = text(
-        "",
-        "Which blocks, such as 7-9, or double 3, single 12-14, or middle, input 4; empty is usual for the model.",
-    )
 
     def knows(self, kind: Architecture) -> bool:
         """Whether it works on this kind of model."""
         return True
 
     @abstractmethod
-    def applied(self, options: Options, kind: Architecture, blocks: list[Block]) -> Options:
-        """model_options under which these blocks are weakened; those given are left as they are."""
+    def weakened(self, options: Options, kind: Architecture, network: nn.Module) -> Options:
+        """model_options under which a network of this kind is weakened; those given are left as they are."""
 
     def on(self, network: nn.Module, options: Options) -> Options:
         """model_options under which this network is weakened.
@@ -55,6 +47,29 @@ class Weakening(Checked, ABC):
             raise GuidanceError(
                 f"'{self.name}' knows {known}; this model is {is_kind}. Choose another way, or leave it out."
             )
+        return self.weakened(options, kind, network)
+
+
+@dataclass(frozen=True)
+class BlockWeakening(Weakening):
+    """A way to weaken some of a model's blocks.
+
+    depth: where in the model its usual blocks are, 0 the first to 1 the last. count: how many they are.
+    """
+
+    depth: ClassVar[float] = 0.5
+    count: ClassVar[int] = 1
+
+    blocks: str = text(
+        "",
+        "Which blocks, such as 7-9, or double 3, single 12-14, or middle, input 4; empty is usual for the model.",
+    )
+
+    @abstractmethod
+    def applied(self, options: Options, kind: Architecture, blocks: list[Block]) -> Options:
+        """model_options under which these blocks are weakened; those given are left as they are."""
+
+    def weakened(self, options, kind, network):
         return self.applied(options, kind, self._chosen(kind.blocks(network), kind))
 
     def usual(self, there: list[Block]) -> list[Block]:

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from .base import Weakening
+from .base import BlockWeakening
 
 
 @dataclass(frozen=True)
-class PerturbedAttention(Weakening):
+class PerturbedAttention(BlockWeakening):
     name = "perturbed_attention"
     title = "Perturbed attention (PAG)"
     doc = "Each place of the picture sees itself alone in these blocks: what is led away from has lost its structure."

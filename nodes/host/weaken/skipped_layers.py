@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from .base import Weakening
+from .base import BlockWeakening
 
 
 @dataclass(frozen=True)
-class SkippedLayers(Weakening):
+class SkippedLayers(BlockWeakening):
     name = "skipped_layers"
     title = "Skipped layers (SLG)"
     doc = "Leaves whole blocks of the transformer out: better hands and bodies, as Stable Diffusion 3.5 uses it."

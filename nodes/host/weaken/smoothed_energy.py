@@ -10,13 +10,13 @@ from torch.nn import functional as F
 from ....guidance_core.errors import GuidanceError
 from ....guidance_core.params import number
 from ..architectures import Attention
-from .base import Weakening
+from .base import BlockWeakening
 
 INFINITE = 9999.0
 
 
 @dataclass(frozen=True)
-class SmoothedEnergy(Weakening):
+class SmoothedEnergy(BlockWeakening):
     name = "smoothed_energy"
     title = "Smoothed energy (SEG)"
     doc = "Blurs what the places of the picture look for in each other: a gentler lead than perturbed attention."
@@ -30,34 +30,35 @@ class SmoothedEnergy(Weakening):
         f"Standard deviation of the blur in places of the block; {INFINITE:g} is infinite: all look for the same.",
     )
 
-    def knows(self, kind):
-        return kind.places
-
     def applied(self, options, kind, blocks):
-        if self.blur < INFINITE and not kind.grid:
-            raise GuidanceError(
-                f"a blur of {self.blur:g} needs the rows and columns of the picture inside of a block, which are not "
-                f"known of {kind.title} models: set blur to {INFINITE:g}."
-            )
         for block in blocks:
             options = kind.attended(options, block, self._smoothed)
         return options
 
     def _smoothed(self, attention: Attention) -> Tensor:
-        q = attention.q.clone()
-        of_image = q[..., attention.image, :]
+        q, image = attention.q.clone(), attention.q[..., attention.image, :]
+        infinite = self.blur == INFINITE
         q[..., attention.image, :] = (
-            of_image.mean(-2, keepdim=True) if self.blur == INFINITE else blurred(of_image, self.blur, attention.grid)
+            image.mean(-2, keepdim=True) if infinite else blurred(image, self.blur, attention.grid)
         )
         return attention.of(q)
 
 
 def blurred(q: Tensor, deviation: float, grid: tuple[int, int]) -> Tensor:
-    """Queries [..., rows * columns, d] under a Gaussian blur over rows and columns, mirrored at the edges."""
+    """Queries [..., frames * rows * columns, d] under a Gaussian blur of each frame, mirrored at the edges.
+
+    The kernel ends where the authors end it: after three deviations, or half of the picture. Raises GuidanceError for
+    tokens that are no whole frames.
+    """
     rows, columns = grid
+    if q.shape[-2] % (rows * columns):
+        raise GuidanceError(
+            f"blur: a block of this model has {q.shape[-2]} tokens of the picture, which are no whole frames of "
+            f"{rows} x {columns}; set blur to {INFINITE:g}."
+        )
     image = q.reshape(-1, rows, columns, q.shape[-1]).movedim(-1, 1)  # [M, d, rows, columns]
     for axis in (-1, -2):
-        reach = min(math.ceil(3 * deviation), image.shape[axis] - 1)
+        reach = min(math.ceil(6 * deviation) // 2, image.shape[axis] // 2)
         at = torch.arange(-reach, reach + 1, device=q.device, dtype=torch.float32)
         weights = torch.exp(-0.5 * (at / deviation) ** 2)
         kernel = (weights / weights.sum()).to(q.dtype)

@@ -8,7 +8,7 @@ from .perturbed_attention import PerturbedAttention
 @dataclass(frozen=True)
 class SpatiotemporalSkip(PerturbedAttention):
     name = "spatiotemporal_skip"
-    title = "Spatio-temporal skip (STG)"
+    title = "Spatio-temporal skip (STG-A)"
     doc = "For video: skips the attention over space and time in these blocks: steadier motion and firmer shapes."
     source = "STG, Hyung et al. 2024, arXiv:2411.18664, its form STG-A; the usual block is LTX-Video's 19 of 28"
     rank = 3

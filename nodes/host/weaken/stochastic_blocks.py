@@ -1,6 +1,5 @@
 """Stochastic blocks: at every step other blocks of a transformer are left out, drawn by a seed."""
 
-import struct
 from dataclasses import dataclass
 from functools import partial
 
@@ -8,13 +7,12 @@ import torch
 
 from ....guidance_core.params import integer, number
 from ..architectures import Block, Options
-from .base import Weakening
-
-SPREAD = 0x9E3779B1  # odd, so that seeds are told apart at every level
+from .base import BlockWeakening
+from .draws import drawn_at
 
 
 @dataclass(frozen=True)
-class StochasticBlocks(Weakening):
+class StochasticBlocks(BlockWeakening):
     name = "stochastic_blocks"
     title = "Stochastic blocks (S2)"
     doc = "Leaves other blocks out at every step: no need to know which ones matter."
@@ -37,7 +35,7 @@ class StochasticBlocks(Weakening):
 
     def _left_out(self, block: Block, blocks: list[Block], inside: Options) -> bool:
         """Whether a block is among those left out at the noise level of the call."""
-        level = int.from_bytes(struct.pack("<f", float(inside["sigmas"][0])), "little")
-        generator = torch.Generator().manual_seed((level + SPREAD * self.seed) % 2**32)
         count = max(1, round(self.share * len(blocks)))
-        return blocks.index(block) in torch.randperm(len(blocks), generator=generator)[:count].tolist()
+        return (
+            blocks.index(block) in torch.randperm(len(blocks), generator=drawn_at(inside, self.seed))[:count].tolist()
+        )

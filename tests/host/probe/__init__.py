@@ -33,6 +33,7 @@ from .pack import kit
 from .parts import ProbeParts
 from .transformers import ProbeTransformer
 from .vision import ProbeVision, ProbeVisionSum
+from .weakened import ProbeTokens, ProbeWeakened
 
 UNET = {  # Stable Diffusion 1.5's shape, made small
     "image_size": 32,
@@ -548,6 +549,8 @@ class Probe(ComfyExtension):
             ProbeVaeBits,
             ProbeWatched,
             ProbeWatchedCalls,
+            ProbeWeakened,
+            ProbeTokens,
         ]
 
 

@@ -158,7 +158,7 @@ class ProbeTransformer(io.ComfyNode):
             node_id="ProbeTransformer",
             inputs=[
                 io.Combo.Input("family", options=list(TRANSFORMERS)),
-                io.Combo.Input("dtype", options=["fp32", "bf16"]),
+                io.Combo.Input("dtype", options=["fp32", "bf16", "fp16"]),
                 io.Int.Input("nonce", default=0),
             ],
             outputs=[io.Model.Output()],
@@ -166,4 +166,6 @@ class ProbeTransformer(io.ComfyNode):
 
     @classmethod
     def execute(cls, family, dtype, nonce):
-        return io.NodeOutput(transformer(family, {"fp32": torch.float32, "bf16": torch.bfloat16}[dtype]))
+        return io.NodeOutput(
+            transformer(family, {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[dtype])
+        )
