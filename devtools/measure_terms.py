@@ -7,12 +7,12 @@ from pathlib import Path
 from statistics import mean, stdev
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from guidance_core import ScaleSchedule, cfg_guided, demo, sample, trailing, v_denoiser, varied
 from guidance_core.demo.data import load_digits
 from guidance_core.demo.judge import frechet_distance
-from guidance_core.demo.network import mean_queries, own_values
+from guidance_core.demo.network import Attend, mean_queries, own_values
 from guidance_core.denoisers import Denoiser
 from guidance_core.parameterizations import V
 from guidance_core.shapes import Keyframes
@@ -24,10 +24,13 @@ from guidance_core.terms.tangential import TangentialGuidance
 from guidance_core.variety import Variety
 from guidance_core.variety.cads import Cads
 from guidance_core.variety.seed_variance import SeedVariance
+from guidance_core.windows import put_together, windows
 
 SCALES, SEEDS, SAMPLES, STEPS, BATCH = (1.0, 4.0), (0, 1, 2), 100, 10, 100
 LATE = ScaleSchedule(Keyframes("0:1, 0.4:1, 0.8:0", "linear"))  # the digits decide late what they are
 PLACES = ("down", "middle", "up")  # of the network's self-attentions
+Count = Callable[[Denoiser], Denoiser]  # a denoiser whose passes are counted
+Weak = Callable[[demo.Demo, Tensor, Count], Denoiser]  # of the digits under labels
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,44 @@ class Setting:
     name: str
     term: Term | None = None
     variety: Variety | None = None
-    attend: Callable | None = None
+    weak: Weak | None = None
+    weak_scale: float = 1.0
+
+
+def attending(attend: Attend) -> Weak:
+    """The digits with other self-attention at all three places."""
+    return lambda digits, labels, count: count(digits.weakened(labels, dict.fromkeys(PLACES, attend)))
+
+
+def in_windows(digits: demo.Demo, labels: Tensor, count: Count) -> Denoiser:
+    """The digits as the network sees them in four windows of 12 x 12."""
+    network = count(v_denoiser(digits.network, digits.sigmas))
+
+    def predict(x: Tensor, sigma: Tensor) -> Tensor:
+        return put_together(lambda at: network(x[(..., *at)], sigma, y=labels), x, windows(x.shape[-2:], 0.75))
+
+    return predict
+
+
+def shuffled(digits: demo.Demo, labels: Tensor, count: Count) -> Denoiser:
+    """The digits with the places before their first attention in another order, drawn at each pass."""
+    cond = count(digits.cond(labels))
+
+    def predict(x: Tensor, sigma: Tensor) -> Tensor:
+        draw = torch.Generator().manual_seed(int(1000 * float(sigma[0])))
+
+        def entering(_: nn.Module, given: tuple) -> tuple:
+            places = given[0].flatten(2)
+            order = torch.randperm(places.shape[-1], generator=draw)
+            return (places[..., order].reshape(given[0].shape), *given[1:])
+
+        hook = digits.network.down_attention.register_forward_pre_hook(entering)
+        try:
+            return cond(x, sigma)
+        finally:
+            hook.remove()
+
+    return predict
 
 
 SETTINGS = (
@@ -45,12 +85,13 @@ SETTINGS = (
     Setting("mg", MomentumGuidance()),
     Setting("higs", Higs()),
     Setting("tag", TangentialGuidance()),
-    Setting("self_guidance, PAG", attend=own_values),
-    Setting("self_guidance, SEG", attend=mean_queries),
+    Setting("self_guidance, PAG", weak=attending(own_values)),
+    Setting("self_guidance, SEG", weak=attending(mean_queries), weak_scale=3.0),
+    Setting("self_guidance, SWG", weak=in_windows, weak_scale=0.25),
+    Setting("self_guidance, TPG", weak=shuffled, weak_scale=0.25),
     Setting("cads", variety=Cads(0.5, LATE)),
     Setting("seed_variance", variety=SeedVariance(4.0, LATE)),
 )
-WEAK_SCALE = 1.0  # of self-guidance
 
 
 @dataclass(frozen=True)
@@ -66,13 +107,11 @@ class Row:
     passes: float
 
 
-def guided(
-    setting: Setting, digits: demo.Demo, labels: Tensor, cfg: float, count: Callable[[Denoiser], Denoiser]
-) -> Denoiser:
+def guided(setting: Setting, digits: demo.Demo, labels: Tensor, cfg: float, count: Count) -> Denoiser:
     """A setting's denoiser for a batch; every pass of the network is counted."""
     terms = [setting.term] if setting.term else []
-    if setting.attend:
-        terms = [SelfGuidance(count(digits.weakened(labels, dict.fromkeys(PLACES, setting.attend))), WEAK_SCALE)]
+    if setting.weak:
+        terms = [SelfGuidance(setting.weak(digits, labels, count), setting.weak_scale)]
     cond = count(digits.cond(labels))
     if setting.variety:
         network = count(v_denoiser(digits.network, digits.sigmas))

@@ -37,6 +37,8 @@ class SelfGuidanceNode(io.ComfyNode):
                 "skip layer guidance",
                 "SLG",
                 "STG",
+                "SWG",
+                "TPG",
                 "CFG 1",
                 "turbo",
                 "distilled",

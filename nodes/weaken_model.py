@@ -33,6 +33,8 @@ class WeakenModel(io.ComfyNode):
                 "SLG",
                 "STG",
                 "S2 guidance",
+                "SWG",
+                "TPG",
                 "guidance",
                 "autoguidance",
                 *(way.title for way in ways.values()),

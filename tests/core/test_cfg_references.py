@@ -138,6 +138,28 @@ def test_auto_guider(path, predictions):
     torch.testing.assert_close(got, want)
 
 
+WEAKER = {  # diffusers' guiders that lead away from a weaker self: their scales, and the blocks that they would ask for
+    "PerturbedAttentionGuidance": ("perturbed_guidance_scale", "perturbed_guidance_stop", "perturbed_guidance_layers"),
+    "SkipLayerGuidance": ("skip_layer_guidance_scale", "skip_layer_guidance_stop", "skip_layer_guidance_layers"),
+    "SmoothedEnergyGuidance": ("seg_guidance_scale", "seg_guidance_stop", "seg_guidance_layers"),
+}
+
+
+@pytest.mark.parametrize("name", WEAKER)
+@pytest.mark.parametrize("cfg", [1.0, W])
+def test_guiders_that_lead_away_from_a_weaker_self(path, name, cfg, predictions):
+    """In the papers' form: cond, (w - 1) (cond - uncond) and s (cond - weak), at CFG 1 without a second condition."""
+    x, c, u = predictions
+    weak = u.flip(0) + c / 2
+    scale, stop, layers = WEAKER[name]
+    made = getattr(guiders, name)(cfg - 1, use_original_formulation=True, **{scale: 2.5, stop: 1.0, layers: 0})
+    made.set_state(step=5, num_inference_steps=10, timestep=torch.tensor(500))
+    want = made.forward(c, u if cfg != 1 else None, weak).pred
+    term = gc.SelfGuidance(lambda x, sigma: weak, 2.5)
+    guided = gc.cfg_guided(lambda x, sigma: c, lambda x, sigma: u, cfg, path=path, terms=[term])
+    torch.testing.assert_close(guided(x, torch.full((3,), SIGMA, dtype=torch.float64)), want)
+
+
 @pytest.mark.parametrize("percentile", [0.7, 0.995])
 def test_threshold_of_the_ddpm_scheduler(path, percentile, predictions):
     """DDPMScheduler._threshold_sample, with no upper bound of its own."""

@@ -98,6 +98,20 @@ def test_both_act_in_either_order(server, lora, other, ours):
     assert np.array_equal(before, after)
 
 
+@pytest.mark.parametrize("way", ["token_perturbation", "sliding_windows"])
+def test_ways_to_weaken_beside_all_of_them_at_once(server, lora, way):
+    """Behind all others and before them it is the same; without it or without any of them it is another."""
+
+    def led_away(g, m):
+        return self_guidance(g, m, weakened(g, m, way), 2.0)
+
+    others = [OTHERS["LoRA"], OTHERS["PAG"], OURS["CFG Combine, apg"], OURS["Classifier Guidance"]]
+    fewer = [[*others[:i], *others[i + 1 :], led_away] for i in range(len(others))]
+    (behind, before, *rest), _ = sampled(server, [*others, led_away], [led_away, *others], others, *fewer)
+    assert np.isfinite(behind).all() and np.array_equal(behind, before)
+    assert all(differ(behind, each) for each in rest)
+
+
 def at_scale(method, **parameters):
     return lambda scale: lambda g, m: cfg_combine(g, m, scale, method, **parameters)
 

@@ -139,17 +139,22 @@ def test_what_is_not_known_is_refused_in_a_sentence(server, case):
         server.run(g.prompt)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_which_tokens_are_of_the_picture_and_in_which_rows(server, family):
+EDITED = [(family, 0) for family in FAMILIES] + [("Flux", 1), ("Qwen-Image", 2)]  # and how many pictures to edit
+
+
+@pytest.mark.parametrize(("family", "references"), EDITED)
+def test_which_tokens_are_of_the_picture_and_in_which_rows(server, family, references):
     """They are those that change with the latent; the last column of its second to last row is at that very place."""
     g = Graph()
     m = g.ProbeTransformer(family=family, dtype="fp32", nonce=0)
     shape = SHAPES.get(family, "2,16,8,12").replace("8,8", "8,12")
-    node = g.ProbeTokens(model=m, shape=shape, nonce=fresh())
+    node = g.ProbeTokens(model=m, shape=shape, references=references, nonce=fresh())
     found = json.loads(server.run(g.prompt).outputs[node.node]["text"][0])
     rows, columns = found["grid"]
     assert (rows, columns) == ((8, 12) if family == "LTX-Video" else (4, 6))
     assert found["told"] == found["changed"] and len(found["told"]) % (rows * columns) == 0
+    assert len(found["counts"]) == (2 if family == "SD3" else 1)  # whose second one has no text
+    assert set(found["counts"]) == {len(found["told"])}
     if family != "Lumina":  # whose picture is mixed by layers before the first block
         row = rows - (2 if family == "LTX-Video" else 1)
         assert (found["one"] - found["told"][0]) % (rows * columns) == row * columns + columns - 1
@@ -178,7 +183,7 @@ def test_each_is_what_its_authors_or_diffusers_make_of_it(server, case):
         m = g.ProbeTransformer(family=family, dtype="fp32", nonce=0)
     node = g.ProbeWeakened(model=m, weak=weakened(g, m, way, **settings), shape=shape, nonce=fresh())
     found = json.loads(server.run(g.prompt).outputs[node.node]["text"][0])
-    assert found["moved"] > 1e-4 and found["apart"] < 1e-5
+    assert found["moved"] > 1e-4 and found["apart"] < 1e-5 and found["left"] == 0
 
 
 @pytest.mark.parametrize("family", ["eps", "Flux"])

@@ -1,19 +1,14 @@
 """Sliding windows: the model sees only a window of the picture at a time, and what it predicts is put together."""
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from ....guidance_core.errors import GuidanceError
 from ....guidance_core.params import number
+from ....guidance_core.windows import Window, put_together, windows
 from ..architectures import instead_of_a_pass
 from .base import Weakening
-
-STEP = 4  # latents are cut at multiples of this where they can be: UNets halve them twice and more
-Window = tuple[slice, slice]  # rows and columns of the latent
 
 
 @dataclass(frozen=True)
@@ -50,25 +45,3 @@ class SlidingWindows(Weakening):
             return put_together(predicted, x, windows(x.shape[-2:], self.size))
 
         return instead_of_a_pass(options, "guidance_kit_windows", around)
-
-
-def windows(sides: torch.Size, share: float) -> list[Window]:
-    """Windows of a share of both sides, two along each or as many as cover it, evenly spread."""
-    rows, columns = (_along(side, share) for side in sides)
-    return [(down, across) for down in rows for across in columns]
-
-
-def _along(side: int, share: float) -> list[slice]:
-    length = min(max(STEP * round(share * side / STEP), STEP), side)
-    count = max(2, math.ceil(side / length)) if length < side else 1
-    starts = [round(i * (side - length) / max(count - 1, 1)) for i in range(count)]
-    return [slice(start, start + length) for start in starts]
-
-
-def put_together(predicted: Callable[[Window], Tensor], x: Tensor, cut: list[Window]) -> Tensor:
-    """What is predicted in each window, at its place in a latent like x [B, C, ..., H, W]; the mean of overlaps."""
-    total, count = torch.zeros_like(x), torch.zeros_like(x[:1, :1])
-    for window in cut:
-        total[(..., *window)] += predicted(window)
-        count[(..., *window)] += 1
-    return total / count

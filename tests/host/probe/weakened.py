@@ -15,12 +15,12 @@ SIGMA = 0.7
 INFINITE = 1e9  # where diffusers' blur begins to be its mean or, as it is written there, the other way round
 
 
-def predicted(model: ModelPatcher, x: torch.Tensor) -> torch.Tensor:
-    """What a MODEL predicts of x under a condition of noise, with the options that are on it."""
+def predicted(model: ModelPatcher, x: torch.Tensor, **about) -> torch.Tensor:
+    """What a MODEL predicts of x under a condition of noise that holds `about` too, with the options that are on it."""
     comfy.model_management.load_models_gpu([model])
     draw = torch.Generator().manual_seed(4)
     tokens, pooled = torch.randn(1, 7, 16, generator=draw), torch.randn(1, 8, generator=draw)
-    conds = comfy.sampler_helpers.convert_cond([[tokens, {"pooled_output": pooled}]])
+    conds = comfy.sampler_helpers.convert_cond([[tokens, {"pooled_output": pooled, **about}]])
     made = comfy.samplers.process_conds(model.model, x, {"positive": conds}, x.device)["positive"]
     options = comfy.model_patcher.create_model_options_clone(model.model_options)
     model.pre_run()
@@ -90,6 +90,12 @@ def windowed(model, way, x):
     return total / seen
 
 
+def hooks_on(model) -> int:
+    """How many hooks are on the modules of a MODEL's network."""
+    modules = [*model.model.diffusion_model.modules()]
+    return sum(len(module._forward_pre_hooks) + len(module._forward_hooks) for module in modules)
+
+
 def run_and_removed(model, x, handles):
     try:
         return predicted(model, x)
@@ -129,8 +135,11 @@ class ProbeWeakened(io.ComfyNode):
                     1
                 )  # so that a place of the picture attends to some others, and not to all alike
                 block.attn1.to_q.weight.mul_(5)
-        ours, reference, plain = predicted(weak, x), REFERENCES[way.name](model, way, x), predicted(model, x)
-        report = {"apart": float((ours - reference).abs().max()), "moved": float((ours - plain).abs().max())}
+        before = hooks_on(model)
+        ours, plain = predicted(weak, x), predicted(model, x)
+        left = hooks_on(model) - before
+        apart = ours - REFERENCES[way.name](model, way, x)
+        report = {"apart": float(apart.abs().max()), "moved": float((ours - plain).abs().max()), "left": left}
         return io.NodeOutput(ui={"text": [json.dumps(report)]})
 
 
@@ -138,7 +147,8 @@ class ProbeTokens(io.ComfyNode):
     """Which tokens the first attention of a transformer's first block is said to hold of the picture, and which change.
 
     told: their numbers, as they are told; changed: those whose queries change with the latent; one: the token that
-    changes most with the latent's second to last row and last column alone; grid: rows and columns.
+    changes most with the latent's second to last row and last column alone; grid: rows and columns; counts: how many
+    each self-attention of the block is said to hold. references: pictures to edit beside the latent.
     """
 
     @classmethod
@@ -147,12 +157,17 @@ class ProbeTokens(io.ComfyNode):
             node_id="ProbeTokens",
             is_output_node=True,
             not_idempotent=True,
-            inputs=[io.Model.Input("model"), io.String.Input("shape"), io.Int.Input("nonce", default=0)],
+            inputs=[
+                io.Model.Input("model"),
+                io.String.Input("shape"),
+                io.Int.Input("references"),
+                io.Int.Input("nonce", default=0),
+            ],
             outputs=[],
         )
 
     @classmethod
-    def execute(cls, model, shape, nonce):
+    def execute(cls, model, shape, references, nonce):
         architectures = kit("nodes.host.architectures")
         kind = architectures.architecture_of(model.model.diffusion_model)
         seen = []
@@ -166,12 +181,13 @@ class ProbeTokens(io.ComfyNode):
             watched.model_options, kind.blocks(model.model.diffusion_model)[0], attend
         )
         x = torch.randn([*map(int, shape.split(","))], generator=torch.Generator().manual_seed(9))
+        about = {"reference_latents": [x[:1, ..., :6, :6]] * references} if references else {}
         one = x.clone()
         one[..., -2, -1] += 5
         queries = []
         for each in (x, x + torch.randn(x.shape, generator=torch.Generator().manual_seed(8)), one):
             seen.clear()
-            predicted(watched, each)
+            predicted(watched, each, **about)
             queries.append(seen[0].q.float())
         size = [(q - queries[0]).abs().amax((0, *range(1, q.ndim - 2), -1)) for q in queries]
         count = queries[0].shape[-2]
@@ -180,5 +196,6 @@ class ProbeTokens(io.ComfyNode):
             "changed": (size[1] > 1e-6).nonzero().flatten().tolist(),
             "one": int(size[2].argmax()),
             "grid": seen[0].grid,
+            "counts": [len(range(each.q.shape[-2])[each.image]) for each in seen],
         }
         return io.NodeOutput(ui={"text": [json.dumps(report)]})
