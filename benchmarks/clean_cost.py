@@ -11,14 +11,15 @@ import guidance_core as gc
 from guidance_core.classifier.copies import Shifted
 
 from . import host
-from .measure import Row, Side, Spread, interleaved, ratio
+from .measure import Row, Side, Spread, Target, interleaved, ratio
 from .peak import NOT_MEASURED, STATUS, peak_of
 
 TITLE = "What a judge of clean pictures costs"
 INTRO = (
     "One gradient of a ViT-B/16 of 224 x 224 pictures, which sees an SD1.5 latent through TAESD's decoder in 4 moved "
     "copies, beside one pass of an SD1.5-sized UNet (CFG runs two). Random weights, which cost what trained ones do. "
-    "*Through the model*: the same gradient taken in x, back through the UNet (DPS). Peak memory is of fresh processes."
+    "*Through the model*: the same gradient taken in x, back through the UNet (DPS), which holds its pass. *At the "
+    "prediction*: what the nodes do. Peak memory is of fresh processes."
 )
 COPIES = 4
 
@@ -86,32 +87,46 @@ def _vit(layers: int) -> nn.Module:
 
 def entries(quick: bool) -> Iterator[Row | str]:
     """Shares of a pass, part by part, and peak memory."""
-    width, side, rounds = (64, 16, 2) if quick else (320, 64, 5)
+    width, side, rounds = (64, 16, 2) if quick else (320, 64, 3)
     sides = Setting(width, side, quick).sides
     times = dict(zip(sides, interleaved(*sides.values(), rounds=rounds), strict=True))
     seconds = {name: Spread.of(each).median for name, each in times.items()}
     made = f"{rounds} rounds, turn by turn; the pass {seconds['pass'] * 1e3:.4g} ms"
     judging = [whole - decode for whole, decode in zip(times["term"], times["decode"], strict=True)]
-    at = f"{side}x{side}, batch 1"
-    for name, part in (
-        ("decoding there and back", times["decode"]),
-        (f"the judge there and back, {COPIES} copies", judging),
-        ("the whole gradient", times["term"]),
-    ):
-        yield Row(f"{name}, in passes of the model, {at}", ratio(part, times["pass"]), detail=made)
     guided = [own + term for own, term in zip(times["pass"], times["term"], strict=True)]
+    at = f"{side}x{side}, batch 1"
+    for name, part, most in (
+        ("decoding there and back", times["decode"], None),
+        (f"the judge there and back, {COPIES} copies", judging, None),
+        ("the whole gradient", times["term"], Target(high=1.0)),
+        ("a guided step at the prediction", guided, Target(high=2.0)),
+        ("a guided step through the model", times["through"], None),
+    ):
+        yield Row(f"{name}, in passes of the model, {at}", ratio(part, times["pass"]), target=most, detail=made)
     yield Row(
-        f"a guided step through the model / at the prediction, {at}", ratio(times["through"], guided), "", None, made
+        f"a guided step at the prediction / through the model, {at}",
+        ratio(guided, times["through"]),
+        target=Target(high=0.75),
+        detail=made,
     )
     if not STATUS.exists():
         yield NOT_MEASURED
         return
-    peaks = {
-        kind: [peak_of("benchmarks.clean_peak", kind, width, side) for _ in range(1 if quick else 3)]
-        for kind in ("pass", "term", "through")
-    }
+    yield from _peaks(width, side, at, 1 if quick else 2)
+
+
+def _peaks(width: int, side: int, at: str, rounds: int) -> Iterator[Row]:
+    """Peak memory of both gradients above that of a pass, and their ratio."""
+    kinds = ("pass", "term", "through")
+    peaks = {kind: [peak_of("benchmarks.clean_peak", kind, width, side) for _ in range(rounds)] for kind in kinds}
     alone = Spread.of(peaks["pass"]).median
+    made = f"above a peak of {alone:.0f} MB of a pass; fresh processes, {rounds} of each kind"
+    added = {kind: [peak - alone for peak in peaks[kind]] for kind in kinds}
     for kind, name in (("term", "at the prediction"), ("through", "through the model")):
-        above = Spread.of([peak - alone for peak in peaks[kind]])
-        made = f"above a peak of {alone:.0f} MB of a pass; fresh processes, {len(peaks[kind])} with it"
-        yield Row(f"peak memory added by the gradient {name}, {at}", above, "MB", None, made)
+        yield Row(f"peak memory added by the gradient {name}, {at}", Spread.of(added[kind]), "MB", None, made)
+    yield Row(
+        f"peak memory added at the prediction / through the model, {at}",
+        ratio(added["term"], added["through"]),
+        target=Target(high=0.5),
+        detail=made,
+    )
