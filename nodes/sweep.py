@@ -30,6 +30,7 @@ from .ui.widgets import chosen, widgets
 
 TITLE = "Guidance Sweep"
 UNUSED = "CFG Combine on the model sets cfg; the cfg here is not used."
+NO_JUDGE = "Connect a judge for numbers: what a classifier of pictures thinks of its own work is no measure."
 
 
 class GuidanceSweep(io.ComfyNode):
@@ -64,7 +65,7 @@ class GuidanceSweep(io.ComfyNode):
                 any_classifier(
                     "judge",
                     "Says under each picture how probable the target is. Without it the classifier that steers "
-                    "judges its own work, which flatters it.",
+                    "judges its own work, which flatters it; one of pictures is not asked.",
                     optional=True,
                 ),
             ],
@@ -127,7 +128,9 @@ class GuidanceSweep(io.ComfyNode):
             above = [cell.above for cell in cells]
             sheet = sweep_sheet(head, across, down, drawn(above, finished, pictures, verdicts))
             unused = plan.cfg is not None and "cfg scale" not in (across.name, down.name)
-            say(node_id, "\n".join(summary_lines(finished, there, sheet.zoom) + ([UNUSED] if unused else [])))
+            notes = {UNUSED: unused, NO_JUDGE: classifier is not None and judgement is None}
+            lines = summary_lines(finished, there, sheet.zoom)
+            say(node_id, "\n".join([*lines, *(note for note, due in notes.items() if due)]))
             picture = as_image(sheet.pixels)
             latents = {"samples": torch.cat([each.samples for each in finished])}
             return io.NodeOutput(picture, torch.cat(pictures), latents, ui=ui.PreviewImage(picture, cls=cls))

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from comfy.model_patcher import ModelPatcher
@@ -26,8 +27,12 @@ FLOW_SIGMA = 0.85  # above this the factor sigma^2 / alpha on flow models grows 
 
 
 class AnyClassifier(ABC):
-    """Something with labels that can steer a MODEL. head: what its logits mean; patchers: of its networks."""
+    """Something with labels that can steer a MODEL. head: what its logits mean; patchers: of its networks.
 
+    judges_own_work: whether how sure it is of what it steered says anything of the result.
+    """
+
+    judges_own_work: ClassVar[bool] = True
     labels: Sequence[str]
     head: Head
     patchers: tuple[ModelPatcher, ...]
@@ -90,6 +95,7 @@ class PictureClassifier(AnyClassifier):
     network: what `prepared` gives -> logits [B, K]. prepared: pictures [B, 3, H, W] about [0, 1] -> what it takes.
     """
 
+    judges_own_work = False  # it praises what only fools it
     network: nn.Module
     prepared: nn.Module
     labels: tuple[str, ...]

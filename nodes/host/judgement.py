@@ -33,8 +33,11 @@ class Judgement:
 def judgement_by(
     model: ModelPatcher, classifier: AnyClassifier | None, judge: AnyClassifier | None, target: str
 ) -> Judgement | None:
-    """The judgement by the judge or, without one, by the classifier that guides; None without either."""
-    chosen = judge or classifier
+    """The judgement by the judge or, without one, by the classifier that guides, where its own work tells it anything.
+
+    None without either.
+    """
+    chosen = judge or (classifier if classifier is not None and classifier.judges_own_work else None)
     if chosen is None:
         return None
     with speaking_as("judge"):

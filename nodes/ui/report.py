@@ -139,7 +139,8 @@ def call_lines(report: RunReport) -> list[str]:
 def _term_cell(term: PartEvent) -> str:
     if not term.part.judged:
         return f"{term.part.name} {term.event.scale:.4g}"
-    return f"classifier {term.event.scale:.4g} log p {float(term.event.log_prob.mean()):.3g}"
+    whose = "its own " if term.part.clean else ""
+    return f"classifier {term.event.scale:.4g} {whose}log p {float(term.event.log_prob.mean()):.3g}"
 
 
 def by_call(report: RunReport) -> list[tuple[CfgEvent, list[PartEvent]]]:

@@ -11,6 +11,8 @@ from ...guidance_core.terms.judged import JudgedEvent
 from ..host.plan import CfgEvent, PartEvent, TermPart
 from .live import shown
 
+OWN_VIEW = "target in the guide's own eyes (no measure)"
+
 
 def as_image(pixels: np.ndarray) -> Tensor:
     """A picture uint8 [H, W, C] as IMAGE [1, H, W, C] in [0, 1]."""
@@ -53,7 +55,7 @@ def trace_panels(events: Sequence[CfgEvent | PartEvent], part: TermPart) -> list
     classifier = Line([term.scale if term else 0.0 for term in terms], AMBER, "classifier")
     low = min([0.0, *cfg.values, *classifier.values])
     return [
-        Panel(head.shown_title, _samples(seen, GREEN), *head.shown_range, ticks=ticks),
+        Panel(OWN_VIEW if part.clean else head.shown_title, _samples(seen, GREEN), *head.shown_range, ticks=ticks),
         Panel("guidance scale", [cfg, classifier], low, ticks=ticks),
         Panel("size of the classifier's gradient", _samples(sizes, AMBER), low=0.0, ticks=ticks),
     ]

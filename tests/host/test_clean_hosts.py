@@ -18,6 +18,7 @@ from graph import (
     said,
     stacked,
 )
+from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from devtools.server import PromptFailed, PromptInterrupted
@@ -122,6 +123,50 @@ SAMPLERS = {
 }
 
 
+def test_a_sweep_cancelled_in_the_judge_goes_on_with_the_next_picture(server):
+    """And says nothing of what the guide thinks of its own work, but asks for a judge."""
+
+    def prompt(interrupt_at):
+        g = Graph()
+        model = g.ProbeModel(kind="eps", seed=0, nonce=fresh())
+        sweep = g.GuidanceKitGuidanceSweep(
+            model=model,
+            classifier=watched(g, interrupt_at=interrupt_at),
+            positive=g.ProbeCondition(seed=1),
+            negative=g.ProbeCondition(seed=2),
+            latent_image=g.ProbeLatents(shape="1,4,8,8", level=0.0, seed=5),
+            vae=g.ProbeDecoder(kind="full", channels=4, nonce=0),
+            columns={"columns": "classifier scale", "values": "-5, 5"},
+            rows={"rows": "nothing"},
+            target="dog",
+            classifier_scale=1.0,
+            **{"seed": 7, "steps": 3, "cfg": 1.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0},
+        )
+        return g, sweep, g.ProbeRead(latent=sweep.slot(2), nonce=fresh())
+
+    g, _, node = prompt(0)
+    whole = read(server.run(g.prompt), node).latent
+    assert np.isfinite(whole).all() and np.abs(whole[0] - whole[1]).max() > 1e-3
+    g, sweep, node = prompt(interrupt_at=5)
+    with pytest.raises(PromptInterrupted):
+        server.run(g.prompt)
+    again = server.run(g.prompt)
+    assert np.array_equal(read(again, node).latent, whole)
+    told = again.texts[sweep.node][-1]
+    assert "1 of 2 pictures were there from the run that was stopped" in told and "Connect a judge" in told
+
+
+def test_a_report_of_a_clean_judge_says_whose_view_it_is(server):
+    g = Graph()
+    guided = classifier_guidance(g, g.ProbeModel(kind="eps", seed=0, nonce=fresh()), watched(g), "dog", 5.0)
+    latent = ksampler(g, guided, sampler="euler", steps=3)
+    report = g.GuidanceKitGuidanceReport(model=guided, steps=3, scheduler="normal", latent=latent)
+    told = "\n".join(server.run(g.prompt).texts[report.node])
+    assert "Classifier: scale 5, constant; 3 of 3 steps" in told
+    assert "no measure of success" in told and "Judging took" in told and "ancestral or SDE" in told
+    assert told.count("its own log p") == 3
+
+
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_cancelled_sampling_leaves_nothing_behind(server, sampler):
     """Cancel in the model's pass or in the judge's: the same prompt then gives the bits of one never stopped."""
@@ -208,7 +253,11 @@ JUDGES = {
         clip_vision=g.ProbeVision(kind="clip", nonce=0),
         images=g.EmptyImage(width=32, height=32, batch_size=1, color=255),
     ),
+    "score": lambda g: g.GuidanceKitLoadAestheticHead(
+        file="line.safetensors", clip_vision=g.ProbeVision(kind="clip", nonce=0)
+    ),
 }
+TARGETS = {"references": "reference", "score": "score"}  # of the others: cat
 
 
 @pytest.mark.parametrize("judge", JUDGES)
@@ -218,8 +267,8 @@ def test_latents_of_five_dimensions_are_refused(server, judge, frames):
     g = Graph()
     model = g.ProbeFamily(family="Wan21", dtype="fp32", nonce=fresh())
     latent = g.ProbeLatents(shape=f"1,16,{frames},8,8", level=0.0, seed=5)
-    target = "reference" if judge == "references" else "cat"
-    guided = classifier_guidance(g, model, JUDGES[judge](g), target)
+    save_file({"weight": torch.ones(1, 24)}, server.base / "models" / "classifiers" / "line.safetensors")
+    guided = classifier_guidance(g, model, JUDGES[judge](g), TARGETS.get(judge, "cat"))
     g.ProbeRead(latent=ksampler(g, guided, latent=latent), nonce=fresh())
     sentence = "Classifier Guidance: the classifier judges single pictures.*Wan21.*use a model of pictures"
     with pytest.raises(PromptFailed, match=sentence):
