@@ -103,7 +103,8 @@ IN_USE: tuple[tuple[str, dict, dict], ...] = (
     (f"{P}LearnNullCondition", {}, {"begin": f"{P}NullConditionEncoder"}),
 )
 NOT_RUN = {
-    *(f"{P}ImageReferences", f"{P}LoadAestheticHead"),  # for want of a CLIP vision model: the least are large
+    # for want of a CLIP vision model: the least are large
+    *(f"{P}{name}" for name in ("ImageReferences", "TextReferences", "LoadAestheticHead")),
     f"{P}LearnNullCondition",  # the digits take a class by its number
 }
 APART = 3000  # from node to node, so that none is in the picture of another

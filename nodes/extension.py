@@ -29,6 +29,7 @@ from .save_null import SaveNullCondition
 from .scale_schedule import ScaleScheduleNode
 from .self_guidance import SelfGuidanceNode
 from .sweep import GuidanceSweep
+from .text_references import TextReferences
 from .train_classifier import TrainNoisyClassifier
 from .ui import curve_route, kept_texts
 from .vary_condition import VaryCondition
@@ -63,6 +64,7 @@ class GuidanceKit(ComfyExtension):
             LoadNoisyClassifier,
             LoadImageClassifier,
             ImageReferences,
+            TextReferences,
             LoadAestheticHead,
             LoadDigitsDemo,
             LoadEmojiDemo,

@@ -4,8 +4,9 @@ import re
 from collections.abc import Sequence
 
 from ..classifier.heads import Head, as_head
+from ..classifier.names import composed
 from ..errors import GuidanceError, shortened
-from .label_names import LabelNames
+from .label_names import LabelNames, unquoted
 from .targets import Part, Target
 
 MARKS = re.compile(r'[,|\n():"]|^-|^\s|\s$')  # that a label in a target text needs quotes for
@@ -25,22 +26,25 @@ def parse_target(text: str, labels: Sequence[str], head: str | Head = "single") 
     Raises GuidanceError for an unknown label (naming near ones), a bad weight, an empty target, or one of more than
     MAX_LETTERS, MAX_ALTERNATIVES or MAX_PARTS.
     """
-    if not isinstance(text, str):
-        raise GuidanceError(f"A target is written as text, such as 'seven, -three', got {shortened(repr(text))}.")
-    _at_most(MAX_LETTERS, len(text), "letters")
-    head, names, rows = as_head(head), LabelNames(labels), []
-    alternatives = _split(text.strip(), "|\n")
-    _at_most(MAX_ALTERNATIVES, len(alternatives), "alternatives")
-    for row in alternatives:
-        entries = [entry.strip() for entry in _split(row, ",") if entry.strip()]
-        _at_most(MAX_PARTS, len(entries), "labels for one sample")
-        if not entries:
-            raise GuidanceError(
-                f"The target '{shortened(text)}' has an empty part; write at least one label, e.g. "
-                f"'{shortened(labels[0])}'."
-            )
-        rows.append(tuple(_part(entry, names, head) for entry in entries))
-    return Target(tuple(rows))
+    head, names = as_head(head), LabelNames(labels)
+    rows = _entries(text, labels[0] if labels else "seven")
+    return Target(tuple(tuple(_part(entry, names, head) for entry in row) for row in rows))
+
+
+def labels_in(text: str) -> tuple[str, ...]:
+    """The labels that a target names, each once, for a classifier that knows any: parse_target then finds them.
+
+    Raises GuidanceError as parse_target does, and for more than MAX_PARTS.
+    """
+    none = LabelNames(())
+    found: dict[str, str] = {}
+    for entry in (entry for row in _entries(text, "a smiling face") for entry in row):
+        name = unquoted(composed(_unmarked(entry, none)[0])).strip()
+        if not name:
+            raise GuidanceError(f"The target '{shortened(text)}' has marks without a label in '{shortened(entry)}'.")
+        found.setdefault(name.lower(), name)
+    _at_most(MAX_PARTS, len(found), "labels")
+    return tuple(found.values())
 
 
 def written(label: str, weight: float = 1.0, away: bool = False) -> str:
@@ -48,6 +52,24 @@ def written(label: str, weight: float = 1.0, away: bool = False) -> str:
     name = '"' + label.replace('"', '""') + '"' if MARKS.search(label) else label
     weighted = f"({name}:{weight:g})" if weight != 1 else name
     return f"-{weighted}" if away else weighted
+
+
+def _entries(text: str, example: str) -> list[list[str]]:
+    """The labels with their marks, alternative by alternative."""
+    if not isinstance(text, str):
+        raise GuidanceError(f"A target is written as text, such as 'seven, -three', got {shortened(repr(text))}.")
+    _at_most(MAX_LETTERS, len(text), "letters")
+    alternatives = _split(text.strip(), "|\n")
+    _at_most(MAX_ALTERNATIVES, len(alternatives), "alternatives")
+    rows = [[entry.strip() for entry in _split(row, ",") if entry.strip()] for row in alternatives]
+    for row in rows:
+        _at_most(MAX_PARTS, len(row), "labels for one sample")
+        if not row:
+            raise GuidanceError(
+                f"The target '{shortened(text)}' has an empty part; write at least one label, e.g. "
+                f"'{shortened(example)}'."
+            )
+    return rows
 
 
 def _at_most(most: int, count: int, what: str) -> None:
@@ -69,7 +91,16 @@ def _split(text: str, marks: str) -> list[str]:
 
 
 def _part(entry: str, names: LabelNames, head: Head) -> Part:
-    """One label with its marks, taken off from the outside in; a label that looks like a mark, such as "-1", wins."""
+    """One label with its marks."""
+    name, weight, negative = _unmarked(entry, names)
+    label = names.index(name)
+    if negative and head.exclusive and len(names.labels) < 2:
+        raise GuidanceError(f"'-{shortened(name)}' has no meaning: this classifier has one label only.")
+    return Part(label, weight, negative)
+
+
+def _unmarked(entry: str, names: LabelNames) -> tuple[str, float, bool]:
+    """(name, weight, away): marks taken off from the outside in; a label that looks like a mark, such as "-1", wins."""
     name, negative, weight = entry, False, 1.0
 
     def starts(mark: str) -> bool:
@@ -84,10 +115,7 @@ def _part(entry: str, names: LabelNames, head: Head) -> Part:
             name, weight = name.strip(), _weight(text, entry)
         if starts("-"):
             name, negative = name[1:].strip(), not negative
-    label = names.index(name)
-    if negative and head.exclusive and len(names.labels) < 2:
-        raise GuidanceError(f"'-{shortened(name)}' has no meaning: this classifier has one label only.")
-    return Part(label, weight, negative)
+    return name, weight, negative
 
 
 def _weight(text: str, entry: str) -> float:

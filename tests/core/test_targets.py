@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 import guidance_core as gc
 from guidance_core.classifier.heads import heads
 from guidance_core.terms.label_names import LabelNames
-from guidance_core.terms.target_text import MAX_ALTERNATIVES, MAX_LETTERS, MAX_PARTS, parse_target, written
+from guidance_core.terms.target_text import (
+    MAX_ALTERNATIVES,
+    MAX_LETTERS,
+    MAX_PARTS,
+    labels_in,
+    parse_target,
+    written,
+)
 from guidance_core.terms.targets import LabelTarget, Part, Target, as_target
 
 DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
@@ -369,3 +376,27 @@ def test_what_is_no_target_is_quoted_in_part():
     with pytest.raises(gc.GuidanceError) as refused:
         as_target("seven" * 100000)
     assert len(str(refused.value)) < 250
+
+
+NAMED = {  # a target, and the labels that it names
+    "a smiling face, -blurry": ["a smiling face", "blurry"],
+    "(a face:1.5), -(Blurry:0.5) | blurry, (-a face)": ["a face", "Blurry"],
+    '"a, b", -"a ""b"""': ["a, b", 'a "b"'],
+    "a: b | -12:30": ["a: b", "12:30"],
+}
+
+
+@pytest.mark.parametrize("text", NAMED)
+def test_the_labels_that_a_target_names_are_those_in_which_it_is_found(text):
+    labels = labels_in(text)
+    assert list(labels) == NAMED[text]
+    rows = gc.parse_target(text, labels, "regression").rows
+    assert {part.label for row in rows for part in row} == set(range(len(labels)))
+
+
+@pytest.mark.parametrize(
+    "text", ["", " , ", "-", "a | ", "(:2)", "(a:0)", "x" * (MAX_LETTERS + 1), "\n".join(map(str, range(999)))]
+)
+def test_a_target_that_names_no_labels_is_refused(text):
+    with pytest.raises(gc.GuidanceError):
+        labels_in(text)

@@ -143,6 +143,12 @@ NODES = {
         lambda g, d, n: g.GuidanceKitImageReferences(clip_vision=vision(g), images=picture(g), vae=d.slot(1)),
         lambda g, d, n, node: sampled(g, classifier_guidance(g, d, node, "reference"), n),
     ),
+    "text references": (
+        lambda g, d, n: g.GuidanceKitTextReferences(
+            clip_vision=vision(g), clip=g.ProbeTextTower(kind="whole", width=24, nonce=0), text="a, -b", vae=d.slot(1)
+        ),
+        lambda g, d, n, node: sampled(g, classifier_guidance(g, d, node, node.slot(1)), n),
+    ),
     "report": (
         lambda g, d, n: g.GuidanceKitGuidanceReport(model=d, steps=4, scheduler="normal"),
         lambda g, d, n, node: None,

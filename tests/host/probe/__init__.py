@@ -32,7 +32,7 @@ from .heard import ProbeHeard, ProbeHeardRead
 from .pack import kit
 from .parts import ProbeParts
 from .transformers import ProbeTransformer
-from .vision import ProbeVision, ProbeVisionSum
+from .vision import ProbeTextScores, ProbeTextTower, ProbeVision, ProbeVisionSum
 from .weakened import ProbeTokens, ProbeWeakened
 
 UNET = {  # Stable Diffusion 1.5's shape, made small
@@ -526,6 +526,8 @@ class Probe(ComfyExtension):
             ProbeLatents,
             ProbeVision,
             ProbeVisionSum,
+            ProbeTextTower,
+            ProbeTextScores,
             ProbeCondition,
             ProbeLatent,
             ProbeVideoVAE,
