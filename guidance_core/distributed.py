@@ -5,19 +5,23 @@ Training shares out every batch, and adds up the gradients.
 Everything random is drawn for the whole batch, the same in every process, so that one process or many do the same sums.
 The gradients are added by one plain call, not by DistributedDataParallel, which averages them: the loss of a part is
 its samples' sum over the size of the *whole* batch, so that the sum over the processes is exact however unevenly the
-batch divides, and the network stays the bare module that is averaged, checkpointed and saved.
+batch divides, and the network stays the bare module that is averaged, checkpointed and saved. A batch that is cut into
+parts is cut alike for any number of processes up to theirs, and the gradients of single precision are added in double,
+where their order does not show: so many processes make the same bits.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch import distributed as dist
 
+from .errors import GuidanceError
 from .frozen import frozen
 
 Found = TypeVar("Found")
@@ -25,28 +29,36 @@ Found = TypeVar("Found")
 
 @frozen
 class Process:
-    """One process of a group of `world_size`; the first, of rank 0, writes the files."""
+    """One process of a group of `world_size`; the first, of rank 0, writes the files.
+
+    pieces: into which a batch is cut, of which each process computes some; as many as processes where these are more.
+    """
 
     rank: int = 0
     world_size: int = 1
+    pieces: int = 1
 
     def part_of(self, count: int) -> slice:
-        """Its part of `count` samples; the parts differ by one sample at most."""
-        return slice(count * self.rank // self.world_size, count * (self.rank + 1) // self.world_size)
+        """Its part of `count` samples: whole pieces, which differ by one sample at most."""
+        pieces = self._pieces(count)
+        return slice(count * pieces.start // pieces.step, count * pieces.stop // pieces.step)
+
+    def pieces_of(self, count: int) -> list[slice]:
+        """The pieces of its part of `count` samples, within that part."""
+        pieces = self._pieces(count)
+        ends = [count * piece // pieces.step for piece in range(pieces.start, pieces.stop + 1)]
+        return [slice(start - ends[0], end - ends[0]) for start, end in pairwise(ends)]
+
+    def _pieces(self, count: int) -> slice:
+        """Of the pieces its first, its last (excluded), and how many there are in all."""
+        pieces = max(min(self.pieces, count), self.world_size)
+        return slice(pieces * self.rank // self.world_size, pieces * (self.rank + 1) // self.world_size, pieces)
 
     def all_reduce(self, tensor: Tensor) -> Tensor:
         """The sum of a tensor over the processes, in place."""
         if self.world_size > 1:
             dist.all_reduce(tensor)
         return tensor
-
-    def all_reduce_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Make every gradient its sum over the processes, in one exchange."""
-        if self.world_size > 1:
-            grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
-            whole = self.all_reduce(torch.cat([grad.flatten() for grad in grads]))
-            for grad, part in zip(grads, whole.split([grad.numel() for grad in grads]), strict=True):
-                grad.copy_(part.view_as(grad))
 
     def barrier(self) -> None:
         """Wait until every process is here."""
@@ -99,11 +111,31 @@ def launched(patient: bool = False) -> Iterator[torch.device | None]:
     if dist.is_initialized():
         yield device
         return
-    dist.init_process_group(
-        "nccl" if device.type == "cuda" else "gloo", timeout=timedelta(days=30) if patient else None
-    )
+    timeout = timedelta(days=30) if patient else None
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timeout, **_meeting_place())
     try:
         yield device
         dist.barrier()  # no process leaves while another is still talking to it
     finally:
         dist.destroy_process_group()
+
+
+def _meeting_place() -> dict[str, Any]:
+    """Where torchrun's processes find each other, as arguments of init_process_group.
+
+    torchrun keeps one store over all restarts (pytorch/pytorch#135712), in which processes would find the addresses of
+    dead ones: with one agent each attempt has a part of its own. Of several agents each counts by itself.
+    Raises GuidanceError where they would share a store and may restart.
+    """
+    surroundings = os.environ
+    if surroundings.get("TORCHELASTIC_USE_AGENT_STORE") != "True" or surroundings["TORCHELASTIC_MAX_RESTARTS"] == "0":
+        return {}
+    if surroundings["GROUP_WORLD_SIZE"] != "1":
+        raise GuidanceError(
+            "Processes on several machines can be restarted only where torchrun gives them a new meeting place each "
+            "time: set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 before torchrun on every machine, with --rdzv-backend "
+            "c10d, or leave --max-restarts out."
+        )
+    server = dist.TCPStore(surroundings["MASTER_ADDR"], int(surroundings["MASTER_PORT"]), is_master=False)
+    attempt = dist.PrefixStore(f"attempt {surroundings['TORCHELASTIC_RESTART_COUNT']}", server)
+    return {"store": attempt, "rank": int(surroundings["RANK"]), "world_size": int(surroundings["WORLD_SIZE"])}

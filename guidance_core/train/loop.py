@@ -15,13 +15,13 @@ from ..classifier.names import as_labels
 from ..classifier.noisy import NoisyClassifier
 from ..data.augment import Augment
 from ..data.sources import Source
-from ..data.stream import ShardStream
+from ..data.streaming import Stream
 from ..errors import GuidanceError
 from ..frozen import frozen
 from ..params import make
 from .checkpoint import Checkpoint, Damaged, Saved
 from .data import as_source
-from .optimization import learning, optimizer_step, update_ema, warm_up_and_cosine
+from .optimization import learning, optimizer_step, summing, update_ema, warm_up_and_cosine
 from .recipe import Recipe, make_recipe
 from .settings import TrainSettings
 from .state import TrainState
@@ -53,7 +53,7 @@ Training = Generator[TrainStep, None, None]
 
 
 def train_classifier(
-    latents: Tensor | Source | ShardStream,
+    latents: Tensor | Source | Stream,
     labels: Tensor | Sequence | None = None,
     label_names: Sequence[str] = (),
     *,
@@ -68,7 +68,7 @@ def train_classifier(
     """Train p(y | x_t, log-SNR); yields every step, the last with the classifier (its weights the running average).
 
     latents [N, C, H, W] or [N, C, T, H, W], in the sampler's scale (docs/mathematics.md), with labels as Source.labels
-    says; or a Source or a ShardStream, which bring their own. Noise levels are uniform in log-SNR over log_snr_range.
+    says; or a Source or a stream, which bring their own. Noise levels are uniform in log-SNR over log_snr_range.
     The loss is the head's (cross-entropy, unless said otherwise) plus entropy_penalty * (log K - H) (arXiv:2206.11474).
     augment: names from AUGMENTS, or (x0 [B, ...], generator) -> x0. device: that of the latents, unless given.
     settings: a TrainSettings; its fields can be given by name as well, and then take the place of those in settings.
@@ -87,7 +87,7 @@ def train_classifier(
     for data or settings that cannot train, and for the checkpoint of another run.
     """
     settings = make(TrainSettings, "train_classifier", (asdict(settings) if settings else {}) | changes)
-    source = latents if isinstance(latents, ShardStream) else as_source(latents, labels)
+    source = latents if isinstance(latents, Stream) else as_source(latents, labels)
     recipe = make_recipe(settings, source, as_labels(label_names), log_snr_range, augment, latent_space, device)
     writes = recipe.data.process.rank == 0
     kept = Checkpoint(None, {}, writes) if checkpoint is None else Checkpoint(Path(checkpoint), recipe.identity, writes)
@@ -109,7 +109,7 @@ def _train(recipe: Recipe, checkpoint: Checkpoint, saved: Saved | None) -> Train
             x, log_snr, y = data.noise(examples, log_snr, state.generator, recipe.augment)
             state.step += 1
             rate = settings.learning_rate * warm_up_and_cosine(state.step, steps)
-            figures = torch.zeros(2, device=x.device)  # of the whole batch: the sums of loss and accuracy
+            figures = torch.zeros(2, dtype=summing(x.device), device=x.device)  # sums of the batch: loss, accuracy
             losses = _losses(recipe, state, x, log_snr, y, examples.weights, figures)
             optimizer_step(state.optimizer, losses, rate, state.scaler, process)
             update_ema(state.average.parameters(), state.network.parameters(), settings.ema, state.step)
@@ -119,14 +119,15 @@ def _train(recipe: Recipe, checkpoint: Checkpoint, saved: Saved | None) -> Train
             state.validation = None
             if len(recipe.held_out) and (state.step % settings.evaluate_every == 0 or state.done(settings)):
                 state.judge(recipe.validator(state.average, state.best.get("loss", math.inf), recipe.precision))
-            due = state.step % settings.checkpoint_every == 0 or state.done(settings)
-            kept = due and checkpoint.keep(state)
+            kept = state.done(settings) and checkpoint.keep(state)
         try:
             yield _report(recipe, state, checkpoint)
         except GeneratorExit:
             if not kept:
                 checkpoint.write(state)
             raise
+        if not state.done(settings) and state.step % settings.checkpoint_every == 0:
+            checkpoint.keep(state)  # now that the step was taken note of: whoever goes on from here has not missed it
 
 
 def _losses(
@@ -138,18 +139,17 @@ def _losses(
     weights: Tensor | None,
     figures: Tensor,
 ) -> Iterator[Tensor]:
-    """The loss of this process's samples over the size of the batch, in `accumulate` summands; figures take them in."""
+    """The loss of this process's samples over the size of the batch, part by part; figures take them in."""
     settings, head = recipe.settings, recipe.head
     weights = torch.ones_like(log_snr) if weights is None else weights.to(log_snr)
-    size = -(-len(x) // int(settings.accumulate))
-    for part in (slice(start, start + size) for start in range(0, len(x), size)):
+    for part in recipe.data.process.pieces_of(int(settings.batch)):
         with recipe.precision:
             logits = state.network(x[part], log_snr[part])
         lack_of_entropy = head.max_entropy(recipe.classes) - head.entropy(logits)
         losses = head.loss(logits, y[part], settings.label_smoothing) + settings.entropy_penalty * lack_of_entropy
         losses = losses * weights[part]
         right = head.accuracy(logits.detach(), y[part])
-        figures += torch.stack([losses.detach().sum(), right.sum()])
+        figures += torch.stack([losses.detach().sum(), right.sum()]).to(figures)
         yield losses.sum() / int(settings.batch)
 
 

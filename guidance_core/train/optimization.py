@@ -24,20 +24,45 @@ def optimizer_step(
 ) -> None:
     """One optimizer step at a learning rate, the gradient (added up over the processes) clipped to the norm 1.
 
-    loss: or its summands, of which each is let go before the next is computed.
+    loss: or its summands, of which each is let go before the next is computed. Gradients of several, or of several
+    processes, are added in double precision, whose sum is the same in any order.
     """
-    scaler = scaler or torch.amp.GradScaler("cuda", enabled=False)
+    scaler, process, several = scaler or torch.amp.GradScaler("cuda", enabled=False), process or Process(), False
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
     optimizer.zero_grad(set_to_none=True)
+    whole: Tensor | None = None
     for part in [loss] if isinstance(loss, Tensor) else loss:
+        if several:
+            whole = _added(parameters, whole)
+            optimizer.zero_grad(set_to_none=True)
         scaler.scale(part).backward()
-    (process or Process()).all_reduce_gradients(parameters)
+        several = True
+    if whole is not None or process.world_size > 1:
+        _give_back(process.all_reduce(_added(parameters, whole)), parameters)
     scaler.unscale_(optimizer)
     nn.utils.clip_grad_norm_(parameters, 1.0)
     scaler.step(optimizer)
     scaler.update()
+
+
+def summing(device: torch.device) -> torch.dtype:
+    """In which the order of a sum does not show; Apple's GPUs have single precision only."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def _added(parameters: list[nn.Parameter], to: Tensor | None) -> Tensor:
+    """The gradients, one after the other, added to what is there."""
+    grads = torch.cat([parameter.grad.flatten() for parameter in parameters if parameter.grad is not None])
+    grads = grads.to(summing(grads.device))
+    return grads if to is None else to.add_(grads)
+
+
+def _give_back(whole: Tensor, parameters: list[nn.Parameter]) -> None:
+    grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    for grad, part in zip(grads, whole.split([grad.numel() for grad in grads]), strict=True):
+        grad.copy_(part.view_as(grad))
 
 
 @torch.no_grad()

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,7 +15,7 @@ from ..classifier.metadata import check_card
 from ..classifier.noisy import NoisyClassifier
 from ..data.augment import Augment, augmentation
 from ..data.sources import Source
-from ..data.stream import ShardStream
+from ..data.streaming import Stream
 from ..distributed import this_process
 from ..errors import GuidanceError
 from ..frozen import frozen
@@ -33,7 +33,7 @@ class Recipe:
 
     settings: TrainSettings
     head: Head
-    source: Source | ShardStream
+    source: Source | Stream
     data: NoisyData
     training: Subset | Streamed
     held_out: Subset
@@ -72,7 +72,7 @@ class Recipe:
             "precision": str(self.settings.dtype_on(self.data.device)).removeprefix("torch."),
             "data": self.fingerprint,
         }
-        del identity["checkpoint_every"], identity["accumulate"]  # which change no result
+        del identity["checkpoint_every"], identity["accumulate"]  # which change no result but for rounding
         return identity
 
     def best(self, state: TrainState) -> NoisyClassifier:
@@ -86,7 +86,7 @@ class Recipe:
 
 def make_recipe(
     settings: TrainSettings,
-    source: Source | ShardStream,
+    source: Source | Stream,
     names: list[str],
     log_snr_range: tuple[float, float],
     augment: Augment | str | Sequence[str] | None,
@@ -98,12 +98,12 @@ def make_recipe(
     if not low < high:
         raise GuidanceError(f"log_snr_range must rise, got {low} to {high}.")
     augment, augmented = _augmentation(augment)
-    head, process = as_head(settings.head), this_process()
+    head, process = as_head(settings.head), replace(this_process(), pieces=int(settings.accumulate))
     if settings.batch < process.world_size:
         raise GuidanceError(f"{process.world_size} processes cannot share a batch of {settings.batch}: enlarge it.")
     training: Subset | Streamed
     y: Targets
-    if isinstance(source, ShardStream):
+    if isinstance(source, Stream):
         training, held_out, y = streamed(source, settings)
         info = y.info
     else:

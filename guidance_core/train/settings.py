@@ -55,7 +55,11 @@ class TrainSettings(Checked):
     )
 
     accumulate: int = integer(
-        1, 1, 1024, "Parts in which each process computes its share of a batch, to need less memory.", advanced=True
+        1,
+        1,
+        1024,
+        "Parts that a batch is computed in, to need less memory; so many processes or fewer make the same bits.",
+        advanced=True,
     )
 
     def __post_init__(self) -> None:

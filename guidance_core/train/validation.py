@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..classifier.heads import Head
 from ..frozen import frozen
 from .data import NoisyData, Subset
+from .optimization import summing
 
 BINS = 5
 """Parts of the log-SNR range for which there are figures."""
@@ -61,18 +62,20 @@ class Validator:
         order = torch.randperm(len(self.held_out), generator=torch.Generator().manual_seed(self.seed))
         order = order.repeat(math.ceil(count / len(order)))[:count]
         levels = self.data.draw_levels(count, generator)
-        totals = torch.zeros(BINS, 3, device=device)  # of the weights, and of loss and accuracy times them
+        totals = torch.zeros(
+            BINS, 3, dtype=summing(device), device=device
+        )  # of the weights, and of loss and accuracy times them
         for chosen in self._batches(order):
             part = order[chosen]
             x, log_snr, y = self.data.noised(self.held_out.indices[part], levels[chosen.to(device)], generator)
             if not len(x):
                 continue  # fewer samples than processes
             with precision:
-                logits = network(x, log_snr)
+                logits = torch.cat([network(x[piece], log_snr[piece]) for piece in process.pieces_of(len(part))])
             figures = [torch.ones_like(log_snr), self.head.loss(logits, y), self.head.accuracy(logits, y)]
             weight = self.held_out.weights[part[process.part_of(len(part))]].to(logits)
             which = ((log_snr - low) / (high - low) * BINS).long().clamp(0, BINS - 1)
-            totals.index_add_(0, which, weight[:, None] * torch.stack(figures, 1))
+            totals.index_add_(0, which, (weight[:, None] * torch.stack(figures, 1)).to(totals))
         totals = process.all_reduce(totals).cpu().double()
         means = totals[:, 1:] / totals[:, :1]
         edges = torch.linspace(low, high, BINS + 1).tolist()

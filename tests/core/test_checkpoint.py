@@ -87,6 +87,16 @@ def test_a_run_that_broke_off_goes_on_from_its_last_checkpoint(file):
         same(one, other)
 
 
+def test_a_step_that_nobody_has_taken_note_of_is_made_again(file):
+    """Killed between a step and the row of a log that it is to have, a run does not go on after it."""
+    run = training(file, checkpoint_every=1)
+    list(itertools.islice(run, 2))
+    left = file.read_bytes()
+    run.close()
+    file.write_bytes(left)
+    assert next(training(file)).step == 2
+
+
 def test_the_pace_of_checkpoints_changes_nothing(file):
     for one, other in zip(training(), training(file, checkpoint_every=1), strict=True):
         assert (one.loss, one.accuracy, one.validation) == (other.loss, other.accuracy, other.validation)
@@ -124,7 +134,7 @@ def test_a_disk_that_is_full_stops_no_training(file, monkeypatch):
     for one, other in zip(whole, steps, strict=True):
         same(dataclasses.replace(one, notes=other.notes), other)
     (note,) = [note for step in steps for note in step.notes]  # said once
-    assert steps[1].notes == (note,)
+    assert steps[2].notes == (note,)
     assert note.startswith("Training goes on, but cannot be resumed from here: '")
     assert "run.safetensors' could not be written: the disk is full." in note
     assert list(file.parent.iterdir()) == []
@@ -135,9 +145,10 @@ def test_a_disk_that_was_full_keeps_the_next_checkpoint(file, monkeypatch):
     with monkeypatch.context() as while_full:
         while_full.setattr("os.fsync", full_disk)
         assert len([note for step in itertools.islice(run, 3) for note in step.notes]) == 1
+    assert next(run).notes == () and not file.exists()
     assert next(run).notes == () and file.exists()
     run.close()
-    assert next(training(file)).step == 5
+    assert next(training(file)).step == 6
 
 
 @pytest.mark.parametrize("fault", ["full", "read-only"])

@@ -47,7 +47,7 @@ def work(folder):
     validation.DRAWS = (12, 24)
     with launched() as device:
         rank = torch.distributed.get_rank()
-        answers = {"device": str(device), "whole": figures(training())}
+        answers = {"device": str(device), "whole": figures(training()), "pieces": figures(training(accumulate=4))}
         run = training(folder / "half.safetensors")
         answers["half"] = figures(itertools.islice(run, 5))
         run.close()
@@ -99,6 +99,21 @@ def test_two_processes_make_the_steps_of_one(two, short_validations):
     assert two[1][0]["whole"] == two[1][1]["whole"]
 
 
+@pytest.fixture
+def one_thread():
+    """Threads share out sums, too."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_two_processes_make_the_bits_of_one_where_a_batch_is_computed_in_pieces(two, short_validations, one_thread):
+    alone = figures(training(accumulate=4))
+    assert [answers["pieces"] for answers in two[1]] == [alone, alone]
+    assert alone != figures(training()) and alone == figures(training(accumulate=4))
+
+
 def test_a_run_of_two_goes_on_in_one(two, short_validations):
     folder, (answers, _) = two
     rest = figures(training(folder / "half.safetensors"))
@@ -133,10 +148,35 @@ def test_parts_are_even_parts_of_the_whole(world, count):
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
+@pytest.mark.parametrize("pieces", [4, 7, 1024])
+@pytest.mark.parametrize("count", [0, 1, 5, 64])
+def test_a_batch_is_cut_into_the_same_pieces_for_any_number_of_processes(pieces, count):
+    def cut(world):
+        found = []
+        for process in (Process(rank, world, pieces) for rank in range(world)):
+            own = range(count)[process.part_of(count)]
+            found += [list(own[piece]) for piece in process.pieces_of(count)]
+        return [piece for piece in found if piece]
+
+    assert cut(1) == cut(2) == cut(3) == cut(4)
+    assert list(itertools.chain(*cut(1))) == list(range(count))
+    assert len(cut(1)) == min(pieces, count)
+
+
 def test_outside_of_torchrun_nothing_is_joined():
     with launched() as device:
         assert device is None
         assert not torch.distributed.is_initialized()
+
+
+def test_processes_of_several_machines_that_would_meet_in_the_store_of_dead_ones_are_refused(monkeypatch):
+    """torchrun keeps one store over its restarts; with one machine each attempt has a part of it."""
+    told = {"LOCAL_RANK": "0", "TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_MAX_RESTARTS": "3"}
+    for name, value in (told | {"GROUP_WORLD_SIZE": "2"}).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(gc.GuidanceError, match="set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 before torchrun"), launched():
+        pass
+    assert not torch.distributed.is_initialized()
 
 
 if __name__ == "__main__":
