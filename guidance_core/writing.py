@@ -50,7 +50,7 @@ def written_whole(file: str | os.PathLike) -> Iterator[BinaryIO]:
         finally:
             part.unlink(missing_ok=True)
     except OSError as error:
-        raise GuidanceError(_sentence(file, error)) from error
+        raise GuidanceError(sentence(file, error)) from error
 
 
 def create(file: str | os.PathLike) -> bool:
@@ -64,7 +64,7 @@ def create(file: str | os.PathLike) -> bool:
             return False
         return True
     except OSError as error:
-        raise GuidanceError(_sentence(Path(file), error)) from error
+        raise GuidanceError(sentence(Path(file), error)) from error
 
 
 def write_whole(file: str | os.PathLike, content: bytes) -> None:
@@ -83,7 +83,7 @@ def _delete_stale(part: Path) -> None:
                     other.unlink()
 
 
-def _sentence(file: Path, error: OSError) -> str:
+def sentence(file: Path, error: OSError) -> str:
     why, what_to_do = WHY.get(error.errno or 0, (error.strerror or str(error), ELSEWHERE))
     if os.path.isdir(file):
         why, what_to_do = "a folder has this name", "choose another name"

@@ -37,13 +37,15 @@ TAKEN = {
     "unicodedata": {"bidirectional", "category", "normalize"},
     "server": {"PromptServer"},
     "signal": {"SIGINT", "SIGTERM", "signal"},
-    "sys": {"argv", "exit", "stderr", "version_info"},
+    "sys": {"argv", "exit", "platform", "stderr", "version_info"},
     "tarfile": {"BLOCKSIZE", "ReadError", "TarError", "TarInfo", "open"},  # to read in place, never to unpack
     "types": {"ModuleType"},
 }
 TAKEN_IN = {
     ("guidance_core/classifier/adm_import.py", "pickle"): {"UnpicklingError"},  # to name what torch.load refuses
     ("guidance_core/distributed.py", "torch"): {"distributed"},  # for torchrun
+    ("guidance_core/locked.py", "fcntl"): {"LOCK_EX", "LOCK_NB", "lockf"},  # that two launches share no file
+    ("guidance_core/locked.py", "msvcrt"): {"LK_NBLCK", "locking"},
     ("guidance_core/demo/data.py", "sklearn"): {"datasets", "model_selection"},  # the digits, when run by hand
     ("nodes/host/passes.py", "threading"): {"Lock", "local"},  # to count in the threads that ComfyUI starts
     ("nodes/host/image_folders.py", "transformers"): {"AutoModelForImageClassification"},  # and of it one call
