@@ -18,15 +18,18 @@ from ..data.joined import AgainstOthers
 from ..data.shards import ShardSource
 from ..data.sources import Source, TensorSource
 from ..data.stream import BUFFER, ShardStream
+from ..data.stream_against import InMemory, StreamAgainst
+from ..data.streaming import Stream
 from ..demo.data import LABELS, load_digits
+from ..demo.negatives import drawn_negatives
 from ..distributed import launched, this_process
 from ..errors import GuidanceError
+from ..locked import held
 from ..params import params_of
-from ..schedules import trailing
 from ..signals import stopped
 from ..train.log import Log
 from ..train.loop import Training, TrainStep, train_classifier
-from ..train.negatives import OTHER, draw_from, draw_negatives, steps_with_prior
+from ..train.negatives import OTHER, steps_with_prior
 from ..train.settings import TrainSettings
 from . import Line, add_options
 
@@ -87,16 +90,19 @@ def run(arguments: argparse.Namespace) -> int:
     out = arguments.out
     if out.suffix != ".safetensors" or not out.parent.is_dir():
         raise GuidanceError(f"--out must be a .safetensors file in a folder that exists, got '{out}'.")
-    with launched() as device:
+    checkpoint = arguments.checkpoint or out.with_name(f"{out.name}.checkpoint")
+    written = [file for file in (out, checkpoint, arguments.curve) if file]
+    with launched() as device, held(written, this_process()) as unsure:
         process = this_process()
         line = Line(quiet=process.rank > 0)
+        if unsure:
+            line.say(unsure)
         options = _data(arguments, line)
         if arguments.negatives is not None:
             options = _against_negatives(options, arguments, line)
         given = {name: getattr(arguments, name) for name in (*SETTINGS, "augment", "log_snr_range")}
         options |= {name: value for name, value in given.items() if value is not None}
         options["device"] = arguments.device or device or ("cuda" if torch.cuda.is_available() else "cpu")
-        checkpoint = arguments.checkpoint or out.with_name(f"{out.name}.checkpoint")
         steps = train_classifier(**options, checkpoint=checkpoint)
         if arguments.negatives is not None:
             steps = steps_with_prior(steps)
@@ -135,24 +141,20 @@ def _shards(arguments: argparse.Namespace) -> ShardSource | ShardStream:
 
 def _against_negatives(options: dict[str, Any], arguments: argparse.Namespace, line: Line) -> dict[str, Any]:
     """The arguments with the negatives as one more label."""
-    source, names = options["latents"], list(options["label_names"])
-    if isinstance(source, ShardStream) or OTHER in names:
-        raise GuidanceError(
-            f"--negatives needs examples that are drawn, not a stream, and no label '{OTHER}' of theirs."
-        )
-    if Path(arguments.negatives).is_dir():
-        negatives: Source = ShardSource.open(arguments.negatives)
-    elif arguments.negatives in ("digits", "emoji"):
-        from .. import demo
-        from ..demo import emoji
+    source, folder, names = options["latents"], Path(arguments.negatives), [*options["label_names"], OTHER]
+    if OTHER in options["label_names"]:
+        raise GuidanceError(f"--negatives needs examples without a label '{OTHER}', which is the negatives'.")
+    if isinstance(source, ShardStream):
+        streamed = ShardStream.open(folder, arguments.buffer) if folder.is_dir() else InMemory(_drawn(arguments, line))
+        return options | {"latents": StreamAgainst.open(source, streamed, OTHER), "label_names": names}
+    others = ShardSource.open(folder) if folder.is_dir() else _drawn(arguments, line)
+    return options | {"latents": AgainstOthers(source, others, len(names) - 1), "label_names": names}
 
-        model = demo.load() if arguments.negatives == "digits" else emoji.load()
-        draw = draw_from(model.uncond, model.shape, trailing(model.sigmas, 25))
-        drawn = line.run(draw_negatives(draw, arguments.negative_count), "drew {done} of {count} negatives")
-        negatives = TensorSource(drawn, torch.zeros(len(drawn), dtype=torch.long))
-    else:
-        raise GuidanceError(f"--negatives must be a folder of shards, digits or emoji, got '{arguments.negatives}'.")
-    return options | {"latents": AgainstOthers(source, negatives, len(names)), "label_names": [*names, OTHER]}
+
+def _drawn(arguments: argparse.Namespace, line: Line) -> TensorSource:
+    work = drawn_negatives(arguments.negatives, arguments.negative_count)
+    negatives = line.run(work, "drew {done} of {count} negatives")
+    return TensorSource(negatives, torch.zeros(len(negatives), dtype=torch.long))
 
 
 def _data(arguments: argparse.Namespace, line: Line) -> dict[str, Any]:
@@ -177,18 +179,18 @@ def _data(arguments: argparse.Namespace, line: Line) -> dict[str, Any]:
 Examples = tuple[torch.Tensor, torch.Tensor]
 
 
-def _held_out(arguments: argparse.Namespace, source: Source | ShardStream, step: TrainStep) -> Examples | None:
+def _held_out(arguments: argparse.Namespace, source: Source | Stream, step: TrainStep) -> Examples | None:
     """Latents and labels that were not learned from, if any; of the digits their own held-out part.
 
     Of a set on disk not more than memory holds, and of several sizes those of the most frequent.
     """
     held_out = step.held_out
     if len(held_out):
-        if isinstance(source, ShardStream):
+        if isinstance(source, Stream):
             held_out = held_out[source.size_of(held_out) == source.size_of(held_out).mode().values]
         count = min(len(held_out), MOST_JUDGED)
         some = held_out[torch.arange(count) * len(held_out) // count]
-        labels = source.labels_of(some) if isinstance(source, ShardStream) else source.labels[some]
+        labels = source.labels_of(some) if isinstance(source, Stream) else source.labels[some]
         return source.load(some), labels
     if not arguments.digits:
         return None

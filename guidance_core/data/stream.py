@@ -23,6 +23,7 @@ from ..files import Header, read_header, read_tensors
 from ..frozen import frozen
 from .order import Order
 from .shards import DTYPES, FORMAT, INDEX, check_shard, read_index
+from .streaming import Stream
 
 BUFFER = 2**16
 """Examples that are shuffled together."""
@@ -40,7 +41,7 @@ class StreamedShard:
 
 
 @frozen(eq=False)
-class ShardStream:
+class ShardStream(Stream):
     """The examples of a folder of shards, which `open` makes. occurrences: of each label, [K], where that is known.
 
     buffer: examples that are shuffled together. workers: processes that read ahead; 0 reads when asked.
@@ -103,14 +104,12 @@ class ShardStream:
         return hashlib.sha256(repr((self.index_hash, self.buffer)).encode()).hexdigest()
 
     def order(self, batch: int, seed: int, hold_out: float = 0.0) -> Order:
-        """Batches of the examples that are not held out."""
         counts = [shard.count for shard in self.shards]
         sizes = [self.shapes.index(shard.shape) for shard in self.shards]
         kept = (lambda shard: ~held_out(self.groups_of(shard), hold_out, seed)) if hold_out else None
         return Order(counts, sizes, batch, self.buffer, seed, kept)
 
     def held_out(self, hold_out: float, seed: int, most: int) -> Tensor:
-        """The numbers of up to `most` of the examples that are held out, long [n], in an order drawn by the seed."""
         found: list[Tensor] = []
         for shard in torch.randperm(len(self.shards), generator=torch.Generator().manual_seed(seed % 2**63)).tolist():
             if sum(map(len, found)) >= most:
@@ -211,7 +210,7 @@ def held_out(groups: Tensor, fraction: float, seed: int) -> Tensor:
 
     A hash of the group below `fraction` of its range (SplitMix64's finalizer).
     """
-    x = groups.numpy().astype(np.uint64) + np.uint64(seed % 2**64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(1)
+    x = groups.numpy().astype(np.uint64) + np.uint64((seed * 0x9E3779B97F4A7C15 + 1) % 2**64)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         x = (x ^ (x >> np.uint64(shift))) * np.uint64(factor)
     x ^= x >> np.uint64(31)

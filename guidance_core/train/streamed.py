@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ..data.stream import ShardStream
+from ..data.streaming import Stream
 from ..errors import GuidanceError
 from ..frozen import frozen
 from .data import Examples, NoisyData, Subset
@@ -21,7 +21,7 @@ VALIDATING = 4096  # examples held out that are looked at
 class StreamedTargets:
     """What the head's loss takes, read when asked for. info: of the classifier."""
 
-    stream: ShardStream
+    stream: Stream
     info: dict[str, str]
 
     def __getitem__(self, indices: Tensor) -> Tensor:
@@ -32,7 +32,7 @@ class StreamedTargets:
 class Streamed:
     """The examples of a stream to learn from (see Subset). balance: whether rare labels weigh more."""
 
-    stream: ShardStream
+    stream: Stream
     hold_out: float
     seed: int
     balance: bool
@@ -71,9 +71,7 @@ class Streamed:
 
     def weights(self, labels: Tensor) -> Tensor | None:
         """Of examples with these labels: what makes every class weigh the same, on average 1."""
-        if not self.balance or self.stream.occurrences is None:
-            return None
-        return self.stream.head.weights(labels, self.stream.occurrences, len(self.stream))
+        return self.stream.weights(labels) if self.balance else None
 
 
 @frozen(eq=False)
@@ -94,7 +92,7 @@ class _Reading(Dataset):
         return Examples(examples.count, examples.x0, examples.y, weights)
 
 
-def streamed(stream: ShardStream, settings: TrainSettings) -> tuple[Streamed, Subset, StreamedTargets]:
+def streamed(stream: Stream, settings: TrainSettings) -> tuple[Streamed, Subset, StreamedTargets]:
     """(what is learned from, what validates, y). Raises GuidanceError where a label has too few examples."""
     labels, seed = stream.sample_labels(), int(settings.seed)
     _check(stream, labels, settings)
@@ -111,7 +109,7 @@ def streamed(stream: ShardStream, settings: TrainSettings) -> tuple[Streamed, Su
     return training, Subset(held, weights.double(), stream.size_of(held)), y
 
 
-def _check(stream: ShardStream, labels: Tensor, settings: TrainSettings) -> None:
+def _check(stream: Stream, labels: Tensor, settings: TrainSettings) -> None:
     if stream.occurrences is None:
         stream.head.check(labels, stream.label_names, 1)
         return

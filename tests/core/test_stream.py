@@ -248,14 +248,16 @@ def test_negatives_are_read_or_drawn(tmp_path, randn, capsys):
         list(write_shards(((latent, 0) for latent in style), tmp_path / name, [label], latent_space="digits"))
     out = tmp_path / "a.safetensors"
     words = ["train", "--shards", tmp_path / "style", "--out", out, "--steps", 2, "--batch", 4, "--device", "cpu"]
-    for negatives in (["--negatives", tmp_path / "others"], ["--negatives", "digits", "--negative-count", 4]):
+    stream = ["--stream", "--workers", 0]
+    read, drawn = ["--negatives", tmp_path / "others"], ["--negatives", "digits", "--negative-count", 4]
+    for negatives in (read, drawn, [*read, *stream], [*drawn, *stream]):
         assert main([str(word) for word in words + negatives]) == 0, capsys.readouterr().err
         classifier = gc.NoisyClassifier.load(out)
         assert classifier.labels == ["mine", "other"]
         assert classifier.record.training["expected_share"] == 0.01
-    for wrong, sentence in ((["--negatives", "x"], "must be a folder of shards"), (["--stream"], "not a stream")):
-        assert main([str(word) for word in [*words, "--negatives", tmp_path / "others", *wrong]]) == 2
-        assert sentence in capsys.readouterr().err
+    for wrong in ([], ["--stream", "--workers", 0]):
+        assert main([str(word) for word in [*words, "--negatives", "x", *wrong]]) == 2
+        assert "must be a folder of shards, digits or emoji, got 'x'" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
