@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,10 +50,14 @@ def make_tar(file: Path, count: int, side: int = 16, seed: int = 0) -> None:
 
 @dataclass(frozen=True)
 class Launch:
-    """`agents` torchruns of `processes` each, as on so many machines; one plain process where both are 1."""
+    """`agents` torchruns of `processes` each, as on so many machines; one plain process where both are 1.
+
+    restarts: how often torchrun may restart processes that have ended badly.
+    """
 
     processes: int = 1
     agents: int = 1
+    restarts: int = 0
 
     def start(self, *command: object) -> list[subprocess.Popen]:
         """Start `python ...` in every process; each agent is one Popen."""
@@ -61,10 +65,13 @@ class Launch:
         surroundings = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
         if sys.platform == "linux":
             surroundings["GLOO_SOCKET_IFNAME"] = "lo"
+        if self.agents > 1 and self.restarts:
+            surroundings["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"  # see guidance_core.distributed
         launcher: list[str] = []
         if self.processes * self.agents > 1:
             launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(self.processes)]
             launcher += ["--nnodes", str(self.agents), "--rdzv-backend", "c10d", "--rdzv-id", "pipeline"]
+            launcher += ["--max-restarts", str(self.restarts)]
             launcher += ["--rdzv-endpoint", f"localhost:{_free_port()}"]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         line = [sys.executable, *launcher, *words]
@@ -72,11 +79,24 @@ class Launch:
 
     def run(self, *command: object) -> str:
         """Run to the end; what was said. Raises RuntimeError where it failed."""
-        started = self.start(*command)
-        said = [each.communicate() for each in started]
-        if any(each.returncode for each in started):
-            raise RuntimeError("\n".join(out + err[-3000:] for out, err in said))
-        return "".join(out + err for out, err in said)
+        return _said(self.start(*command))
+
+    def lose(self, rank: int, when: Callable[[], bool], *command: object) -> str:
+        """Start, kill the process of this rank when that is so, and let torchrun restart it; what was said.
+
+        Raises RuntimeError where it failed, or ended before.
+        """
+        started, lost = self.start(*command), list[int]()
+        while not lost and all(each.poll() is None for each in started):
+            time.sleep(0.01)
+            if when():
+                children = [child for each in started for child in family(each.pid) if _parent(child) == each.pid]
+                lost = [child for child in children if _rank(child) == str(rank)]
+        _signal(lost, signal.SIGKILL)
+        said = _said(started)
+        if not lost:
+            raise RuntimeError(f"It ended before its process of rank {rank} was killed.\n{said}")
+        return said
 
     def kill(self, when: Callable[[], bool], *command: object) -> bool:
         """Start, and kill every process of it when that is so; whether it was still running."""
@@ -84,11 +104,11 @@ class Launch:
         while all(each.poll() is None for each in started) and not when():
             time.sleep(0.01)
         running = all(each.poll() is None for each in started)
-        for number in [child for each in started for child in family(each.pid)]:
-            try:
-                os.kill(number, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+        stopped: list[int] = []
+        while new := {child for each in started for child in family(each.pid)}.difference(stopped):
+            stopped += new  # until none is left that could start another, which nobody would know
+            _signal(new, signal.SIGSTOP)
+        _signal(stopped, signal.SIGKILL)
         for each in started:
             each.communicate()
         return running
@@ -96,22 +116,48 @@ class Launch:
 
 def family(pid: int) -> list[int]:
     """A process and all that it has started, by /proc."""
-    parents = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            except OSError:
-                continue
+    parents = {int(entry.name): _parent(int(entry.name)) for entry in Path("/proc").iterdir() if entry.name.isdigit()}
     found = [pid]
     for one in found:
         found += [child for child, parent in parents.items() if parent == one]
     return found
 
 
+def _parent(pid: int) -> int:
+    """0 where it has ended."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
+
+
+def _rank(pid: int) -> str | None:
+    """What torchrun has told it."""
+    try:
+        surroundings = Path(f"/proc/{pid}/environ").read_text().split("\0")
+    except OSError:
+        return None
+    return next((entry[5:] for entry in surroundings if entry.startswith("RANK=")), None)
+
+
+def _signal(pids: Iterable[int], number: int) -> None:
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            continue
+
+
+def _said(started: Sequence[subprocess.Popen]) -> str:
+    said = [each.communicate() for each in started]
+    if any(each.returncode for each in started):
+        raise RuntimeError("\n".join(out + err[-3000:] for out, err in said))
+    return "".join(out + err for out, err in said)
+
+
 @dataclass(frozen=True)
 class Pipeline:
-    """Three commands on one tar, into one folder."""
+    """Three commands on one tar, into one folder; batches are computed in two pieces, for the bits of two processes."""
 
     tar: Path
     folder: Path
@@ -130,6 +176,10 @@ class Pipeline:
         return self.folder / "classifier.safetensors"
 
     @property
+    def judged(self) -> Path:
+        return self.folder / "judged.safetensors"
+
+    @property
     def log(self) -> Path:
         return self.folder / "log.csv"
 
@@ -138,31 +188,15 @@ class Pipeline:
         return ["encode", self.tar, "--vae", "pixels", "--out", self.shards, *options]
 
     def train(self) -> list[object]:
-        options = [
-            "--steps",
-            self.steps,
-            "--batch",
-            self.batch,
-            "--hold-out",
-            self.hold_out,
-            "--buffer",
-            4 * self.shard_images,
-        ]
+        options = ["--steps", self.steps, "--batch", self.batch, "--accumulate", 2, "--hold-out", self.hold_out]
+        options += ["--buffer", 4 * self.shard_images]
         kept = ["--checkpoint-every", max(1, self.steps // 20), "--evaluate-every", max(1, self.steps // 4)]
         where = ["--out", self.classifier, "--curve", self.log, "--device", "cpu"]
         return ["train", "--shards", self.shards, "--stream", "--workers", 1, *options, *kept, *where]
 
     def evaluate(self) -> list[object]:
         options = ["--examples", self.examples, "--bins", 5, "--device", "cpu"]
-        return [
-            "evaluate",
-            self.classifier,
-            "--latents",
-            self.shards,
-            "--save",
-            self.folder / "judged.safetensors",
-            *options,
-        ]
+        return ["evaluate", self.classifier, "--latents", self.shards, "--save", self.judged, *options]
 
     def content(self) -> dict[str, bytes]:
         """The shards and their index, without what a killed process has not finished."""
@@ -170,13 +204,13 @@ class Pipeline:
         return {file.name: file.read_bytes() for file in files}
 
     def curve(self) -> list[tuple[int, float]]:
-        """(step, loss) of every step."""
-        with open(self.log, newline="") as stream:
-            return [(int(row["step"]), float(row["loss"])) for row in csv.DictReader(stream)]
+        """(step, loss) of every step whose row is whole."""
+        rows = self.log.read_text(encoding="utf-8").rpartition("\n")[0].splitlines()
+        return [(int(row["step"]), float(row["loss"])) for row in csv.DictReader(rows)]
 
     def judgement(self) -> list[tuple[float, float]]:
         """(accuracy, loss) of every bin."""
-        bins = NoisyClassifier.load(self.folder / "judged.safetensors").record.bins
+        bins = NoisyClassifier.load(self.judged).record.bins
         return [(each.accuracy, each.loss) for each in bins]
 
 
