@@ -14,8 +14,8 @@ from .measure import Row, Spread, Target
 TITLE = "From a tar to a classifier"
 INTRO = (
     "`encode`, `train --stream` and `evaluate` on a tar of small pictures: by one process, by two under torchrun, and "
-    "by two that are all killed once in each command, at a moment drawn by chance, and launched again. Times are of "
-    "whole launches, imports included."
+    "by two that are all killed once in each command, at a moment drawn by chance, and launched again. Batches are "
+    "computed in two pieces. Times are of whole launches, imports included."
 )
 
 
