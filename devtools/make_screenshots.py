@@ -27,13 +27,17 @@ from guidance_core.writing import write_whole
 
 IMAGES = ROOT / "docs" / "images"
 HELP = ROOT / "web" / "docs" / "images"  # shown by the front end's help on a node
-STEPS = (  # of README's five minutes, by the template that shows each
-    "classifier_guidance_at_four_scales",
-    "cfg_in_an_interval",
-    "cfg_methods_side_by_side",
-    "train_on_two_folders_then_guide",
-    "sweep_two_scales_on_one_sheet",
-)
+STEPS = {  # of README's five minutes: the template that shows each, and by their titles the nodes that fill the window
+    "classifier_guidance_at_four_scales": r"Save Image|Classifier scale \d",
+    "cfg_in_an_interval": r"Save Image|Scale Schedule|CFG Combine|CFG off|CFG 4.*|What the interval saved",
+    "cfg_methods_side_by_side": r"Markdown Note|Save Image|CFG Combine",
+    "train_on_two_folders_then_guide": r"Save Image|Train Noisy Classifier|No guidance|To (three|seven)",
+    "sweep_two_scales_on_one_sheet": ".*",
+}
+WINDOW, ROOM = (
+    (1600, 1000),
+    (75, 105, 1585, 945),
+)  # pixels: the window, and what its bars leave free (left, top, right, bottom)
 IN_CLASSIC_TOO = 3  # examples; one renderer shows what there is to see in the others
 P = frontend.PREFIX
 
@@ -129,8 +133,9 @@ LOOK_AT = """
 """
 BOUNDS = "id => [...app.graph.getNodeById(id).boundingRect]"
 EXTENT = """
-() => {
-  const all = [...app.graph.nodes, ...app.graph.groups].map(each => [...each.boundingRect]);
+pattern => {
+  const nodes = app.graph.nodes.filter(node => !pattern || new RegExp(`^(${pattern})$`).test(node.title));
+  const all = [...nodes, ...(pattern ? [] : app.graph.groups)].map(each => [...each.boundingRect]);
   const left = Math.min(...all.map(b => b[0])), top = Math.min(...all.map(b => b[1]));
   return [left, top, Math.max(...all.map(b => b[0] + b[2])) - left, Math.max(...all.map(b => b[1] + b[3])) - top];
 }
@@ -237,10 +242,17 @@ def _take_workflow(page: Page, server: ComfyServer, name: str, nodes2: bool) -> 
 
 def _take_step(page: Page, server: ComfyServer, step: int, name: str) -> None:
     """Open a template as a user does, run it, and take what the window shows."""
-    page.set_viewport_size({"width": 1600, "height": 1000})
+    page.set_viewport_size(dict(zip(("width", "height"), WINDOW, strict=True)))
     path = place(name, DIGITS)
     frontend.load_template(page, json.loads(path.read_text(encoding="utf-8")), path.stem)
     frontend.press_run(page, server)
+    frontend.settle(page)  # nodes have grown for what they say
+    left, top, width, height = page.evaluate(EXTENT, STEPS[name])
+    free_width, free_height = ROOM[2] - ROOM[0], ROOM[3] - ROOM[1]
+    scale = min(1.0, free_width / width, free_height / height)
+    x = ROOM[0] + (free_width - scale * width) / 2
+    y = ROOM[1] + (free_height - scale * height) / 2
+    page.evaluate(LOOK_AT, [scale, x / scale - left, y / scale - top, True])
     frontend.settle(page)
     page.get_by_text("Job completed").wait_for(state="hidden")
     _write(IMAGES / f"step{step}.jpg", page.screenshot(type="jpeg", quality=85))

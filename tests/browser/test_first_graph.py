@@ -67,15 +67,21 @@ FREE = (1300, 800)  # of the window: where there is nothing to be hit
 
 def put(page: Page, name: str, count: int) -> None:
     """Find a node by the search and put it down; it follows the mouse until it is clicked."""
+    box = page.get_by_role("dialog").locator("input").first
 
-    def search(timeout: int) -> None:
-        page.mouse.dblclick(*FREE)
-        box = page.get_by_role("dialog")
-        box.locator("input").first.fill(name, timeout=timeout)
-        box.get_by_text(name, exact=True).first.click(timeout=timeout)
-        page.mouse.click(*FREE)
+    def twice(_: int) -> None:
+        page.mouse.move(FREE[0] - 50, FREE[1] - 50)
+        page.mouse.dblclick(*FREE, delay=50)
 
-    frontend.again(search, lambda timeout: page.wait_for_function(PLACED, arg=[count], timeout=timeout))
+    def down(_: int) -> None:
+        page.mouse.move(FREE[0] - 50, FREE[1] - 10)
+        page.mouse.move(*FREE, steps=3)
+        page.mouse.click(*FREE, delay=50)
+
+    frontend.again(twice, lambda timeout: box.wait_for(timeout=timeout))
+    box.fill(name)
+    page.get_by_role("dialog").get_by_text(name, exact=True).first.click()
+    frontend.again(down, lambda timeout: page.wait_for_function(PLACED, arg=[count], timeout=timeout))
     page.evaluate(MOVE, [name, *PLACES[name]])
 
 
