@@ -5,6 +5,7 @@ from devtools.workflows.families import Family, Loaded
 
 PREVIEW = 240  # pixels for a picture on a node, which the front end gives it
 SAID = 80  # pixels for what a node says after a run
+TRACE = 420  # pixels for what a sampler that guides says, and for its trace as wide as the node
 CURVE = 150  # pixels for the curve that a schedule draws while it is edited
 RESULTS, AROUND = range(450, 901, 50), 100  # pixels: widths of the result, and what stands above and below it
 SPACE = 4  # pixels between the pictures of the contact sheet
@@ -95,7 +96,7 @@ def guided_sampler(
     return canvas.node(
         "GuidanceKitClassifierGuidanceSampler",
         title,
-        room=SAID + PREVIEW,
+        room=TRACE,
         model=loaded.model,
         classifier=classifier,
         positive=positive,

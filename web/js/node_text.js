@@ -35,6 +35,9 @@ class NodeText {
     const options = { serialize: false, margin: MARGIN, getMinHeight: height, getMaxHeight: height, getValue: () => "" };
     this.widget = node.addDOMWidget(NAME, "guidance_kit_text", this.element, options);
     this.widget.serialize = false; // not in a saved workflow either
+    const size = this.widget.computeLayoutSize; // with it Nodes 2.0 gives the text room that a picture below needs
+    const get = () => (globalThis.LiteGraph?.vueNodesMode ? undefined : size);
+    Object.defineProperty(this.widget, "computeLayoutSize", { configurable: true, get });
     this.element.addEventListener("toggle", () => this.fit(), true); // of the folded part, which does not bubble
     this.element.addEventListener("wheel", (event) => {
       const scrolls = this.element.scrollHeight > this.element.clientHeight;
