@@ -199,13 +199,13 @@ def test_subgraphs_are_seen_through(page: Page):
     """From a schedule to a sampler inside of another subgraph, and out of the schedule's own."""
     build(page)
     change(page, shape="cosine")
-    page.evaluate("() => app.graph.convertToSubgraph(new Set([sampler]))")
+    page.evaluate("() => { app.graph.convertToSubgraph(new Set([sampler])); }")
     page.evaluate("""() => {
       const inner = app.graph.nodes.find((node) => node.subgraph);
       set(inner.subgraph.nodes.find((node) => node.type === "KSampler"), "steps", 8);
     }""")
     awaited(page, "^8 steps: 7 guided, 1 single-pass$")
-    page.evaluate("() => app.graph.convertToSubgraph(new Set([schedule, combine]))")
+    page.evaluate("() => { app.graph.convertToSubgraph(new Set([schedule, combine])); }")
     page.evaluate("""() => {
       const holds = (type) => (node) => node.subgraph?.nodes.some((inner) => inner.type === type);
       const { subgraph } = app.graph.nodes.find(holds("GuidanceKitScaleSchedule"));

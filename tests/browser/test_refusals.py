@@ -56,7 +56,7 @@ REFUSED = {
         sources={"model": f"{P}LoadDigitsDemo", "weak": f"{P}LoadEmojiDemo"},
     ),
     "VaryCondition": Refusal("choose it anew", {"variety": "gone"}),
-    "WeakenModel": Refusal("names no blocks", {"way": "perturbed_attention", "way.blocks": "seven"}),
+    "WeakenModel": Refusal("has no block", {"way": "perturbed_attention", "way.blocks": "99"}),
 }
 TEXT = ".guidance-kit-text"
 LOOK = "([x, y]) => { app.canvas.ds.scale = 1; app.canvas.ds.offset = [x, y]; app.canvas.setDirty(true, true); }"

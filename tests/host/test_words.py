@@ -10,6 +10,7 @@ import pytest
 from devtools.definitions import LISTS_FILES, inputs_of, own_nodes
 from devtools.host import ROOT
 from devtools.make_locales import LOCALES, english, leaves, written
+from devtools.untranslated import Translation, choices_of
 
 HELP = ROOT / "web" / "docs"
 PAGES = sorted([*HELP.glob("*.md"), *HELP.glob("*/*.md")])
@@ -220,3 +221,18 @@ def test_nodes_are_found_by_common_words(word, nodes):
 
 def test_every_node_is_searched_for(nodes):
     assert {f"GuidanceKit{name}" for names in FOUND.values() for name in names} == set(nodes)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_choice_is_translated(server, language):
+    assert set(choices_of(server.object_info())) - Translation(language).choices.keys() == set()
+
+
+def test_texts_are_translated_part_by_part_and_the_others_kept():
+    chinese = Translation("zh")
+    assert chinese.line("Self-guidance: scale 2, constant; 25 of 25 steps.") == "自引导：强度 2，恒定；25 / 25 步。"
+    assert chinese.line("Condition annealing (CADS): varied the prompt tokens at 20 of 25 calls.") == (
+        "条件退火 (CADS)：在 20 / 25 次调用中改变了提示词标记。"
+    )
+    assert chinese.line("Words of nobody's") == "Words of nobody's"
+    assert chinese.lacking == {"Words of nobody's"}
