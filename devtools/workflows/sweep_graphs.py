@@ -29,7 +29,7 @@ def sweep_two_scales_on_one_sheet(canvas: Canvas, family: Family) -> None:
         classifier = family.classifier(canvas, loaded)
         positive, negative = family.wanted(canvas, loaded), family.null(canvas, loaded)
         latent = family.latent(canvas, family.swept)
-    with canvas.group("Every pair of settings", GREEN, beside=True):
+    with canvas.group("Result", GREEN, beside=True):
         swept = canvas.node(
             "GuidanceKitGuidanceSweep",
             room=SAID,
