@@ -1,6 +1,7 @@
 """Encoding and training from shards against plain loops, and what grows with the number of examples."""
 
 import io
+import re
 import subprocess
 import sys
 import tarfile
@@ -18,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 import guidance_core as gc
 from devtools.host import ROOT
-from devtools.pipeline import make_tar
+from devtools.pipeline import Launch, make_tar
 from guidance_core.classifier.heads import as_head
 from guidance_core.classifier.latent_encoder import SIZES, LatentEncoder
 from guidance_core.data.labelling import decided
@@ -38,18 +39,20 @@ from .measure import Row, Spread, Target, interleaved, ratio
 TITLE = "Shards"
 INTRO = (
     "Encoding a tar by the emoji demo's VAE, and training from a stream of shards, against the loops that one would "
-    "write around the same networks with PyTorch's DataLoader; one worker each. Growth: peak memory of a fresh process "
-    "that trains on a stream, and opening its index."
+    "write around the same networks with PyTorch's DataLoader; one worker each. Growth: throughput "
+    "by workers and processes, on the cores there are; peak memory of a fresh process that trains on a stream, and "
+    "opening its index."
 )
 NAMES = ["even", "odd"]
 
 
 def entries(quick: bool) -> Iterator[Row]:
-    """Encoding, training, memory, opening."""
+    """Encoding, training, throughput, memory, opening."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         yield _encoding(folder, *(64, 1) if quick else (256, 7))
         yield _training(folder, *(3, 1) if quick else (60, 7))
+        yield from _throughput(folder, *(3, 1) if quick else (60, 3))
         yield _memory(folder, *(4, 40) if quick else (5, 4883))
         yield from _opening(folder, (10, 100) if quick else (1000, 10_000, 100_000))
 
@@ -148,6 +151,41 @@ def _shards(folder: Path, count: int, rows: int, shape: tuple[int, ...]) -> Path
     entries = [entry | {"file": f"{number}.safetensors"} for number in range(count)]
     write_index(folder, NAMES, as_head("single"), "", list(shape), entries, occurrences=[count * rows // 2] * 2)
     return folder
+
+
+PACE = """
+import sys, time, torch
+import guidance_core as gc
+from guidance_core.data.stream import ShardStream
+from guidance_core.distributed import launched, this_process
+torch.set_num_threads(1)
+place, workers, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+with launched():
+    stream = ShardStream.open(place, workers=workers)
+    for step in gc.train_classifier(stream, label_names=["even", "odd"], steps=10**6, batch=64, device="cpu"):
+        if step.step == 5:
+            began = time.perf_counter()
+        if step.step == 5 + count:
+            break
+    if this_process().rank == 0:
+        print("pace", 64 * count / (time.perf_counter() - began), flush=True)
+"""
+
+
+def _throughput(folder: Path, steps: int, rounds: int) -> Iterator[Row]:
+    """Latents a second by workers of one process, and by processes with one worker each, in turn."""
+    place, script = _shards(folder / "pace", 8, 1024, (4, 16, 16)), folder / "pace.py"
+    script.write_text(PACE)
+    ways = [(1, 0), (1, 1), (1, 2), (2, 1)]
+    paces: dict[tuple[int, int], list[float]] = {way: [] for way in ways}
+    for _ in range(rounds):
+        for processes, workers in ways:
+            said = Launch(processes).run(script, place, workers, steps)
+            paces[processes, workers].append(float(re.search(r"pace ([\d.]+)", said)[1]))
+    for (processes, workers), found in paces.items():
+        name = f"train from a stream: {processes} process{'es' if processes > 1 else ''}, {workers} workers each"
+        made = f"small network, 4x16x16, batch 64 in all, one thread each; {steps} steps, {rounds} rounds"
+        yield Row(name, Spread.of(found), "latents/s", None, made)
 
 
 CHILD = """
