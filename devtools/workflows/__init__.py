@@ -21,7 +21,7 @@ from devtools.workflows.classifier_graphs import (
 )
 from devtools.workflows.clean_graphs import a_clean_judge_beside_a_noisy_classifier, steer_by_a_reference_picture
 from devtools.workflows.emoji_graphs import emoji_at_a_burning_scale, emoji_with_what_no_class_says
-from devtools.workflows.families import Bundled, Checkpoint, Digits, Family
+from devtools.workflows.families import Bundled, Digits, Family, Prompted
 from devtools.workflows.family_settings import COLOURS, FAMILIES
 from devtools.workflows.sweep_graphs import sweep_two_scales_on_one_sheet
 from devtools.workflows.training_graphs import train_on_two_folders_then_guide
@@ -67,7 +67,7 @@ GRAPHS = {
 """Those of every family, but for ONLY_FOR."""
 OF_EMOJI = {graph.__name__: graph for graph in (emoji_at_a_burning_scale, emoji_with_what_no_class_says)}
 """Those that need colours, or what only the emoji demo has."""
-ONLY_FOR = {"a_clean_judge_beside_a_noisy_classifier": Digits, "steer_by_a_reference_picture": Checkpoint}
+ONLY_FOR = {"a_clean_judge_beside_a_noisy_classifier": Digits, "steer_by_a_reference_picture": Prompted}
 EXAMPLES = [
     *((name, family) for family in FAMILIES for name in GRAPHS if isinstance(family, ONLY_FOR.get(name, Family))),
     *((name, COLOURS) for name in OF_EMOJI),

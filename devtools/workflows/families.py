@@ -171,7 +171,9 @@ class Emoji(Bundled):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Prompted(Family):
-    """A family of models with prompts, of the user's own."""
+    """A family of models with prompts, of the user's own. small_vae: what Load VAE calls the small one."""
+
+    small_vae: str
 
     def classifier(self, canvas, loaded):
         return canvas.node("GuidanceKitLoadNoisyClassifier", room=60, file=f"{self.classifier_name}.safetensors")
@@ -207,9 +209,8 @@ class Prompted(Family):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Checkpoint(Prompted):
-    """Model, text encoder and VAE in one file. small_vae: what Load VAE calls the small one of the same latents."""
+    """Model, text encoder and VAE in one file."""
 
-    small_vae: str
     file: Model
 
     @property

@@ -154,6 +154,7 @@ FAMILIES = (
         ),
         null_is="as is usual",
         encoder="chroma",
+        small_vae="taef1",
         **_PICTURES,
     ),
 )

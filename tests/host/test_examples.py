@@ -196,7 +196,7 @@ def _small(prompt, family):
         for socket, value in inputs.items():
             if isinstance(value, list) and (loader := LOADERS.get(prompt[value[0]]["class_type"])):
                 inputs[socket] = list(loader[value[1]])
-                if prompt[value[0]]["inputs"].get("vae_name", "").startswith("taesd"):
+                if prompt[value[0]]["inputs"].get("vae_name", "").startswith(("taesd", "taef")):
                     inputs[socket] = ["small", 0]
         if inputs.get("folder") in family.folders:
             inputs["folder"] = DIGITS.folders[family.folders.index(inputs["folder"])]
