@@ -6,6 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ..classifier.clean import spread
 from ..errors import GuidanceError
 from ..frozen import frozen
 from ..params import flag, number
@@ -25,10 +26,13 @@ class JudgedEvent(TermEvent):
     """One evaluation of a classifier term. The tensors are [B].
 
     log_prob: of the target with every weight 1, so that it is how probable the target is, not how it is steered to.
+    push: how far the prediction is moved, as a share of r sqrt(n), the typical length of what is still unknown of n
+    numbers of unit variance: the same measure for every model, latent size and noise path.
     """
 
     log_prob: Tensor
     grad_norm: Tensor
+    push: Tensor
     passes: int = 1  # more where memory did not hold the whole batch
 
 
@@ -92,7 +96,9 @@ class JudgedTerm(Term):
             if self.max_shift > 0:
                 room = self.max_shift * norm(denoised - x) / norm(change).clamp(min=1e-12)
                 change = change * expand(room.clamp(max=1.0), change)
-            run.record(JudgedEvent(float(sigma[0]), scale, result.unweighted, norm(result.grad), result.passes))
+            push = norm(change) / (spread(sigma, run.path) * x[0].numel() ** 0.5)
+            grad_norm = norm(result.grad)
+            run.record(JudgedEvent(float(sigma[0]), scale, result.unweighted, grad_norm, push, result.passes))
             return denoised + change.to(denoised.dtype)
 
         return guided

@@ -140,7 +140,8 @@ def _term_cell(term: PartEvent) -> str:
     if not term.part.judged:
         return f"{term.part.name} {term.event.scale:.4g}"
     whose = "its own " if term.part.clean else ""
-    return f"classifier {term.event.scale:.4g} {whose}log p {float(term.event.log_prob.mean()):.3g}"
+    log_prob, push = float(term.event.log_prob.mean()), float(term.event.push.mean())
+    return f"classifier {term.event.scale:.4g} {whose}log p {log_prob:.3g} push {push:.2g}"
 
 
 def by_call(report: RunReport) -> list[tuple[CfgEvent, list[PartEvent]]]:

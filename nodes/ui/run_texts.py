@@ -6,7 +6,7 @@ from ..host.guider_kinds import kind_of
 from ..host.guiders import Guider
 from ..host.hooks import HOOKS, hook_names
 from ..host.host_run import HostRun, TermRun
-from ..host.plan import CfgEvent
+from ..host.plan import CfgEvent, PartEvent
 from ..host.running import running_node
 from ..host.variety import VarietyRun
 from .live import at_the_end, call_now, term_now
@@ -55,12 +55,24 @@ def _term_lines(run: HostRun, term: TermRun) -> list[str]:
     if term.last is None:
         return ["Classifier not run: its strength was 0 at every step."]
     gradients = "1 gradient" if term.additions == 1 else f"{term.additions} gradients"
-    lines = [f"{at_the_end(term.last)} ({gradients})."]
+    lines = [f"{at_the_end(term.last)} ({gradients}).", _pushed(run, term)]
     if term.part.clean:
         lines.extend(_clean_lines(run, term))
     if term.last.event.passes > 1:
         lines.append(f"Memory did not hold the whole batch: each gradient took {term.last.event.passes} passes.")
     return [*lines, *filter(None, [term.part.note])]
+
+
+def _pushed(run: HostRun, term: TermRun) -> str:
+    """How far a judged term moved the predictions, in a measure that is the same for every model."""
+    events = (event for event in run.report.events if isinstance(event, PartEvent))
+    pushes = [float(event.event.push.mean()) for event in events if event.part is term.part]
+    most = f"{max(pushes):.2g} of what was open in the picture at its strongest step"
+    return f"It pushed by {most}, {_median(pushes):.2g} at the median."
+
+
+def _median(values: list[float]) -> float:
+    return sorted(values)[len(values) // 2]
 
 
 def _added_lines(run: HostRun, term: TermRun) -> list[str]:
@@ -86,9 +98,8 @@ def _clean_lines(run: HostRun, term: TermRun) -> Iterator[str]:
     """What guidance by a judge of clean data cost, and what would serve it better."""
     yield "That is no measure of success: look at the pictures."
     if count := len(term.shares):
-        steps = "1 step" if count == 1 else f"{count} steps"
-        median = sorted(term.shares)[count // 2]
-        yield f"Judging took {float(f'{median:.2g}'):g} of the time of the model's own passes (median of {steps})."
+        steps, median = "1 step" if count == 1 else f"{count} steps", float(f"{_median(term.shares):.2g}")
+        yield f"Judging took {median:g} of the time of the model's own passes (median of {steps})."
     if run.noisy is False:
         yield "This sampler adds no noise at its steps: an ancestral or SDE one suits this classifier better."
 

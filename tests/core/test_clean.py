@@ -35,11 +35,13 @@ def given(randn):
     return randn(3, 2, 4, 4, seed=1), randn(3, 2, 4, 4, seed=2)
 
 
-def pushed(clean, given, sigma, path=gc.VE, scale=3.0, target=TARGET, seed=0, **options):
+def pushed(clean, given, sigma, path=gc.VE, scale=3.0, target=TARGET, seed=0, record=lambda event: None, **options):
     """What the term adds at a level."""
     denoised, x = given
     guided = gc.classifier_guided(lambda x, s: denoised, clean, target, scale, path=path, **options)
-    return guided.start(gc.Run(path, seed=seed))(x, torch.as_tensor(sigma, dtype=torch.float64)) - denoised
+    return (
+        guided.start(gc.Run(path, seed=seed, record=record))(x, torch.as_tensor(sigma, dtype=torch.float64)) - denoised
+    )
 
 
 def gradient(log_prob, x0):
@@ -118,6 +120,13 @@ def test_flow_and_ve_are_one_at_the_same_log_snr(given):
     for ve in (0.05, 1.0, 14.0):
         flow = ve / (1 + ve)
         torch.testing.assert_close(pushed(clean, given, flow, gc.FLOW), pushed(clean, given, ve))
+
+
+def test_the_push_is_told_alike_on_ve_and_flow(given):
+    clean, told = gc.clean_classifier(Bent(), LABELS), []
+    for path, sigma in ((gc.VE, 14.0), (gc.FLOW, 14 / 15)):
+        pushed(clean, given, sigma, path, record=told.append)
+    torch.testing.assert_close(told[0].push, told[1].push)
 
 
 def test_whole_runs_on_ve_and_flow_end_alike(mixture):

@@ -1,5 +1,6 @@
 """Terms that follow a judge's gradient: what they tell and refuse, and what they do when memory runs out."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -38,6 +39,17 @@ def test_each_evaluation_is_recorded(name, given):
     (event,) = events
     assert (event.sigma, event.scale, event.passes) == (pytest.approx(SIGMA), 2.0, 1)
     assert event.log_prob.shape == event.grad_norm.shape == (3,)
+
+
+@pytest.mark.parametrize("max_shift", [0.0, 0.001])
+def test_the_push_is_the_change_as_a_share_of_what_is_open(name, given, max_shift):
+    """Of r sqrt(n), r^2 = sigma^2 / (alpha^2 + sigma^2); after the cap."""
+    events, (denoised, x, sigma) = [], given()
+    term = replace(term_of(name), max_shift=max_shift)
+    change = started(term, record=events.append)(denoised, x, sigma) - denoised
+    left = SIGMA / math.hypot(gc.VE.alpha(torch.tensor(SIGMA)), SIGMA)
+    torch.testing.assert_close(events[0].push, change.flatten(1).norm(dim=1) / (left * (4 * 6 * 5) ** 0.5))
+    assert bool((events[0].push > 0).all())
 
 
 def test_targets_that_the_judge_lacks_are_refused(name, given):

@@ -31,7 +31,9 @@ STEPS, BATCH = 5, 2
 
 @pytest.fixture(scope="module", autouse=True)
 def vit(server):
-    """The network in models/classifiers/vit."""
+    """The network in models/classifiers/vit; an aesthetic head is beside it."""
+    (server.base / "models" / "classifiers").mkdir(parents=True, exist_ok=True)
+    save_file({"weight": torch.linspace(-1, 1, 24)[None]}, server.base / "models" / "classifiers" / "line.safetensors")
     return write_classifier(server.base / "models" / "classifiers" / "vit")
 
 
@@ -165,6 +167,8 @@ def test_a_report_of_a_clean_judge_says_whose_view_it_is(server):
     assert "Classifier: scale 5, constant; 3 of 3 steps" in told
     assert "no measure of success" in told and "Judging took" in told and "ancestral or SDE" in told
     assert told.count("its own log p") == 3
+    pushes = [float(push) for push in re.findall(r" push (\S+)", told)]
+    assert len(pushes) == 3 and f"It pushed by {max(pushes):.2g} of what was open" in told
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -245,19 +249,26 @@ def test_memory_too_small_for_one_picture_is_a_sentence(server):
 
 
 JUDGES = {
-    "preview": lambda g: g.GuidanceKitLoadImageClassifier(folder="vit"),
+    "preview": lambda g, **vae: g.GuidanceKitLoadImageClassifier(folder="vit", **vae),
     "decoder": lambda g: g.GuidanceKitLoadImageClassifier(
         folder="vit", vae=g.ProbeDecoder(kind="taesd", channels=16, nonce=0)
     ),
-    "references": lambda g: g.GuidanceKitImageReferences(
+    "references": lambda g, **vae: g.GuidanceKitImageReferences(
         clip_vision=g.ProbeVision(kind="clip", nonce=0),
         images=g.EmptyImage(width=32, height=32, batch_size=1, color=255),
+        **vae,
     ),
-    "score": lambda g: g.GuidanceKitLoadAestheticHead(
-        file="line.safetensors", clip_vision=g.ProbeVision(kind="clip", nonce=0)
+    "texts": lambda g, **vae: g.GuidanceKitTextReferences(
+        clip_vision=g.ProbeVision(kind="clip", nonce=0),
+        clip=g.ProbeTextTower(kind="whole", width=24, nonce=0),
+        text="a smiling face",
+        **vae,
+    ),
+    "score": lambda g, **vae: g.GuidanceKitLoadAestheticHead(
+        file="line.safetensors", clip_vision=g.ProbeVision(kind="clip", nonce=0), **vae
     ),
 }
-TARGETS = {"references": "reference", "score": "score"}  # of the others: cat
+TARGETS = {"references": "reference", "texts": "a smiling face", "score": "score"}  # of the others: cat
 
 
 @pytest.mark.parametrize("judge", JUDGES)
@@ -267,9 +278,29 @@ def test_latents_of_five_dimensions_are_refused(server, judge, frames):
     g = Graph()
     model = g.ProbeFamily(family="Wan21", dtype="fp32", nonce=fresh())
     latent = g.ProbeLatents(shape=f"1,16,{frames},8,8", level=0.0, seed=5)
-    save_file({"weight": torch.ones(1, 24)}, server.base / "models" / "classifiers" / "line.safetensors")
     guided = classifier_guidance(g, model, JUDGES[judge](g), TARGETS.get(judge, "cat"))
     g.ProbeRead(latent=ksampler(g, guided, latent=latent), nonce=fresh())
     sentence = "Classifier Guidance: the classifier judges single pictures.*Wan21.*use a model of pictures"
     with pytest.raises(PromptFailed, match=sentence):
         server.run(g.prompt)
+
+
+@pytest.mark.parametrize(
+    ("judge", "family", "dtype"), [("references", "SDXL", "fp16"), ("score", "SD3", "bf16"), ("texts", "Flux", "fp32")]
+)
+def test_every_kind_of_judge_steers_towards_and_away(server, judge, family, dtype):
+    def run(scale):
+        g = Graph()
+        vae = g.ProbeDecoder(kind="taesd", channels=CHANNELS[family], nonce=0)
+        model = g.ProbeFamily(family=family, dtype=dtype, nonce=0)
+        guided = classifier_guidance(g, model, JUDGES[judge](g, vae=vae), TARGETS[judge], scale)
+        empty = g.ProbeLatents(shape=f"1,{CHANNELS[family]},8,8", level=0.0, seed=5)
+        latent = ksampler(g, guided, steps=STEPS, sampler="euler_ancestral", latent=empty)
+        node = g.ProbeRead(latent=latent, nonce=fresh())
+        result = server.run(g.prompt)
+        told = "\n".join(result.texts[guided.node])
+        return read(result, node).latent, float(re.search(r"score at the end: ([-.\d]+)", told)[1])
+
+    (towards, high), (away, low) = run(2.0), run(-2.0)
+    assert np.isfinite(towards).all() and np.isfinite(away).all()
+    assert high > low
