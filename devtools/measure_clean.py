@@ -18,6 +18,7 @@ from guidance_core.demo.data import LABELS, load_digits
 from guidance_core.demo.guide import halves, load_guide
 from guidance_core.demo.judge import frechet_distance
 from guidance_core.denoisers import Denoiser
+from guidance_core.frozen import frozen
 from guidance_core.guiders import ClassifierGuided
 from guidance_core.terms.clean_guidance import CleanTerm
 from guidance_core.terms.gradient import bayes_factor
@@ -27,7 +28,7 @@ SHOWN = "**4 shifted copies**"
 ANCESTRAL, ODE = "ddpm", "ddim"
 
 
-@dataclass(frozen=True)
+@frozen
 class TrapTerm(CleanTerm):
     """The factor sigma^2 / alpha, which belongs to a gradient in x, on a gradient in denoised."""
 

@@ -67,8 +67,8 @@ def _pushed(run: HostRun, term: TermRun) -> str:
     """How far a judged term moved the predictions, in a measure that is the same for every model."""
     events = (event for event in run.report.events if isinstance(event, PartEvent))
     pushes = [float(event.event.push.mean()) for event in events if event.part is term.part]
-    most = f"{max(pushes):.2g} of what was open in the picture at its strongest step"
-    return f"It pushed by {most}, {_median(pushes):.2g} at the median."
+    most, median = f"{max(pushes):.2g}", f"{_median(pushes):.2g}"
+    return f"It pushed by {most} of what was open in the picture at its strongest step, {median} at the median."
 
 
 def _median(values: list[float]) -> float:

@@ -8,6 +8,7 @@ import torch
 from devtools.launch import prepare
 from devtools.make_clean import PAGE, table
 from devtools.measure_clean import SETTINGS, SHOWN, Row
+from devtools.measure_push import settings
 from guidance_core import demo
 
 TEXT = PAGE.read_text(encoding="utf-8")
@@ -32,6 +33,13 @@ def test_its_table_has_every_setting_and_keeps_what_it_promises():
     assert list(rows)[1:] == [setting.name for setting in SETTINGS]
     judge, second, distance = (float(number.strip("% ")) for number in rows[SHOWN].split("|")[:3])
     assert min(judge, second) >= 93.0 and distance <= 3.5
+
+
+def test_its_table_of_pushes_has_every_setting():
+    table = TEXT.partition("<!-- push -->")[2].partition("<!-- /push -->")[0]
+    rows = [line.strip("| ").split(" | ") for line in table.strip().splitlines()[2:]]
+    assert [(name, float(scale)) for name, scale, *_ in rows] == [(name, scale) for name, *_, scale in settings()]
+    assert all(0 <= float(push) < 100 for row in rows for push in row[2:])
 
 
 def test_a_table_is_made_of_rows():
