@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -14,6 +14,7 @@ from guidance_core.demo.data import load_digits
 from guidance_core.demo.judge import frechet_distance
 from guidance_core.demo.network import Attend, mean_queries, own_values
 from guidance_core.denoisers import Denoiser
+from guidance_core.frozen import frozen
 from guidance_core.parameterizations import V
 from guidance_core.shapes import Keyframes
 from guidance_core.terms import Term
@@ -26,14 +27,14 @@ from guidance_core.variety.cads import Cads
 from guidance_core.variety.seed_variance import SeedVariance
 from guidance_core.windows import put_together, windows
 
-SCALES, SEEDS, SAMPLES, STEPS, BATCH = (1.0, 4.0), (0, 1, 2), 100, 10, 100
+SEEDS, STEPS, BATCH = (0, 1, 2), 10, 100
 LATE = ScaleSchedule(Keyframes("0:1, 0.4:1, 0.8:0", "linear"))  # the digits decide late what they are
 PLACES = ("down", "middle", "up")  # of the network's self-attentions
 Count = Callable[[Denoiser], Denoiser]  # a denoiser whose passes are counted
 Weak = Callable[[demo.Demo, Tensor, Count], Denoiser]  # of the digits under labels
 
 
-@dataclass(frozen=True)
+@frozen
 class Setting:
     """What is added to plain guidance: a term, a variety of the condition, or a weaker self to lead away from."""
 
@@ -86,15 +87,35 @@ SETTINGS = (
     Setting("higs", Higs()),
     Setting("tag", TangentialGuidance()),
     Setting("self_guidance, PAG", weak=attending(own_values)),
-    Setting("self_guidance, SEG", weak=attending(mean_queries), weak_scale=3.0),
-    Setting("self_guidance, SWG", weak=in_windows, weak_scale=0.25),
-    Setting("self_guidance, TPG", weak=shuffled, weak_scale=0.25),
+    Setting("self_guidance, SEG", weak=attending(mean_queries)),
     Setting("cads", variety=Cads(0.5, LATE)),
     Setting("seed_variance", variety=SeedVariance(4.0, LATE)),
 )
 
 
-@dataclass(frozen=True)
+@frozen
+class Table:
+    """Which settings are measured at a CFG scale, and on how many samples of each seed."""
+
+    cfg: float
+    samples: int = 100
+    settings: tuple[Setting, ...] = SETTINGS
+
+
+MORE = (  # at CFG 1 alone
+    Setting("self_guidance, SEG at 3", weak=attending(mean_queries), weak_scale=3.0),
+    Setting("self_guidance, TPG", weak=shuffled, weak_scale=0.25),
+    Setting("self_guidance, SWG", weak=in_windows, weak_scale=0.25),
+)
+NEARER = [each for each in (*SETTINGS, *MORE) if each.name in ("off", "mg", "higs", "self_guidance, SEG at 3")]
+TABLES = (
+    Table(1.0, settings=(*SETTINGS, *MORE)),
+    Table(4.0),
+    Table(1.0, 2000, tuple(NEARER)),  # what comes nearer at 100 samples, by less than these can tell
+)
+
+
+@frozen
 class Row:
     """A setting at one CFG scale and seed: the judge's verdicts, and passes of the network for one sample."""
 
@@ -105,6 +126,7 @@ class Row:
     diversity: float
     frechet: float
     passes: float
+    samples: int = 100
 
 
 def guided(setting: Setting, digits: demo.Demo, labels: Tensor, cfg: float, count: Count) -> Denoiser:
@@ -146,27 +168,28 @@ def measured(setting: Setting, digits: demo.Demo, cfg: float, seed: int, samples
         digits.judge.diversity(images, labels),
         frechet_distance(digits.judge.features(images), real),
         sum(passes) / samples,
+        samples,
     )
 
 
-def rows(samples: int = SAMPLES, kept: Path | None = None) -> Iterator[Row]:
-    """Every row, scale by scale; those in the file `kept` are not measured again, and new ones are added to it."""
+def rows(kept: Path | None = None) -> Iterator[Row]:
+    """Every row, table by table; those in the file `kept` are not measured again, and new ones are added to it."""
     lines = kept.read_text(encoding="utf-8").splitlines() if kept and kept.exists() else []
-    known = {(row.name, row.cfg, row.seed): row for row in (Row(**json.loads(line)) for line in lines)}
+    known = {(row.name, row.cfg, row.seed, row.samples): row for row in (Row(**json.loads(line)) for line in lines)}
     digits = demo.load()
-    for cfg in SCALES:
+    for table in TABLES:
         for seed in SEEDS:
-            for setting in SETTINGS:
-                key = (setting.name, cfg, seed)
+            for setting in table.settings:
+                key = (setting.name, table.cfg, seed, table.samples)
                 if key not in known:
-                    known[key] = measured(setting, digits, cfg, seed, samples)
+                    known[key] = measured(setting, digits, table.cfg, seed, table.samples)
                     if kept:
                         with kept.open("a", encoding="utf-8") as file:
                             file.write(json.dumps(asdict(known[key])) + "\n")
                 yield known[key]
 
 
-@dataclass(frozen=True)
+@frozen
 class Spread:
     """The mean over the seeds, and their standard deviation."""
 

@@ -2,17 +2,17 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from ....guidance_core.frozen import frozen
 from .around import around_model
 from .base import Options
 
 KEY = "guidance_kit_tokens"
 
 
-@dataclass(frozen=True)
+@frozen
 class Tokens:
     """The picture's rows and columns of tokens, and how many tokens stand behind them to fill the sequence up."""
 

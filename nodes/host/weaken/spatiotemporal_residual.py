@@ -10,7 +10,7 @@ from .spatiotemporal_skip import SpatiotemporalSkip
 class SpatiotemporalResidual(SkippedLayers):
     name = "spatiotemporal_residual"
     title = "Spatio-temporal residual skip (STG-R)"
-    doc = "For video: skips these blocks as a whole: a stronger lead than skipping their attention alone."
+    doc = "For video: skips these blocks as a whole, and not their attention alone."
     source = "STG, Hyung et al. 2024, arXiv:2411.18664, its form STG-R; blocks as for STG-A"
     rank = 5
     depth = SpatiotemporalSkip.depth
