@@ -39,7 +39,7 @@ def test_texts_come_back(renderer: str, pages: dict[str, Page], server: ComfySer
 
     frontend.load(page, BLANK, "another")
     expect(text).to_have_count(0)
-    page.get_by_role("button", name="before").click()
+    page.get_by_role("button", name="before").or_(page.get_by_role("tab", name="before")).first.click()
     expect(text).to_be_visible()
 
     frontend.start(page, server)
