@@ -26,6 +26,7 @@ HOST_NOISE = (
     r"400 \(Bad Request\) \(\S+/prompt\)|PromptExecutionError",  # a prompt that is refused before it runs
     r"api\.comfy\.org\S+ violates .* Content Security Policy",  # it asks a registry which pack a node is of
     r"huggingface\.co\S+ .*violates .* Content Security Policy|missingModelDownload",  # models of its default workflow
+    r"(?s)reading 'length'.*WidgetCurve",  # the newest one's preview in the search, of a node with a CURVE input
     r"(?s)NullGraphError.*autogrowInputDisconnected",  # the newest one, where a node with a growing input is deleted
 )
 
