@@ -79,7 +79,7 @@ class StreamAgainst(Stream):
     @classmethod
     def open(cls, examples: ShardStream, others: Others, other: str) -> "StreamAgainst":
         """Raises GuidanceError where sizes differ, or an example has no one label."""
-        if examples.head.name != "single" or examples.occurrences is None:
+        if not examples.head.has_prior or examples.occurrences is None:
             raise GuidanceError("Negatives are set against pictures of one label each, not against tags or scores.")
         theirs = others.shapes if isinstance(others, ShardStream) else [others.shape]
         if examples.shapes != theirs or len(theirs) > 1:
