@@ -4,7 +4,19 @@ import re
 
 import numpy as np
 import pytest
-from graph import Graph, cfg_combine, classifier_guidance, custom_sampler, fresh, ksampler, read, said, schedule
+from graph import (
+    Graph,
+    cfg_combine,
+    classifier_guidance,
+    custom_sampler,
+    fresh,
+    ksampler,
+    read,
+    said,
+    schedule,
+    self_guidance,
+    weakened,
+)
 
 SCALE = 5.5
 STEPS = 12
@@ -66,6 +78,24 @@ def test_passes_that_hooks_run_for_themselves_are_told_apart(server, hook):
     assert reading.passes == 3 * STEPS
     assert told(text) == (2 * STEPS, 2 * STEPS)
     assert f"Hooks of other nodes ran {STEPS} more: {hook} {STEPS}." in text
+
+
+def test_skipped_layers_of_another_node_are_told_apart_and_named(server):
+    """ComfyUI's own runs its pass in a window of its own, beside our self-guidance, which runs one at every step."""
+    g = Graph()
+    m = g.ProbeTransformer(family="SD3", dtype="fp32", nonce=fresh())
+    window = {"start_percent": 0.0, "end_percent": 0.5, "rescaling_scale": 0.0}
+    other = g.SkipLayerGuidanceDiT(model=m, double_layers="1", single_layers="", scale=2.0, **window)
+    guided = self_guidance(g, cfg_combine(g, other, SCALE), weakened(g, m, "token_perturbation"), 1.0)
+    done = ksampler(g, guided, 1.0, 4, latent=g.ProbeLatents(shape="1,16,8,8", level=0.0, seed=5))
+    node = g.ProbeRead(latent=done, model=m, nonce=fresh())
+    report = g.GuidanceKitGuidanceReport(model=guided, steps=4, scheduler="normal", latent=done)
+    result = server.run(g.prompt)
+    text = said(result)
+    *_, ran = re.findall(r"Hooks of other nodes ran (\d) more: SkipLayerGuidanceDiT \1\.", text)
+    assert 0 < int(ran) < 4 and "; 8 of 8 passes" in text and "Weakened passes run: 4." in text
+    assert read(result, node).passes == 8 + int(ran) + 4
+    assert "SkipLayerGuidanceDiT" in result.outputs[report.node]["text"][0]
 
 
 def test_a_default_condition_that_is_covered_is_no_pass(server):
