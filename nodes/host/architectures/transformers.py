@@ -12,6 +12,7 @@ from .base import Architecture, Attend, Attention, Block, Options
 from .tokens import Tokens, image_in, tokens_in, with_tokens
 
 OVERRIDE = "optimized_attention_override"
+SINGLE = "single"  # of blocks: picture and text go through as one sequence
 
 
 @frozen
@@ -43,7 +44,7 @@ class Transformer(Architecture):
     def attended(self, options, block, attend):
         def replaced(args: dict, extra: dict) -> dict:
             inside = args["transformer_options"]
-            image, grid = image_in(inside, _tokens(args), block.kind == "single"), tokens_in(inside).grid
+            image, grid = image_in(inside, _tokens(args), block.kind == SINGLE), tokens_in(inside).grid
             override = _overriding(attend, image, grid, first=self.cross, before=inside.get(OVERRIDE))
             return extra["original_block"]({**args, "transformer_options": {**inside, OVERRIDE: override}})
 
@@ -58,7 +59,7 @@ class Transformer(Architecture):
     def entered(self, options, block, enter):
         def replaced(args: dict, extra: dict) -> dict:
             inside, tokens = args["transformer_options"], _tokens(args)
-            image = image_in(inside, tokens, block.kind == "single")
+            image = image_in(inside, tokens, block.kind == SINGLE)
             changed = tokens.clone()
             changed[:, image] = enter(tokens[:, image], inside, 0)
             sound = args["img"][1:] if isinstance(args["img"], tuple) else None
