@@ -40,7 +40,9 @@ REFUSED = {
     ),
     "GuidanceTarget": Refusal("choose it anew", {"classifier": "gone.safetensors"}),
     "HistoryGuidance": Refusal("t_min must be below t_max", {"term": "higs", "term.t_min": 0.9, "term.t_max": 0.5}),
-    "ImageReferences": Refusal("use CLIP, SigLIP or DINO", before=(("ProbeVision", {"kind": "naflex"}),)),
+    "ImageReferences": Refusal(
+        "use CLIP, SigLIP or DINO", before=(("ProbeVision", {"kind": "naflex"}), ("EmptyImage", {}))
+    ),
     "TextReferences": Refusal("text is empty", {"text": ""}, (("ProbeVision", {}), ("ProbeTextTower", {}))),
     "LabelledFolder": Refusal("there is no folder 'nowhere'", {"folder": "nowhere"}),
     "LabelledLatents": Refusal("write one label for each", {"labels": "one, two"}),
