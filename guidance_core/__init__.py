@@ -5,6 +5,7 @@
 import importlib
 from typing import TYPE_CHECKING
 
+from .rooms import as_attribute
 from .version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -132,13 +133,8 @@ if not TYPE_CHECKING:  # a checker would take every name for one that is there
         if name in _HOMES:
             value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
             return globals().setdefault(name, value)
-        try:
-            if not name.startswith("_"):
-                return importlib.import_module(f".{name}", __name__)
-        except ModuleNotFoundError as error:
-            if error.name != f"{__name__}.{name}":  # a room is there, and lacks something
-                raise
-        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+        with as_attribute(__name__, name):
+            return importlib.import_module(f".{name}", __name__)
 
     def __dir__() -> list[str]:
         return sorted({*globals(), *_HOMES, "cfg"})

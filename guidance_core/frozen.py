@@ -37,8 +37,9 @@ def frozen(cls: Any = None, /, *, eq: bool = True, repr: bool = True) -> Any:
     for name, method in shared.items():
         if name not in vars(cls):
             setattr(cls, name, method)
+    cls.__doc__ = cls.__doc__ or cls.__name__  # else its signature is made to be its text
     cls = dataclasses.dataclass(init=False, repr=False, eq=False)(cls)
-    cls.__init__ = _Init(cls)
+    cls.__init__ = _Init(cls) if dataclasses.fields(cls) else _without_fields
     return cls
 
 
@@ -57,6 +58,11 @@ class _Init:
         )
         cls.__init__ = init = vars(made)["__init__"]
         return init.__get__(instance, owner)
+
+
+def _without_fields(self: Any) -> None:
+    if hasattr(self, "__post_init__"):
+        self.__post_init__()
 
 
 def _compared(self: Any) -> tuple:

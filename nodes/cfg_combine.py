@@ -7,9 +7,8 @@ from comfy_api.latest import io
 from ..guidance_core.cfg import Pipeline, cfg_method, cfg_methods
 from ..guidance_core.params import make
 from ..guidance_core.scale import ScaleSchedule
-from .host.adapter import with_plan
 from .host.connections import connected
-from .host.plan import CfgPart, Journal, plan_of
+from .host.plan import CfgPart, Journal, plan_of, with_plan
 from .host.types import SCALE_SCHEDULE
 from .ui.checks import allowed, choice_of
 from .ui.messages import say, speaking_as

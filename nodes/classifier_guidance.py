@@ -7,9 +7,8 @@ from comfy_api.latest import io
 from ..guidance_core.scale import ScaleSchedule
 from ..guidance_core.terms.classifier_guidance import ClassifierTerm
 from ..guidance_core.terms.target_text import parse_target
-from .host.adapter import with_plan
 from .host.classifiers import FLOW_SIGMA, AnyClassifier
-from .host.plan import Journal, TermPart, plan_of
+from .host.plan import Journal, TermPart, plan_of, with_plan
 from .host.types import SCALE_SCHEDULE, guiding_classifier
 from .ui.checks import written
 from .ui.messages import speaking_as

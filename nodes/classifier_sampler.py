@@ -9,8 +9,7 @@ from ..guidance_core.drawing.plot import picture
 from ..guidance_core.scale import ScaleSchedule
 from ..guidance_core.terms.classifier_guidance import ClassifierTerm
 from .classifier_guidance import EXAMPLE, classifier_part, target_input
-from .host.adapter import with_plan
-from .host.plan import CfgPart, plan_of
+from .host.plan import CfgPart, plan_of, with_plan
 from .host.sampling import Sampling, negative_for, sampled, sampling_inputs
 from .host.types import SCALE_SCHEDULE, guiding_classifier
 from .ui.checks import written

@@ -3,8 +3,7 @@
 import comfy.model_management
 from comfy_api.latest import io, ui
 
-from ..guidance_core.assess.assessment import assess
-from ..guidance_core.assess.page import card_panels, card_picture
+from ..guidance_core import assess
 from ..guidance_core.classifier.heads import Head
 from ..guidance_core.errors import GuidanceError
 from .host.classifier_files import host_classifier
@@ -69,11 +68,13 @@ class EvaluateNoisyClassifier(io.ComfyNode):
             targets = _targets(classifier.classifier.labels, classifier.classifier.head, examples)
             comfy.model_management.load_models_gpu([classifier.patcher])
             latents = in_sampler_scale(model, examples.latents).to(classifier.patcher.load_device)
-            found = with_bar(assess(classifier.classifier, latents, targets, repeats=repeats, batch=JUDGED_AT_ONCE))
+            found = with_bar(
+                assess.assessment.assess(classifier.classifier, latents, targets, repeats=repeats, batch=JUDGED_AT_ONCE)
+            )
         verdict = found.suggestion.verdict(path_of(model))
         say(cls.hidden.unique_id, folded([verdict], [found.suggestion.reason]))
-        page = as_image(card_picture(found.classifier.card, found.evaluation.reliability))
-        panels = card_panels(found.classifier.card, found.evaluation.reliability)
+        page = as_image(assess.page.card_picture(found.classifier.card, found.evaluation.reliability))
+        panels = assess.page.card_panels(found.classifier.card, found.evaluation.reliability)
         return io.NodeOutput(
             host_classifier(found.classifier),
             found.suggestion.scale,

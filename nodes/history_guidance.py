@@ -8,8 +8,7 @@ from ..guidance_core.params import make
 from ..guidance_core.scale import ScaleSchedule
 from ..guidance_core.terms import terms
 from ..guidance_core.terms.history import HistoryTerm
-from .host.adapter import with_plan
-from .host.plan import Journal, TermPart, plan_of
+from .host.plan import Journal, TermPart, plan_of, with_plan
 from .host.types import SCALE_SCHEDULE
 from .ui.messages import speaking_as
 from .ui.widgets import chosen, widgets

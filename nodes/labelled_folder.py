@@ -11,9 +11,7 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..guidance_core.data.folders import is_unlabelled, scan_folder, scan_images
-from ..guidance_core.data.latent_cache import encode_cached
-from ..guidance_core.data.layouts.base import Skipped
+from ..guidance_core import data
 from ..guidance_core.demo.pictures import FOLDER as DIGITS
 from ..guidance_core.errors import GuidanceError, shortened
 from .host.input_folders import input_folders
@@ -131,13 +129,13 @@ class LabelledFolder(io.ComfyNode):
             place = place_of(folder)
             if place is None:
                 raise GuidanceError(f"there is no folder '{shortened(str(folder))}' in ComfyUI's input folder.")
-            if not label and is_unlabelled(place):
+            if not label and data.folders.is_unlabelled(place):
                 label = place.name
             if label:
-                files, skipped = with_bar(scan_images(place))
+                files, skipped = with_bar(data.folders.scan_images(place))
                 found = of_one_label(_encoded(files, vae, (height, width), notes.append), label)
             else:
-                pictures = with_bar(scan_folder(place, minimum=1))
+                pictures = with_bar(data.folders.scan_folder(place, minimum=1))
                 skipped = pictures.skipped
                 latents = _encoded(pictures.files, vae, (height, width), notes.append)
                 found = LabelledLatents(latents, pictures.labels, pictures.targets, pictures.head)
@@ -160,7 +158,7 @@ def _changed(file: Path) -> tuple[int, int]:
 def _encoded(files: Sequence[Path], vae, size: tuple[int, int], unkept: Callable[[str], None]) -> Tensor:
     """The latents [N, C, ...] of pictures, from disk where they are known already; unkept: see latents_of."""
     cache = Path(folder_paths.get_user_directory()) / "guidance_kit" / "latents"
-    work = encode_cached(
+    work = data.latent_cache.encode_cached(
         files, lambda images: _latents(vae, images), _vae_key(vae), cache, sizes=[size], batch=BATCH, unkept=unkept
     )
     return torch.stack(with_bar(work))
@@ -181,7 +179,7 @@ def _vae_key(vae) -> str:
     return f"{type(vae.first_stage_model).__name__}-{whole.hexdigest()[:32]}"
 
 
-def _told(skipped: Sequence[Skipped]) -> list[str]:
+def _told(skipped: "Sequence[data.layouts.base.Skipped]") -> list[str]:
     if not skipped:
         return []
     more = [f"and {len(skipped) - NAMED} more"] if len(skipped) > NAMED else []

@@ -2,9 +2,9 @@
 
 from comfy_api.latest import io
 
-from ..guidance_core.demo.data import SHAPE
+from ..guidance_core import demo
+from . import host
 from .host.classifier_files import host_classifier
-from .host.digits import digits_guide, load_digits
 from .host.types import CLEAN_CLASSIFIER, NOISY_CLASSIFIER
 from .host.usual_size import usual_latent, with_usual_size
 
@@ -37,6 +37,6 @@ class LoadDigitsDemo(io.ComfyNode):
 
     @classmethod
     def execute(cls) -> io.NodeOutput:
-        model, vae, classifier = load_digits()
-        model = with_usual_size(model, SHAPE[-1], vae.downscale_ratio, cls.hidden.unique_id)
-        return io.NodeOutput(model, vae, host_classifier(classifier), usual_latent(model), digits_guide())
+        model, vae, classifier = host.digits.load_digits()
+        model = with_usual_size(model, demo.SHAPE[-1], vae.downscale_ratio, cls.hidden.unique_id)
+        return io.NodeOutput(model, vae, host_classifier(classifier), usual_latent(model), host.digits.digits_guide())

@@ -2,8 +2,8 @@
 
 from comfy_api.latest import io
 
-from ..guidance_core.demo.emoji import Emoji
-from .host.emoji import load_emoji
+from ..guidance_core import demo
+from . import host
 from .host.types import CLEAN_CLASSIFIER, NOISY_CLASSIFIER
 from .host.usual_size import usual_latent, with_usual_size
 
@@ -38,6 +38,6 @@ class LoadEmojiDemo(io.ComfyNode):
 
     @classmethod
     def execute(cls) -> io.NodeOutput:
-        model, vae, *classifiers = load_emoji()
-        model = with_usual_size(model, Emoji.shape[-1], vae.downscale_ratio, cls.hidden.unique_id)
+        model, vae, *classifiers = host.emoji.load_emoji()
+        model = with_usual_size(model, demo.emoji.Emoji.shape[-1], vae.downscale_ratio, cls.hidden.unique_id)
         return io.NodeOutput(model, vae, *classifiers, usual_latent(model))

@@ -7,9 +7,8 @@ from comfy_api.latest import io
 from ..guidance_core.params import params_of
 from ..guidance_core.scale import ScaleSchedule
 from ..guidance_core.terms.self_guidance import SelfGuidance
-from .host.adapter import with_plan
 from .host.connections import check_second_model, patchers_beside
-from .host.plan import Journal, TermPart, plan_of
+from .host.plan import Journal, TermPart, plan_of, with_plan
 from .host.types import SCALE_SCHEDULE
 from .ui.messages import speaking_as
 from .ui.widgets import widgets

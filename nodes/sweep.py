@@ -15,9 +15,8 @@ from ..guidance_core.frozen import frozen
 from ..guidance_core.sweep import MOST
 from ..guidance_core.terms.classifier_guidance import ClassifierTerm
 from .classifier_guidance import classifier_part, target_input
-from .host.adapter import with_plan
 from .host.judgement import judgement_by
-from .host.plan import CfgPart, Journal, Plan, plan_of
+from .host.plan import CfgPart, Journal, Plan, plan_of, with_plan
 from .host.sampling import Sampling, previews, sampled, sampling_inputs
 from .host.sweep_kept import Finished, finished_cells
 from .host.types import any_classifier

@@ -3,17 +3,13 @@
 import comfy.model_management
 from comfy_api.latest import io, ui
 
-from ..guidance_core.assess.assessment import Assessment, assess
-from ..guidance_core.assess.page import card_picture
+from ..guidance_core import assess, data, train
 from ..guidance_core.classifier.noisy import NoisyClassifier
 from ..guidance_core.data.augment import AUGMENTS
-from ..guidance_core.data.sources import TensorSource
 from ..guidance_core.drawing.plot import picture
 from ..guidance_core.errors import GuidanceError
 from ..guidance_core.params import params_of
-from ..guidance_core.train.loop import Training, TrainStep, train_classifier
-from ..guidance_core.train.negatives import OTHER, PRIOR, with_prior
-from ..guidance_core.train.settings import TrainSettings
+from ..guidance_core.train.settings import OTHER, PRIOR, TrainSettings
 from .host.classifier_files import host_classifier, relative
 from .host.labelled import LabelledLatents
 from .host.model_facts import in_sampler_scale, latent_space, latent_statistics, path_of
@@ -114,17 +110,24 @@ class TrainNoisyClassifier(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model, examples: LabelledLatents, name: str, share, log_snr_low: float, log_snr_high: float, **values
+        cls,
+        model,
+        examples: LabelledLatents,
+        name: str,
+        share,
+        log_snr_low: float,
+        log_snr_high: float,
+        **values,
     ) -> io.NodeOutput:
         progress = TrainingProgress(cls.hidden.unique_id)
         with speaking_as(TITLE):
             options = _options(model, examples, (log_snr_low, log_snr_high), values)
             prior = _prior(share, examples, values["balance"])
-            source = TensorSource(in_sampler_scale(model, examples.latents), examples.targets)
+            source = data.sources.TensorSource(in_sampler_scale(model, examples.latents), examples.targets)
             kept = UnfinishedTraining.of(name, [source.fingerprint(), examples.labels, options])
             device = comfy.model_management.get_torch_device()
             comfy.model_management.free_memory(MAKE_ROOM, device)
-            steps = train_classifier(
+            steps = train.loop.train_classifier(
                 source, label_names=examples.labels, checkpoint=kept.state, device=device, **options
             )
             try:
@@ -135,7 +138,9 @@ class TrainNoisyClassifier(io.ComfyNode):
                 raise
             assessed = _assessed(source, last) if len(last.held_out) else None
             classifier = last.classifier if assessed is None else assessed.classifier
-            classifier = _described(model, classifier if prior is None else with_prior(classifier, prior))
+            classifier = _described(
+                model, classifier if prior is None else train.negatives.with_prior(classifier, prior)
+            )
             kept.discard()
         lines, details = _report(model, last, prior, classifier)
         say(cls.hidden.unique_id, folded([*lines, *progress.notes], details))
@@ -144,7 +149,7 @@ class TrainNoisyClassifier(io.ComfyNode):
         loss = as_image(picture(panels))
         page = loss
         if assessed is not None:
-            page = as_image(card_picture(assessed.classifier.card, assessed.evaluation.reliability))
+            page = as_image(assess.page.card_picture(assessed.classifier.card, assessed.evaluation.reliability))
         shown = ui.PreviewImage(as_image(on_node(panels)), cls=cls)
         return io.NodeOutput(host_classifier(classifier), loss, page, {"loss": progress.losses}, report, ui=shown)
 
@@ -167,7 +172,7 @@ def _prior(share: float, examples: LabelledLatents, balanced: bool) -> float | N
     return share
 
 
-def _keep(model, steps: Training, last: TrainStep, kept: UnfinishedTraining) -> str:
+def _keep(model, steps: "train.loop.Training", last: "train.loop.TrainStep", kept: UnfinishedTraining) -> str:
     """Keep what a cancelled training has reached, the classifier and the state each by itself; what was, in words."""
     try:
         said = f"Stopped at step {last.step}; kept as {relative(kept.keep(_described(model, last.best())))}."
@@ -180,11 +185,13 @@ def _keep(model, steps: Training, last: TrainStep, kept: UnfinishedTraining) -> 
     return f"{said} Run to go on."
 
 
-def _assessed(source: TensorSource, last: TrainStep) -> Assessment:
+def _assessed(source: "data.sources.TensorSource", last: "train.loop.TrainStep") -> "assess.assessment.Assessment":
     held = last.held_out[:DRAWS]
     device = next(last.classifier.network.parameters()).device
     latents, repeats = source.load(held).to(device), max(1, DRAWS // len(held))
-    return with_bar(assess(last.classifier, latents, source.labels[held], repeats=repeats, batch=JUDGED_AT_ONCE))
+    return with_bar(
+        assess.assessment.assess(last.classifier, latents, source.labels[held], repeats=repeats, batch=JUDGED_AT_ONCE)
+    )
 
 
 def _described(model, classifier: NoisyClassifier) -> NoisyClassifier:
@@ -193,7 +200,9 @@ def _described(model, classifier: NoisyClassifier) -> NoisyClassifier:
     return classifier.recording(**latent_statistics(model))
 
 
-def _report(model, last: TrainStep, prior: float | None, classifier: NoisyClassifier) -> tuple[list[str], list[str]]:
+def _report(
+    model, last: "train.loop.TrainStep", prior: float | None, classifier: NoisyClassifier
+) -> tuple[list[str], list[str]]:
     """The result in lines, the verdict first, and the reasons for it."""
     suggestion = classifier.record.suggestion
     lines = [f"{last.step} steps, loss {last.loss:.3g}."]

@@ -7,8 +7,7 @@ from comfy_api.latest import io
 from ..guidance_core.params import make
 from ..guidance_core.scale import ScaleSchedule
 from ..guidance_core.variety import varieties
-from .host.adapter import with_plan
-from .host.plan import Journal, VarietyPart, plan_of
+from .host.plan import Journal, VarietyPart, plan_of, with_plan
 from .host.types import SCALE_SCHEDULE
 from .ui.messages import speaking_as
 from .ui.widgets import chosen, widgets

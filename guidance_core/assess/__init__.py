@@ -1,1 +1,13 @@
 """How good a classifier is at each noise level, and what that says about guiding with it."""
+
+import importlib
+from typing import TYPE_CHECKING
+
+from ..rooms import as_attribute
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        """A module of this room, imported now."""
+        with as_attribute(__name__, name):
+            return importlib.import_module(f".{name}", __name__)

@@ -93,6 +93,7 @@ class PipelineRun:
         self._constant = pipeline.schedule == ScaleSchedule()
         self._strength = pipeline.schedule.over(run)
         self._continuity, self._cursor, self._step = Continuity(run), Cursor(run), 0.0
+        self.replaces_uncond = pipeline.replaces_uncond
         at_zero = 1 / (1 - pipeline.scale) if pipeline.scale != 1 else 1.0  # the strength at an effective scale of 0
         self._uncond_at_zero = all(method.uncond_at_zero(at_zero) for method in pipeline.methods)
         self._open()
@@ -138,9 +139,7 @@ class PipelineRun:
 
     def passes(self, scale: float) -> Passes:
         """Which predictions the combination at this effective scale needs."""
-        return Passes(
-            cond=scale != 0 or not self._uncond_at_zero, uncond=scale != 1 and not self._pipeline.replaces_uncond
-        )
+        return Passes(cond=scale != 0 or not self._uncond_at_zero, uncond=scale != 1 and not self.replaces_uncond)
 
     def combine(
         self, cond: Tensor, uncond: Tensor | None, x: Tensor, sigma: Tensor, scale: float, add: Add = nothing_added

@@ -34,9 +34,8 @@ from ..paths import VE, NoisePath
 from ..progress import Progress, Work
 from ..sampling import sample
 from .loop import Training, TrainStep, train_classifier
+from .settings import OTHER, PRIOR
 
-OTHER = "other"
-PRIOR = 0.01
 SCALE = 4.0
 KEY = "expected_share"  # of a prior, in the training record of a file
 Draw = Callable[[int, torch.Generator], Tensor]

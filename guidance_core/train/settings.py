@@ -8,6 +8,8 @@ from ..errors import GuidanceError
 from ..frozen import frozen
 from ..params import Checked, choice, flag, integer, number
 
+OTHER = "other"  # the label of negatives that are sampled from the model itself (see negatives.py)
+PRIOR = 0.01  # how much of what the model samples is of each label but that one
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 

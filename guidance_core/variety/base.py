@@ -2,13 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
+from ..frozen import frozen
 from ..params import Checked, integer
 from ..run import Run, level_of
 from ..scale import ScaleSchedule
@@ -27,7 +27,7 @@ class Vary(Protocol):
         """
 
 
-@dataclass(frozen=True)
+@frozen
 class Variety(Checked, ABC):
     """One way to put noise into a condition: a frozen dataclass of its parameters, scale and schedule among them.
 

@@ -1,9 +1,9 @@
 """Condition-annealed sampling: the condition begins as noise, and comes back while the picture takes shape."""
 
 import math
-from dataclasses import dataclass
 
 from ..errors import GuidanceError
+from ..frozen import frozen
 from ..params import number
 from ..scale import ScaleSchedule
 from ..shapes import Keyframes
@@ -14,7 +14,7 @@ ANNEALED = ScaleSchedule(Keyframes("0:1, 0.1:1, 0.4:0", "linear"))
 """1 - gamma with tau1 = 0.6 and tau2 = 0.9, of steps: all noise for a tenth of the run, none from 0.4 of it on."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Cads(Variety):
     """y' = sqrt(gamma) y + scale sqrt(1 - gamma) n, gamma = 1 - schedule, new noise at each level (arXiv:2310.17347).
 

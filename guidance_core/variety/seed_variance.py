@@ -1,10 +1,10 @@
 """Seed variance: the prompt is a little another one for each seed, until the picture has taken shape."""
 
 import math
-from dataclasses import dataclass
 
 import torch
 
+from ..frozen import frozen
 from ..params import number
 from ..scale import ScaleSchedule
 from .base import Variety, moments
@@ -13,7 +13,7 @@ BEGINNING = ScaleSchedule("interval", 0.0, 0.2)
 """The first fifth of the steps."""
 
 
-@dataclass(frozen=True)
+@frozen
 class SeedVariance(Variety):
     """y' = y + scale * schedule * std(y) u on a random share of y's values, u uniform in [-1, 1].
 

@@ -5,9 +5,9 @@ carry it: OUTER_SAMPLE opens and closes the run, PREDICT_NOISE guides one call o
 for conditions that are left out.
 """
 
+from contextlib import nullcontext
 from time import perf_counter
 
-from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
@@ -15,33 +15,15 @@ from ..ui.run_texts import speak, speak_meanwhile
 from .conditions import active_parts, window_of
 from .denoisers import Start
 from .guided_call import counted_call, guided_by_cfg
-from .guider_kinds import kind_of
 from .guiders import overridden
 from .host_run import HostRun, opened
 from .noise_levels import remember
-from .plan import KEY, Plan
+from .plan import KEY
 from .sampler_noise import adds_noise
 from .usual_size import odd_size
 
 RUN = "guidance_kit_run"
 OUTERMOST = "guidance_kit_outermost"
-
-
-def with_plan(model: ModelPatcher, plan: Plan) -> ModelPatcher:
-    """A clone of MODEL that samples under the plan."""
-    before, model = model.model_options.get(KEY), model.clone()
-    model.model_options[KEY] = plan
-    model.set_additional_models(KEY, plan.patchers)
-    if before is not None and plan.cfg is before.cfg:
-        return model  # of several nodes that set cfg the one nearest the sampler wins: do not come nearer
-    for kind, wrapper in (
-        (WrappersMP.OUTER_SAMPLE, _outer_sample),
-        (WrappersMP.PREDICT_NOISE, _guide),
-        (WrappersMP.CALC_COND_BATCH, _calc_cond_batch),
-    ):
-        model.remove_wrappers_with_key(kind, KEY)
-        model.add_wrapper_with_key(kind, KEY, wrapper)
-    return model
 
 
 def _outer_sample(executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
@@ -57,7 +39,7 @@ def _outer_sample(executor, noise, latent_image, sampler, sigmas, *args, **kwarg
     remember(guider.model_patcher, sigmas)
     guider.model_options[RUN] = run
     _place(run, guider.model_options["transformer_options"])
-    loading = kind_of(guider).loading(plan.cfg.pipeline, run.about) if run.pipeline else {}
+    loading = run.kind.loading(plan.cfg.pipeline, run.about) if run.pipeline else {}
     with run.closing, overridden(guider, loading):
         result = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
     run.end()
@@ -92,7 +74,8 @@ def _predict_noise(executor, x, timestep, model_options=None, seed=None):
     if run.pipeline is not None:
         run.pipeline.begin(x, timestep)
     began = _ready(x) if run.timed else 0.0
-    with overridden(run.guider, _varied(run, x, timestep)), counted_call(run, x, timestep, model_options):
+    varied = overridden(run.guider, {"conds": _varied(run, x, timestep)}) if run.varieties else nullcontext()
+    with varied, counted_call(run, x, timestep, model_options):
         denoised = executor(x, timestep, model_options, seed)
     ran = run.timed and run.report.events[-1].passes > 0
     own = _ready(denoised) - began if ran else 0.0
@@ -105,11 +88,11 @@ def _predict_noise(executor, x, timestep, model_options=None, seed=None):
 
 
 def _varied(run: HostRun, x: Tensor, timestep: Tensor) -> dict:
-    """The guider's conditions at a call as varieties make them; nothing where there are none."""
+    """The guider's conditions at a call as varieties make them."""
     conds = run.guider.conds
     for variety in run.varieties:
         conds = variety(conds, x, timestep)
-    return {"conds": conds} if run.varieties else {}
+    return conds
 
 
 def _ready(tensor: Tensor) -> float:
@@ -142,7 +125,7 @@ def _calc_cond_batch(executor, model, conds, x_in, timestep, model_options):
     present = [bool(active_parts(parts, timestep)) for parts in conds]
     if len(conds) == 1:  # a guider that runs its conditions one by one, the positive first
         return [_alone(run, out[0], present[0], window)]
-    roles = kind_of(run.guider).roles
+    roles = run.kind.roles
     if len(roles) != len(conds):
         return out
     stand_in = roles.index("positive")
@@ -166,3 +149,10 @@ def _alone(run: HostRun, out, present: bool, window: object):
     elif window in run.alone:
         return run.alone[window].clone()
     return out
+
+
+WRAPPERS = {
+    WrappersMP.OUTER_SAMPLE: _outer_sample,
+    WrappersMP.PREDICT_NOISE: _guide,
+    WrappersMP.CALC_COND_BATCH: _calc_cond_batch,
+}

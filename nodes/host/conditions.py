@@ -8,12 +8,11 @@ from torch import Tensor
 
 def active_parts(parts: list[dict] | None, sigma: Tensor) -> list[dict]:
     """The parts of a condition that act at this noise level (ConditioningSetTimestepRange and its kin)."""
-    level = sigma[0]
     return [
         part
         for part in parts or ()
-        if not ("timestep_start" in part and level > part["timestep_start"])
-        and not ("timestep_end" in part and level < part["timestep_end"])
+        if not ("timestep_start" in part and sigma[0] > part["timestep_start"])
+        and not ("timestep_end" in part and sigma[0] < part["timestep_end"])
     ]
 
 

@@ -10,7 +10,6 @@ from ...guidance_core.cfg.pipeline import Add, nothing_added
 from ...guidance_core.frozen import frozen
 from ..ui.messages import speaking_as
 from .conditions import active_parts, passes_of
-from .guider_kinds import kind_of
 from .guiders import Call, overridden
 from .hooks import HOOKS, only_nag_asks
 from .host_run import HostRun
@@ -21,8 +20,8 @@ from .plan import KEY, CfgEvent
 @contextmanager
 def counted_call(run: HostRun, x: Tensor, timestep: Tensor, model_options: dict) -> Iterator[None]:
     """Keep account of a call of the guider, whether it comes to it or a step cache fills in."""
-    own, beside = run.counter.own, run.counter.beside
-    call = Call({}) if run.pipeline is None else _call(run, timestep, model_options)
+    own, beside, level = run.counter.own, run.counter.beside, timestep[0]
+    call = Call({}) if run.pipeline is None else _call(run, level, timestep, model_options)
     run.begin_call(x, timestep, model_options, call)
     run.waiting = []
     yield
@@ -30,13 +29,13 @@ def counted_call(run: HostRun, x: Tensor, timestep: Tensor, model_options: dict)
     passes = run.counter.own - own
     run.idle += passes == 0
     if run.pipeline is not None:
-        asked, expected = _asked(run, x, timestep) if kind_of(run.guider).known else (passes, passes)
+        asked, expected = _asked(run, x, timestep) if run.kind.known else (passes, passes)
         run.asked += asked
         run.expected += expected
         run.acted |= call.combines
         passes = passes if run.seen else asked
     scale = getattr(run.guider, "cfg", 1.0) if call.scale is None else call.scale
-    run.report.events.append(CfgEvent(timestep[0], scale, passes, run.adjusted, run.counter.beside - beside))
+    run.report.events.append(CfgEvent(level, scale, passes, run.adjusted, run.counter.beside - beside))
     run.report.events.extend(run.waiting)
     run.waiting = None
 
@@ -51,7 +50,7 @@ def guided_by_cfg(
         return add(predict(model_options))
     conds = {role: None if role in call.without else parts for role, parts in guider.conds.items()}
     combines = not run.pipeline.plain and call.methods and call.combines
-    inside = combines and kind_of(guider).tames(guider)
+    inside = combines and run.kind.tames(guider)
     with overridden(guider, call.attributes | {"conds": conds}):
         if combines:
             model_options = _with_method(run, model_options, add if inside else nothing_added)
@@ -91,15 +90,14 @@ class _Added:
         return add
 
 
-def _call(run: HostRun, timestep: Tensor, model_options: dict) -> Call:
-    """What the guider's kind sets, less what the sampler or other nodes need."""
+def _call(run: HostRun, level: Tensor, timestep: Tensor, model_options: dict) -> Call:
+    """What the guider's kind sets at a level, less what the sampler or other nodes need."""
     guider = run.guider
     present = frozenset(role for role, parts in guider.conds.items() if active_parts(parts, timestep))
-    kind = kind_of(guider)
-    call = kind.call(guider, run.pipeline, timestep[0], present)
+    call = run.kind.call(guider, run.pipeline, level, present)
     if model_options.get("disable_cfg1_optimization", False):
-        nag = bool(kind.roles) and only_nag_asks(model_options)
-        if nag and run.pipeline.strength_at(timestep[0]) == 0:
+        nag = bool(run.kind.roles) and only_nag_asks(model_options)
+        if nag and run.pipeline.strength_at(level) == 0:
             return replace(call, without=call.without | call.skipped)  # without its negative it does nothing
         run.nag, run.forced = run.nag or nag, run.forced or not nag
         return replace(call, skipped=frozenset(), without=frozenset())
@@ -118,7 +116,7 @@ def _asked(run: HostRun, x: Tensor, timestep: Tensor) -> tuple[int, int]:
         left_out = left_out | beside
     asked = sum(count for role, count in passes.items() if role not in left_out)
     expected = sum(passes.values())
-    if run.plan.cfg.pipeline.replaces_uncond:  # the second model runs on the positive, in place of the negative
+    if run.pipeline.replaces_uncond:  # the second model runs on the positive, in place of the negative
         asked += passes["positive"] if call.combines and call.methods else 0
         expected += passes["positive"] - (passes.get("negative", 0) if "negative" in left_out else 0)
     return asked * run.windows_a_call, expected * run.windows_a_call
@@ -126,10 +124,9 @@ def _asked(run: HostRun, x: Tensor, timestep: Tensor) -> tuple[int, int]:
 
 def _with_method(run: HostRun, model_options: dict, add: Add) -> dict:
     """model_options in which the pipeline's result replaces the guider's own, before the hooks of other nodes."""
-    kind = kind_of(run.guider)
 
     def combine(args):
-        cond, uncond = kind.predictions(run.guider, args)
+        cond, uncond = run.kind.predictions(run.guider, args)
         with speaking_as(run.plan.cfg.title, run.plan.cfg.node_id), run.counter.by(GUIDER):
             return run.pipeline.combine(cond, uncond, args["input"], args["sigma"], args["cond_scale"], add)
 

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import field
+from functools import cached_property
 from itertools import pairwise
 from typing import ClassVar, Protocol
 
@@ -65,7 +66,7 @@ class Call:
         """The scale to speak of, of two the first; None where it is the guider's own."""
         return self.attributes.get("cfg", self.attributes.get("cfg1"))
 
-    @property
+    @cached_property
     def combines(self) -> bool:
         """Whether two predictions become one."""
         return any(name.startswith("cfg") and value != 1 for name, value in self.attributes.items())
@@ -100,7 +101,7 @@ class GuiderKind(ABC):
 
     def loading(self, pipeline: Pipeline, run: Run) -> dict[str, float]:
         """What to set before the run, by which a guider sees whether its unconditional model is needed at all."""
-        between = [a + (b - a) * k / 8 for a, b in pairwise(run.sigmas) for k in range(8)]
+        between = (a + (b - a) * k / 8 for a, b in pairwise(run.sigmas) for k in range(8))
         return {"cfg": next((scale for scale in map(pipeline.scale_over(run), between) if scale != 1), 1.0)}
 
     @abstractmethod

@@ -3,20 +3,20 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
-from comfy.model_patcher import ModelPatcher
 
 from ...guidance_core.cfg import PipelineRun, ScaleEvent
-from ...guidance_core.paths import VE
 from ...guidance_core.run import Cursor, Run
 from ...guidance_core.throttle import Throttle
 from ..ui.live import INTERVAL
 from ..ui.messages import speaking_as
 from .connections import check_connected
 from .denoisers import Denoisers, Start, add_conditions
-from .guiders import Call, Guider
-from .model_facts import ModelOutput, path_of, percent_of
+from .guider_kinds import kind_of
+from .guiders import Call, Guider, GuiderKind
+from .model_facts import run_of
 from .packed import PackedPipeline, Packing
 from .passes import TERMS, PassCounter
 from .plan import PartEvent, Plan, RunReport
@@ -69,17 +69,22 @@ class HostRun:
         """Whether passes are seen at all, or run somewhere out of sight."""
         return self.counter.own + self.counter.beside > 0
 
-    @property
+    @cached_property
+    def kind(self) -> GuiderKind:
+        """What CFG means under its guider."""
+        return kind_of(self.guider)
+
+    @cached_property
     def timed(self) -> bool:
         """Whether calls are timed, for which a GPU must be waited for: where a judge of clean data acts."""
         return any(term.part.clean for term in self.terms)
 
-    @property
+    @cached_property
     def terms_before_result(self) -> list[TermRun]:
         """The terms that are added before CFG's methods adjust the result."""
         return [term for term in self.terms if term.part.term.before_result]
 
-    @property
+    @cached_property
     def terms_after(self) -> list[TermRun]:
         """The terms that are added to all that comes of CFG."""
         return [term for term in self.terms if not term.part.term.before_result]
@@ -119,18 +124,6 @@ class HostRun:
     def combined(self, event: ScaleEvent) -> None:
         """Note the scale of a combination."""
         self.adjusted = event.scale
-
-
-def run_of(model: ModelPatcher, sigmas: torch.Tensor, seed: int | None = None, **more) -> Run:
-    """What the core needs to know of a run of this MODEL."""
-    return Run(
-        path_of(model) or VE,
-        tuple(sigmas.tolist()),
-        seed=seed or 0,
-        percent=percent_of(model),
-        output=ModelOutput(model.get_model_object("model_sampling")),
-        **more,
-    )
 
 
 def opened(plan: Plan, guider: Guider, start: Start) -> HostRun:

@@ -10,6 +10,7 @@ from ...guidance_core.errors import GuidanceError
 from ...guidance_core.frozen import frozen
 from ...guidance_core.parameterizations import Parameterization
 from ...guidance_core.paths import FLOW, VE, NoisePath
+from ...guidance_core.run import Run
 
 
 def path_of(model: ModelPatcher) -> NoisePath | None:
@@ -53,6 +54,18 @@ def percent_on(model_sampling: object) -> Callable[[float], float]:
         return (low + high) / 2
 
     return percent
+
+
+def run_of(model: ModelPatcher, sigmas: Tensor, seed: int | None = None, **more) -> Run:
+    """What the core needs to know of a run of this MODEL."""
+    return Run(
+        path_of(model) or VE,
+        tuple(sigmas.tolist()),
+        seed=seed or 0,
+        percent=percent_of(model),
+        output=ModelOutput(model.get_model_object("model_sampling")),
+        **more,
+    )
 
 
 def latent_space(model: ModelPatcher) -> str:

@@ -10,6 +10,7 @@ from comfy.patcher_extension import WrappersMP
 from .hooks import HOOKS, IN_PLACE_OF_THE_GUIDER, owner_of
 from .plan import KEY
 
+TOLD = HOOKS.keys() - IN_PLACE_OF_THE_GUIDER
 GUIDER, TERMS = "the guider and our methods", "our terms"
 
 
@@ -75,12 +76,12 @@ class PassCounter:
     def before_hooks(self, model_options: dict) -> dict:
         """model_options whose hooks of other nodes tell that they run."""
         told = {}
-        for hook in HOOKS.keys() - IN_PLACE_OF_THE_GUIDER:
+        for hook in TOLD:
             if isinstance(hooks := model_options.get(hook), list):
                 told[hook] = [*map(self._as_hook, hooks)]
             elif hooks is not None:
                 told[hook] = self._as_hook(hooks)
-        return {**model_options, **told}
+        return {**model_options, **told} if told else model_options
 
     def _as_hook(self, function: Callable) -> Callable:
         def told(args):

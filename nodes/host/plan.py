@@ -12,6 +12,7 @@ from ...guidance_core.terms import Term, TermEvent
 from ...guidance_core.terms.clean_guidance import CleanTerm
 from ...guidance_core.terms.judged import JudgedTerm
 from ...guidance_core.variety import Variety
+from .. import host
 
 KEY = "guidance_kit"
 KEPT_RUNS = 8
@@ -140,3 +141,16 @@ class Plan:
 def plan_of(model: ModelPatcher) -> Plan:
     """The plan a MODEL carries; an empty one when it carries none."""
     return model.model_options.get(KEY) or Plan()
+
+
+def with_plan(model: ModelPatcher, plan: Plan) -> ModelPatcher:
+    """A clone of MODEL that samples under the plan."""
+    before, model = model.model_options.get(KEY), model.clone()
+    model.model_options[KEY] = plan
+    model.set_additional_models(KEY, plan.patchers)
+    if before is not None and plan.cfg is before.cfg:
+        return model  # of several nodes that set cfg the one nearest the sampler wins: do not come nearer
+    for kind, wrapper in host.adapter.WRAPPERS.items():
+        model.remove_wrappers_with_key(kind, KEY)
+        model.add_wrapper_with_key(kind, KEY, wrapper)
+    return model

@@ -10,14 +10,14 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
+from ...guidance_core import train
 from ...guidance_core.terms.gradient import leave_inference_mode
-from ...guidance_core.train.null import UnderNull
 
 MAKE_ROOM = 1e30  # all the memory that ComfyUI can give back: a backward pass needs much more than a forward one
 
 
 @contextmanager
-def under_null(model: ModelPatcher, extras: dict) -> Iterator[tuple[UnderNull, torch.device]]:
+def under_null(model: ModelPatcher, extras: dict) -> "Iterator[tuple[train.null.UnderNull, torch.device]]":
     """While it lasts: (denoiser (x, sigma, null) -> denoised, the device it runs on).
 
     extras: of the CONDITIONING, but its embedding. The model runs as it is, without what nodes have put on its

@@ -13,7 +13,7 @@ from ...guidance_core.scale import ScaleSchedule
 from ...guidance_core.shapes import Constant
 from ..host.guider_kinds import not_running
 from ..host.hooks import HOOKS, hook_names
-from ..host.host_run import run_of
+from ..host.model_facts import run_of
 from ..host.plan import CfgEvent, PartEvent, Plan, RunReport
 from .messages import speaking_as
 from .trace_plot import along

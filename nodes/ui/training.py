@@ -4,8 +4,8 @@ import comfy.model_management
 import comfy.utils
 from PIL import Image
 
+from ...guidance_core import train
 from ...guidance_core.drawing.plot import AMBER, BLUE, Line, Panel
-from ...guidance_core.train.loop import Training, TrainStep
 from .messages import say
 from .trace_plot import ends, on_node
 
@@ -20,9 +20,9 @@ class TrainingProgress:
         self.losses: list[float] = []
         self.validations: list[tuple[int, float, float]] = []  # step, loss, accuracy
         self.notes: list[str] = []
-        self.last: TrainStep | None = None
+        self.last: train.loop.TrainStep | None = None
 
-    def run(self, steps: Training) -> TrainStep:
+    def run(self, steps: "train.loop.Training") -> "train.loop.TrainStep":
         """The last step of a run. Raises ComfyUI's interrupt when the user cancels."""
         bar = None
         for step in steps:
@@ -35,7 +35,7 @@ class TrainingProgress:
             comfy.model_management.throw_exception_if_processing_interrupted()
         return self.last
 
-    def _take(self, step: TrainStep) -> None:
+    def _take(self, step: "train.loop.TrainStep") -> None:
         self.last = step
         self.losses.append(step.loss)
         if step.validation is not None:

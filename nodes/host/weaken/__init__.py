@@ -3,18 +3,18 @@
 import importlib
 import inspect
 import pkgutil
-from dataclasses import dataclass
 from functools import cache
 
 from comfy.model_patcher import ModelPatcher
 
+from ....guidance_core.frozen import frozen
 from ..architectures import Options
 from .base import Weakening
 
 WEAKENED = "guidance_kit_weakened"  # where a MODEL carries what it was weakened by
 
 
-@dataclass(frozen=True)
+@frozen
 class Weakened:
     """How a MODEL was weakened, and the patches of its weights at that time."""
 

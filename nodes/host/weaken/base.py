@@ -2,19 +2,19 @@
 
 import re
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import nn
 
 from ....guidance_core.errors import GuidanceError, shortened
+from ....guidance_core.frozen import frozen
 from ....guidance_core.params import Checked, text
 from ..architectures import ARCHITECTURES, Architecture, Block, Options, architecture_of
 
 ENTRY = re.compile(r"(?:(?P<kind>[a-z]+)\s*)?(?:(?P<first>\d{1,4})(?:\s*-\s*(?P<last>\d{1,4}))?)?")
 
 
-@dataclass(frozen=True)
+@frozen
 class Weakening(Checked, ABC):
     """One way to weaken: a frozen dataclass of its parameters, found by discovery.
 
@@ -50,7 +50,7 @@ class Weakening(Checked, ABC):
         return self.weakened(options, kind, network)
 
 
-@dataclass(frozen=True)
+@frozen
 class BlockWeakening(Weakening):
     """A way to weaken some of a model's blocks.
 

@@ -1,11 +1,10 @@
 """Perturbed attention: each token of a block sees itself alone."""
 
-from dataclasses import dataclass
-
+from ....guidance_core.frozen import frozen
 from .base import BlockWeakening
 
 
-@dataclass(frozen=True)
+@frozen
 class PerturbedAttention(BlockWeakening):
     name = "perturbed_attention"
     title = "Perturbed attention (PAG)"

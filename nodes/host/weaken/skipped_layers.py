@@ -1,11 +1,10 @@
 """Skipped layers: some blocks of a transformer are left out."""
 
-from dataclasses import dataclass
-
+from ....guidance_core.frozen import frozen
 from .base import BlockWeakening
 
 
-@dataclass(frozen=True)
+@frozen
 class SkippedLayers(BlockWeakening):
     name = "skipped_layers"
     title = "Skipped layers (SLG)"

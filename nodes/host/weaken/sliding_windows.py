@@ -1,17 +1,16 @@
 """Sliding windows: the model sees only a window of the picture at a time, and what it predicts is put together."""
 
-from dataclasses import dataclass
-
 from torch import Tensor
 
 from ....guidance_core.errors import GuidanceError
+from ....guidance_core.frozen import frozen
 from ....guidance_core.params import number
 from ....guidance_core.windows import Window, put_together, windows
 from ..architectures import instead_of_a_pass
 from .base import Weakening
 
 
-@dataclass(frozen=True)
+@frozen
 class SlidingWindows(Weakening):
     name = "sliding_windows"
     title = "Sliding windows (SWG)"

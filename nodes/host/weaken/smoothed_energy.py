@@ -1,13 +1,13 @@
 """Smoothed energy: what the places of a picture look for in each other is blurred."""
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from ....guidance_core.errors import GuidanceError
+from ....guidance_core.frozen import frozen
 from ....guidance_core.params import number
 from ..architectures import Attention
 from .base import BlockWeakening
@@ -15,7 +15,7 @@ from .base import BlockWeakening
 INFINITE = 9999.0
 
 
-@dataclass(frozen=True)
+@frozen
 class SmoothedEnergy(BlockWeakening):
     name = "smoothed_energy"
     title = "Smoothed energy (SEG)"

@@ -1,12 +1,11 @@
 """Spatio-temporal skip of residuals: some whole blocks of a video model are skipped, of which the skip remains."""
 
-from dataclasses import dataclass
-
+from ....guidance_core.frozen import frozen
 from .skipped_layers import SkippedLayers
 from .spatiotemporal_skip import SpatiotemporalSkip
 
 
-@dataclass(frozen=True)
+@frozen
 class SpatiotemporalResidual(SkippedLayers):
     name = "spatiotemporal_residual"
     title = "Spatio-temporal residual skip (STG-R)"

@@ -1,11 +1,10 @@
 """Spatio-temporal skip: the self-attention of some blocks of a video model is skipped."""
 
-from dataclasses import dataclass
-
+from ....guidance_core.frozen import frozen
 from .perturbed_attention import PerturbedAttention
 
 
-@dataclass(frozen=True)
+@frozen
 class SpatiotemporalSkip(PerturbedAttention):
     name = "spatiotemporal_skip"
     title = "Spatio-temporal skip (STG-A)"

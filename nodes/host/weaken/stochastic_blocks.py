@@ -1,17 +1,17 @@
 """Stochastic blocks: at every step other blocks of a transformer are left out, drawn by a seed."""
 
-from dataclasses import dataclass
 from functools import partial
 
 import torch
 
+from ....guidance_core.frozen import frozen
 from ....guidance_core.params import integer, number
 from ..architectures import Block, Options
 from .base import BlockWeakening
 from .draws import drawn_at
 
 
-@dataclass(frozen=True)
+@frozen
 class StochasticBlocks(BlockWeakening):
     name = "stochastic_blocks"
     title = "Stochastic blocks (S2)"

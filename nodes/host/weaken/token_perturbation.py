@@ -1,11 +1,11 @@
 """Token perturbation: the picture's tokens are shuffled before each layer of some blocks, drawn by a seed."""
 
-from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor
 
+from ....guidance_core.frozen import frozen
 from ....guidance_core.params import integer
 from ..architectures import Options
 from .base import BlockWeakening
@@ -14,7 +14,7 @@ from .draws import drawn_at
 LAYERS = 64  # more than a block has
 
 
-@dataclass(frozen=True)
+@frozen
 class TokenPerturbation(BlockWeakening):
     name = "token_perturbation"
     title = "Token perturbation (TPG)"
