@@ -10,8 +10,8 @@ class OwnError(GuidanceError):
 
 
 def shortened(text: str, most: int = 100) -> str:
-    """What a sentence quotes of what was given, which may be of any length: its first `most` letters."""
-    return text if len(text) <= most else f"{text[:most]}..."
+    """A text of any length, as it is quoted or shown: its first `most` letters, and three dots where it has more."""
+    return text if len(text) <= most else f"{text[:most].rstrip()}..."
 
 
 def printable(name: str) -> str:

@@ -3,8 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from .drawing.contact_sheet import shortened
-from .errors import GuidanceError
+from .errors import GuidanceError, shortened
 
 MOST = 64  # in one sweep
 QUOTED = 60  # letters of a wrong entry

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import comfy.model_management
 import comfy.samplers
-import comfy.utils
 import torch
 from comfy_api.latest import io, ui
 from torch import Tensor
@@ -21,6 +20,7 @@ from .host.sampling import Sampling, previews, sampled, sampling_inputs
 from .host.sweep_kept import Finished, finished_cells
 from .host.types import any_classifier
 from .ui.messages import headed, say, speaking_as
+from .ui.progress import Bar
 from .ui.report import planned
 from .ui.sweep_axis import Axis, Guidance, axis_input, axis_of
 from .ui.sweep_sheet import drawn, head_lines, is_grid, summary_lines, sweep_sheet
@@ -169,10 +169,10 @@ def _sample_rest(
     finished: list[Finished], model, cells: list[SweepCell], latent: dict, positive, negative, how: Sampling
 ) -> None:
     """Sample the cells that are not finished, all from the same noise, with one progress bar over all cells."""
-    bar = comfy.utils.ProgressBar(len(cells) * how.steps)
+    bar = Bar()
     for i, cell in enumerate(cells[len(finished) :], len(finished)):
         comfy.model_management.throw_exception_if_processing_interrupted()
-        callback = previews(model, bar, i * how.steps)
+        callback = previews(model, bar, i, len(cells))
         with headed(f"Picture {i + 1} of {len(cells)}: {cell.words}"):
             samples = sampled(with_plan(model, cell.plan), latent, positive, negative, how, callback)["samples"]
         report = cell.plan.journal.last  # None where there was no run, as at denoise 0

@@ -31,7 +31,7 @@ def card_picture(card: Card, reliability: Tensor | None = None) -> np.ndarray:
     rows = ROW * (3 if record.confusion is not None else len(panels))
     said = _wrapped(record.suggestion.reason if record.suggestion else "", WIDTH - 58)
     canvas = Canvas(WIDTH, TOP + rows + 24 + LINE * len(said))
-    canvas.text(46, 14, canvas.shortened(_title(card), LEFT + 200))
+    canvas.text(46, 14, canvas.fitted(_title(card), LEFT + 200))
     if record.suggestion is not None and record.suggestion.log_snr_range is not None:
         advice = "weak: train longer, or on more examples"
         if not record.suggestion.weak:
@@ -125,13 +125,13 @@ def _draw_confusion(canvas: Canvas, confusion: Sequence[Sequence[int]], labels: 
     """Rows are truth, columns answers; each row's shares add up to 1."""
     count = len(confusion)
     named = count <= MOST_NAMES
-    names = [canvas.shortened(label, 78) for label in labels]
+    names = [canvas.fitted(label, 78) for label in labels]
     margin = max(canvas.text_width(name) for name in names) + 8 if named else 12
     side = min(box.width - margin - 30, box.height - margin - 34)
     cell = side / count
     gap = min(1.0, cell / 8)
     left, top = box.right - 12 - side, box.top + 24
-    canvas.text(left, box.top + 5, canvas.shortened("truth (row), answer (column), in percent", side))
+    canvas.text(left, box.top + 5, canvas.fitted("truth (row), answer (column), in percent", side))
     for i, row in enumerate(confusion):
         for j, value in enumerate(row):
             share = value / max(sum(row), 1)

@@ -9,6 +9,7 @@ from itertools import accumulate, product
 
 import numpy as np
 
+from ..errors import shortened
 from ..frozen import frozen
 from .plot import BACKGROUND, TEXT, Canvas
 
@@ -73,11 +74,6 @@ def contact_sheet(head: Sequence[str], rows: Sequence[Sequence[Cell]], names: Se
     for (left, top), tile in zip(page.places, (tile for row in tiles for tile in row), strict=True):
         pixels[top : top + size[0], left : left + size[1]] = _resized(tile, size)
     return Sheet(pixels, zoom)
-
-
-def shortened(text: str, letters: int) -> str:
-    """A text, or its beginning and three dots where it has more letters."""
-    return text if len(text) <= letters else f"{text[:letters].rstrip()}..."
 
 
 def _shortened(head, rows, names, letters: int) -> tuple[list[str], list[list[Cell]], list[str]]:

@@ -78,7 +78,7 @@ class Canvas:
     def text_width(self, text: str) -> float:
         return self._draw.textlength(text, font=self._font) / SMOOTHING
 
-    def shortened(self, text: str, width: float) -> str:
+    def fitted(self, text: str, width: float) -> str:
         """The text, or as much of it as fits and three dots."""
         if self.text_width(text) <= width:
             return text
@@ -182,7 +182,7 @@ def plot(canvas: Canvas, panel: Panel, box: Box) -> None:
         colour = canvas.ink.of(line.colour, 2 / 3 if line.faint else 1.0)  # brighter than the line, to be read
         canvas.text(right, box.top + 5, line.name, colour, anchor="ra")
         right -= canvas.text_width(line.name) + 12
-    canvas.text(inner.left, box.top + 5, canvas.shortened(panel.title, right - inner.left))
+    canvas.text(inner.left, box.top + 5, canvas.fitted(panel.title, right - inner.left))
     if not any(value is not None for line in panel.lines for value in line.values):
         canvas.text(inner.left + inner.width / 2, inner.top + inner.height / 2, panel.empty, anchor="mm")
         return

@@ -12,6 +12,7 @@ from comfy_api.latest import io
 from ...guidance_core.cfg import Pipeline
 from ...guidance_core.errors import GuidanceError
 from ...guidance_core.frozen import frozen
+from ..ui.progress import Bar
 from ..ui.widgets import widgets
 
 
@@ -97,12 +98,12 @@ def sampled(
     return kept | {"samples": samples}
 
 
-def previews(model: ModelPatcher, bar: comfy.utils.ProgressBar, done: int) -> Callable:
-    """A callback that shows one run of several on a common progress bar, of which `done` steps are over."""
+def previews(model: ModelPatcher, bar: Bar, run: int, runs: int) -> Callable:
+    """A callback that shows run number `run` of several, counted from 0, on their common progress bar."""
     previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
 
     def callback(step, x0, x, total_steps):
         preview = previewer.decode_latent_to_preview_image("JPEG", x0) if previewer else None
-        bar.update_absolute(done + step + 1, preview=preview)
+        bar.show(run * total_steps + step + 1, runs * total_steps, preview)
 
     return callback

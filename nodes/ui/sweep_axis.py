@@ -6,8 +6,7 @@ from dataclasses import replace
 from comfy_api.latest import io
 
 from ...guidance_core.cfg import Pipeline, cfg_method, cfg_methods
-from ...guidance_core.drawing.contact_sheet import shortened
-from ...guidance_core.errors import GuidanceError
+from ...guidance_core.errors import GuidanceError, shortened
 from ...guidance_core.frozen import frozen
 from ...guidance_core.params import make, params_of
 from ...guidance_core.scale import ScaleSchedule

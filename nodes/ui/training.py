@@ -1,12 +1,11 @@
 """A training as it goes: ComfyUI's progress bar with a picture of the losses, and what has to be said of it."""
 
-import comfy.model_management
-import comfy.utils
 from PIL import Image
 
 from ...guidance_core import train
 from ...guidance_core.drawing.plot import AMBER, BLUE, Line, Panel
 from .messages import say
+from .progress import Bar
 from .trace_plot import ends, on_node
 
 PICTURES = 50  # over a run
@@ -24,15 +23,12 @@ class TrainingProgress:
 
     def run(self, steps: "train.loop.Training") -> "train.loop.TrainStep":
         """The last step of a run. Raises ComfyUI's interrupt when the user cancels."""
-        bar = None
+        bar = Bar()
         for step in steps:
             self._take(step)
-            bar = bar or comfy.utils.ProgressBar(step.steps)
-            show = step.step % max(1, step.steps // PICTURES) == 0
-            bar.update_absolute(
-                step.step, step.steps, ("PNG", Image.fromarray(on_node(self.panels())), None) if show else None
-            )
-            comfy.model_management.throw_exception_if_processing_interrupted()
+            due = step.step % max(1, step.steps // PICTURES) == 0
+            picture = ("PNG", Image.fromarray(on_node(self.panels())), None) if due else None
+            bar.show(step.step, step.steps, picture)
         return self.last
 
     def _take(self, step: "train.loop.TrainStep") -> None:

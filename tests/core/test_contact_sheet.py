@@ -5,8 +5,9 @@ import string
 import numpy as np
 import pytest
 
-from guidance_core.drawing.contact_sheet import LARGEST, Cell, _letter_width, _Page, contact_sheet, in_rows, shortened
+from guidance_core.drawing.contact_sheet import LARGEST, Cell, _letter_width, _Page, contact_sheet, in_rows
 from guidance_core.drawing.plot import BACKGROUND, Canvas
+from guidance_core.errors import shortened
 
 
 def noise(count, height, width, seed=0):

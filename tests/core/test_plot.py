@@ -66,9 +66,9 @@ def test_the_shade_lies_where_it_was_asked():
 
 def test_text_is_shortened_to_fit():
     canvas = Canvas(10, 10)
-    short = canvas.shortened("a very long label", 60)
+    short = canvas.fitted("a very long label", 60)
     assert short.endswith("...") and canvas.text_width(short) <= 60
-    assert canvas.shortened("cat", 60) == "cat"
+    assert canvas.fitted("cat", 60) == "cat"
 
 
 BINS = tuple(Bin(-6.0 + 3 * i, -3.0 + 3 * i, a, 0.03, 1 - a, 1.0 + i) for i, a in enumerate((0.3, 0.6, 0.9, 0.99)))
