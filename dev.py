@@ -16,6 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+LOCK = ROOT / "requirements-dev.lock"
 REQUIREMENTS = [ROOT / "requirements.txt", ROOT / "requirements-dev.txt"]
 STAMP = VENV / "installed-{}.{}".format(*sys.version_info)
 
@@ -54,10 +55,11 @@ def main() -> int:
 def install() -> None:
     """Bring `.venv` up to date, or leave with a sentence that says why it cannot be done.
 
+    First what requirements-dev.lock lists, each file checked by its hash; then nothing is left to fetch but torch.
     The stamp is removed before anything changes and written after everything is in place, so that an install that was
     cut short is done over. A changed requirement is installed over the old one; without a stamp `.venv` is made anew.
     """
-    wanted = hashlib.sha256(b"".join(path.read_bytes() for path in REQUIREMENTS)).hexdigest()
+    wanted = hashlib.sha256(b"".join(path.read_bytes() for path in [LOCK, *REQUIREMENTS])).hexdigest()
     if not (STAMP.is_file() and PYTHON.exists()):
         print(f"Making {VENV} (once; the requirements below take a few minutes).", flush=True)
         shutil.rmtree(VENV, ignore_errors=True)
@@ -69,8 +71,9 @@ def install() -> None:
         return
     STAMP.unlink(missing_ok=True)
     files = [argument for path in REQUIREMENTS for argument in ("-r", path)]
-    if run(PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "--quiet", *files):
-        sys.exit("pip could not install the development requirements; its own message is above.")
+    for listed in (["--no-deps", "--require-hashes", "-r", LOCK], files):
+        if run(PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "--quiet", *listed):
+            sys.exit("pip could not install the development requirements; its own message is above.")
     STAMP.write_text(wanted)
 
 

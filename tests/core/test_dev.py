@@ -1,8 +1,10 @@
 """dev.py, before it has made anything: what it can do, and where the served pack's examples are."""
 
+import re
 import subprocess
 import sys
 
+import dev
 from dev import COMMANDS
 from devtools import newest_frontend
 from devtools.demo import SHORT, note_of
@@ -44,3 +46,21 @@ def test_another_front_end_is_served_where_one_is_named(monkeypatch):
     assert newest_frontend.options() == []
     monkeypatch.setenv(newest_frontend.FOLDER, "/somewhere/static")
     assert newest_frontend.options() == ["--front-end-root", "/somewhere/static"]
+
+
+def test_the_development_pins_are_locked_by_hash(monkeypatch, tmp_path):
+    """Each pin but torch's stands in the lock with its hashes, and dev.py installs the lock first, checking them."""
+    pins = re.findall(r"(?m)^([\w-]+)==([\w.]+)", dev.REQUIREMENTS[1].read_text(encoding="utf-8"))
+    locked = re.findall(r"(?m)^([\w.-]+)==([\w.]+)[^\n]*\\\n +--hash=sha256:[0-9a-f]{64}", dev.LOCK.read_text("utf-8"))
+    assert len(pins) > 15 and set(pins) - set(locked) == {("torch", "2.13.0")}
+    assert len(locked) == len(re.findall(r"(?m)^[\w-]", dev.LOCK.read_text("utf-8")))
+
+    commands = []
+    monkeypatch.setattr(dev, "STAMP", tmp_path / "stamp")
+    monkeypatch.setattr(dev, "VENV", tmp_path / "venv")
+    monkeypatch.setattr(dev.venv, "create", lambda *_, **__: None)
+    monkeypatch.setattr(dev, "run", lambda *command: commands.append(command) or 0)
+    dev.install()
+    locks, rest = commands
+    assert locks[-4:] == ("--no-deps", "--require-hashes", "-r", dev.LOCK) and dev.REQUIREMENTS[1] in rest
+    assert dev.STAMP.is_file()

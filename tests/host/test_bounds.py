@@ -29,7 +29,8 @@ from guidance_core.terms.target_text import MAX_LETTERS
 
 PROBE = Path(__file__).parent / "probe"
 DEMO = ROOT / "guidance_core" / "demo"
-PATIENCE = 5.0  # seconds; what froze it did so for twenty
+PATIENCE = 1.0  # seconds; what froze it did so for twenty
+TRIES = 5  # of which one has to do: a busy machine makes any server wait now and then, what freezes it always does
 
 
 def said(result, node):
@@ -59,6 +60,16 @@ class Watch:
         self.thread.join()
 
 
+def stays_awake(server, run):
+    """Whether the server answers within PATIENCE while `run` runs."""
+    for _ in range(TRIES):
+        with Watch(server) as watch:
+            run()
+        if watch.answers and watch.slowest < PATIENCE:
+            return True
+    return False
+
+
 @pytest.fixture
 def place(server):
     """A new folder in the input folder, and its name."""
@@ -79,25 +90,33 @@ def run_folder(server, place, label="mine", **size):
 
 @pytest.mark.parametrize("text", ["," * MAX_LETTERS, "seven | " * 4095 + "seven", '"' * MAX_LETTERS])
 def test_the_server_answers_while_the_longest_target_is_read(server, text):
-    g = Graph()
-    digits = g.GuidanceKitLoadDigitsDemo()
-    g.PreviewAny(source=classifier_guidance(g, digits, digits.slot(2), text, 1.0))
-    with Watch(server) as watch:
+    def run():
+        g = Graph()
+        digits = g.GuidanceKitLoadDigitsDemo()
+        steered = classifier_guidance(g, digits, digits.slot(2), text, 1 + fresh() % 50)  # anew at each try
+        g.PreviewAny(source=steered)
         try:
             server.run(g.prompt)
         except PromptFailed as refused:
             assert refused.exception_message.startswith("Classifier Guidance: ")
             assert len(refused.exception_message) < 500
-    assert watch.slowest < PATIENCE
+
+    assert stays_awake(server, run)
 
 
 def test_the_server_answers_while_the_largest_picture_is_read(server, place):
     side = int(MAX_PIXELS**0.5)
     Image.new("RGB", (side, side), "red").save(place / "large.png", compress_level=1)
     Image.new("RGB", (side + 1, side)).save(place / "larger.png", compress_level=1)
-    with Watch(server) as watch:
-        text, latents = run_folder(server, place)
-    assert watch.answers and watch.slowest < PATIENCE
+    found = []
+
+    def run():  # anew at each try
+        shutil.rmtree(server.base / "user" / "guidance_kit" / "latents", ignore_errors=True)
+        (place / "large.png").touch()
+        found.append(run_folder(server, place))
+
+    assert stays_awake(server, run)
+    text, latents = found[-1]
     assert text.startswith("1 mine\nSkipped 1:\nlarger.png: cannot be read as a picture (it has 8193 by 8192 pixels")
     assert len(latents) == 1
 

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from graph import Graph, cfg_combine, classifier_guidance, fresh, read, said, schedule
+from graph import Graph, cfg_combine, classifier_guidance, fresh, history_guidance, read, said, schedule
 from test_methods import METHODS, on
 
 SCALE = 5.5
@@ -38,6 +38,55 @@ def test_a_latent_that_grows_within_its_run(server):
     for name, node in nodes.items():
         latent = read(result, node).latent
         assert latent.shape == (2, 4, 32, 32) and np.isfinite(latent).all(), name
+
+
+def test_a_video_that_is_sampled_frame_by_frame(server):
+    """SamplerARVideo runs all steps for one frame after another: each is as in a run of its own.
+
+    For methods and terms that remember, and windows by the step.
+    """
+    g = Graph()
+    frames = g.ProbeLatents(shape="1,4,2,16,16")
+    sampler, sigmas = g.SamplerARVideo(num_frame_per_block=1), g.ManualSigmas(sigmas="0.9, 0.6, 0.3, 0")
+
+    def read_of(model, latent, seed):
+        samples = g.SamplerCustom(
+            model=model,
+            add_noise=False,
+            noise_seed=seed,
+            cfg=1.0,
+            positive=g.ProbeCondition(seed=1),
+            negative=g.ProbeCondition(seed=2),
+            sampler=sampler,
+            sigmas=sigmas,
+            latent_image=latent,
+        )
+        return g.ProbeRead(latent=samples, nonce=fresh())
+
+    model = g.ProbeModel(kind="causal", seed=0, nonce=1)
+    early = schedule(g, "interval", axis={"axis": "step", "start": 0.0, "end": 0.4})
+    guided = {
+        "plain": model,
+        "apg": cfg_combine(g, model, SCALE, "apg", **on(g, "apg", "video")),
+        "momentum": cfg_combine(g, model, SCALE, "momentum", **on(g, "momentum", "video")),
+        "feedback": cfg_combine(g, model, SCALE, "feedback", **on(g, "feedback", "video")),
+        "in the first steps": cfg_combine(g, model, SCALE, "standard", early),
+        "history": history_guidance(g, model, "mg", 0.8),
+    }
+    whole = {name: read_of(each, frames, 7) for name, each in guided.items()}
+    alone = {  # a frame's fresh noise is of the run's seed and a thousand for each frame before it
+        name: [read_of(each, g.LatentCut(samples=frames, dim="t", index=i, amount=1), 7 + 1000 * i) for i in range(2)]
+        for name, each in guided.items()
+    }
+    result = server.run(g.prompt)
+    plain = read(result, whole["plain"]).latent
+    for name in guided:
+        together = read(result, whole[name]).latent
+        apart = np.concatenate([read(result, node).latent for node in alone[name]], axis=2)
+        np.testing.assert_array_equal(together, apart, err_msg=name)
+        if name != "plain":
+            moved = np.abs(together - plain).max(axis=(0, 1, 3, 4))
+            assert (moved > 1e-3 * np.abs(plain).max()).all(), name
 
 
 FLIPPED = "0.05, 0.5, 1, 2, 5, 10, 14"

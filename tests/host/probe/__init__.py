@@ -89,7 +89,16 @@ class VideoNetwork(nn.Module):
         return self.outside(torch.tanh(self.inside(x) + bias))
 
 
-NETWORKS = {"video": VideoNetwork, "av": AVNetwork, "quiet": VideoNetwork}
+class CausalNetwork(VideoNetwork):
+    """One that video samplers take for causal; its frames do not see each other."""
+
+    def init_kv_caches(self, *sizes):
+        return []
+
+    init_crossattn_caches = init_kv_caches
+
+
+NETWORKS = {"video": VideoNetwork, "causal": CausalNetwork, "av": AVNetwork, "quiet": VideoNetwork}
 BASES = {"av": AVModel, "quiet": QuietModel}
 
 
@@ -127,7 +136,7 @@ class ProbeModel(io.ComfyNode):
         return io.Schema(
             node_id="ProbeModel",
             inputs=[
-                io.Combo.Input("kind", options=[*TYPES, "video", "av", "quiet"]),
+                io.Combo.Input("kind", options=[*TYPES, *NETWORKS]),
                 io.Int.Input("seed", default=0),
                 io.Int.Input("nonce", default=0),
                 io.Int.Input("interrupt_at", default=0, optional=True),
