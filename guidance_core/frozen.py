@@ -5,7 +5,8 @@ ComfyUI waits for at its start. Here a class's `__init__` is compiled with its f
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 if TYPE_CHECKING:
@@ -38,9 +39,25 @@ def frozen(cls: Any = None, /, *, eq: bool = True, repr: bool = True) -> Any:
         if name not in vars(cls):
             setattr(cls, name, method)
     cls.__doc__ = cls.__doc__ or cls.__name__  # else its signature is made to be its text
-    cls = dataclasses.dataclass(init=False, repr=False, eq=False)(cls)
+    with _as_if_not_frozen(cls.__mro__[1:]):
+        cls = dataclasses.dataclass(init=False, repr=False, eq=False)(cls)
+    cls.__dataclass_params__.frozen = True  # so that the standard library's own may be derived from it
     cls.__init__ = _Init(cls) if dataclasses.fields(cls) else _without_fields
     return cls
+
+
+@contextmanager
+def _as_if_not_frozen(bases: Iterable[type]) -> Iterator[None]:
+    """The standard library makes a frozen class of frozen ones alone, and would compile what is shared here."""
+    params = [vars(base)["__dataclass_params__"] for base in bases if "__dataclass_params__" in vars(base)]
+    were = [each.frozen for each in params]
+    try:
+        for each in params:
+            each.frozen = False
+        yield
+    finally:
+        for each, frozen in zip(params, were, strict=True):
+            each.frozen = frozen
 
 
 class _Init:

@@ -127,3 +127,28 @@ def test_declaring_the_library_compiles_no_function_of_a_frozen_class():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]
     )
     assert int(done.stdout) < 100  # of classes that are used at once or that change: of all of them it would be 428
+
+
+def test_the_standard_library_s_own_is_derived_from_it_and_the_other_way_round():
+    """As users write methods, terms and heads."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Theirs(OURS):
+        """The standard library's, of ours."""
+
+        more: int = 1
+
+    @frozen
+    class Again(Theirs):
+        """Ours, of theirs."""
+
+        last: int = 2
+
+    theirs, again = Theirs(1.0, more=5), Again(1.0, more=5)
+    assert (theirs.low, theirs.high, theirs.more) == (1.0, 2.0, 5) and dataclasses.replace(theirs, more=6).more == 6
+    assert theirs == Theirs(1.0, more=5) != Theirs(1.0) and again.last == 2 and again == Again(1.0, more=5) != theirs
+    for each in (theirs, again):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            each.more = 7
+    with pytest.raises(TypeError, match="frozen"):
+        dataclasses.dataclass(type("Loose", (OURS,), {}))
