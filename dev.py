@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-LOCK = ROOT / "requirements-dev.lock"
+LOCK = ROOT / "requirements-dev-lock.txt"
 REQUIREMENTS = [ROOT / "requirements.txt", ROOT / "requirements-dev.txt"]
 STAMP = VENV / "installed-{}.{}".format(*sys.version_info)
 
@@ -55,7 +55,7 @@ def main() -> int:
 def install() -> None:
     """Bring `.venv` up to date, or leave with a sentence that says why it cannot be done.
 
-    First what requirements-dev.lock lists, each file checked by its hash; then nothing is left to fetch but torch.
+    First what requirements-dev-lock.txt lists, each file checked by its hash; then nothing is left to fetch but torch.
     The stamp is removed before anything changes and written after everything is in place, so that an install that was
     cut short is done over. A changed requirement is installed over the old one; without a stamp `.venv` is made anew.
     """

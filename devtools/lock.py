@@ -1,4 +1,4 @@
-"""Write requirements-dev.lock: `python -m devtools.lock`, after any change of requirements-dev.txt.
+"""Write requirements-dev-lock.txt: `python -m devtools.lock`, after any change of requirements-dev.txt.
 
 uv (`pip install uv`, for this command alone) resolves the development requirements for every Python and system that
 dev.py works on, with the hashes of their files. Torch is left out: its file differs with the machine, so that dev.py
@@ -14,7 +14,7 @@ from pathlib import Path
 from devtools.host import ROOT
 
 PINS = ROOT / "requirements-dev.txt"
-LOCK = ROOT / "requirements-dev.lock"
+LOCK = ROOT / "requirements-dev-lock.txt"
 HEADER = "# By `python -m devtools.lock` from requirements-dev.txt: all that it needs but torch, by hash.\n"
 TORCH = """
 [[dependency-metadata]]
