@@ -32,7 +32,7 @@ def frozen(cls: Any = None, /, *, eq: bool = True, repr: bool = True) -> Any:
     """
     if cls is None:
         return lambda cls: frozen(cls, eq=eq, repr=repr)  # type: ignore[call-overload]
-    shared: dict[str, Any] = {"__setattr__": _refuse, "__delattr__": _refuse}
+    shared: dict[str, Any] = {"__setattr__": _set, "__delattr__": _delete}
     shared |= {"__repr__": _repr} if repr else {}
     shared |= {"__eq__": _eq, "__hash__": _hash} if eq else {}
     for name, method in shared.items():
@@ -99,5 +99,17 @@ def _repr(self: Any) -> str:
     return f"{type(self).__qualname__}({shown})"
 
 
-def _refuse(self: Any, name: str, value: object = None) -> None:
-    raise dataclasses.FrozenInstanceError(f"{type(self).__name__} is frozen: its {name} cannot be changed.")
+def _set(self: Any, name: str, value: object) -> None:
+    _refuse(self, name)
+    object.__setattr__(self, name, value)
+
+
+def _delete(self: Any, name: str) -> None:
+    _refuse(self, name)
+    object.__delattr__(self, name)
+
+
+def _refuse(self: Any, name: str) -> None:
+    """Of a class that is derived without a decorator, attributes that are no fields may change."""
+    if "__dataclass_params__" in vars(type(self)) or name in type(self).__dataclass_fields__:
+        raise dataclasses.FrozenInstanceError(f"{type(self).__name__} is frozen: its {name} cannot be changed.")

@@ -86,6 +86,16 @@ def test_no_attribute_is_changed():
     assert ours.low == 1.0
 
 
+def test_a_class_derived_without_a_decorator_may_have_more_attributes():
+    for kind in (OURS, THEIRS):
+        loose = type("Loose", (kind,), {})(1.0)
+        loose.more = 5
+        assert loose.more == 5
+        del loose.more
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            loose.low = 2.0
+
+
 def test_it_is_pickled_and_equal_only_where_that_is_asked_for():
     assert pickle.loads(pickle.dumps(Kept(7))) == Kept(7) != Kept(8)
     assert ByItself() != ByItself() and repr(ByItself()).startswith("<") and hash(ByItself()) != hash(ByItself())
