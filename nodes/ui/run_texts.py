@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterator
 
+import torch
+
 from ..host.guider_kinds import kind_of
 from ..host.guiders import Guider
 from ..host.hooks import HOOKS, hook_names
@@ -66,7 +68,7 @@ def _term_lines(run: HostRun, term: TermRun) -> list[str]:
 def _pushed(run: HostRun, term: TermRun) -> str:
     """How far a judged term moved the predictions, in a measure that is the same for every model."""
     events = (event for event in run.report.events if isinstance(event, PartEvent))
-    pushes = [float(event.event.push.mean()) for event in events if event.part is term.part]
+    pushes = torch.stack([each.event.push.mean() for each in events if each.part is term.part]).tolist()  # one wait
     most, median = f"{max(pushes):.2g}", f"{_median(pushes):.2g}"
     return f"It pushed by {most} of what was open in the picture at its strongest step, {median} at the median."
 

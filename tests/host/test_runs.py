@@ -46,7 +46,7 @@ def test_a_video_that_is_sampled_frame_by_frame(server):
     For methods and terms that remember, and windows by the step.
     """
     g = Graph()
-    frames = g.ProbeLatents(shape="1,4,2,16,16")
+    frames = g.ProbeLatents(shape="1,4,2,16,16", level=0.0, seed=1)
     sampler, sigmas = g.SamplerARVideo(num_frame_per_block=1), g.ManualSigmas(sigmas="0.9, 0.6, 0.3, 0")
 
     def read_of(model, latent, seed):
@@ -64,14 +64,14 @@ def test_a_video_that_is_sampled_frame_by_frame(server):
         return g.ProbeRead(latent=samples, nonce=fresh())
 
     model = g.ProbeModel(kind="causal", seed=0, nonce=1)
-    early = schedule(g, "interval", axis={"axis": "step", "start": 0.0, "end": 0.4})
+    early = schedule(g, "interval", "step", start=0.0, end=0.4)
     guided = {
         "plain": model,
         "apg": cfg_combine(g, model, SCALE, "apg", **on(g, "apg", "video")),
         "momentum": cfg_combine(g, model, SCALE, "momentum", **on(g, "momentum", "video")),
         "feedback": cfg_combine(g, model, SCALE, "feedback", **on(g, "feedback", "video")),
         "in the first steps": cfg_combine(g, model, SCALE, "standard", early),
-        "history": history_guidance(g, model, "mg", 0.8),
+        "history": history_guidance(g, model, "mg", 0.8, memory=0.5),
     }
     whole = {name: read_of(each, frames, 7) for name, each in guided.items()}
     alone = {  # a frame's fresh noise is of the run's seed and a thousand for each frame before it
