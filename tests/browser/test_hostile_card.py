@@ -22,14 +22,14 @@ TEXT = ".guidance-kit-text"
 LIVE = f"a[href*='evil'], img[src='x'], {TEXT} strong"
 
 
-@pytest.fixture(scope="module")
-def hostile(server: ComfyServer) -> str:
-    """The digits' classifier under such labels, among the server's files."""
+@pytest.fixture
+def hostile(server: ComfyServer, renderer: str) -> str:
+    """The digits' classifier under such labels, among the server's files, not loaded before."""
     digits = NoisyClassifier.load(ROOT / "guidance_core" / "demo" / "classifier.safetensors")
     NoisyClassifier(digits.network, replace(digits.card, labels=LABELS)).save(
-        server.base / "models" / "noisy_classifiers" / "hostile.safetensors"
+        server.base / "models" / "noisy_classifiers" / f"{renderer}.safetensors"
     )
-    return "hostile.safetensors"
+    return f"{renderer}.safetensors"
 
 
 @pytest.mark.parametrize("renderer", frontend.RENDERERS)
