@@ -1,6 +1,7 @@
 """What each node said last, kept for pages that ask later: after a change of tabs, a reload, a run that was cached."""
 
 from collections import OrderedDict
+from copy import deepcopy
 
 from aiohttp import web
 from server import PromptServer
@@ -46,8 +47,10 @@ def before_run(asked: dict) -> dict:
     A copy of a workflow that has run says the same, since ComfyUI takes its results from there. Gives the prompt back.
     """
     try:
-        workflow, prompt = str(asked["extra_data"]["extra_pnginfo"]["workflow"]["id"]), asked["prompt"]
-    except (LookupError, TypeError):
+        workflow = str(asked["extra_data"]["extra_pnginfo"]["workflow"]["id"])
+        # a copy, since ComfyUI writes into the prompt that it runs; titles change no result
+        prompt = {node: deepcopy((each["class_type"], each["inputs"])) for node, each in asked["prompt"].items()}
+    except (AttributeError, LookupError, TypeError):
         return asked  # by a script
     copied = next((other for other, theirs in _prompts.items() if other != workflow and theirs == prompt), workflow)
     for (of, node), said in list(_kept.items()):
