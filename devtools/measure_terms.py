@@ -17,6 +17,7 @@ from guidance_core.denoisers import Denoiser
 from guidance_core.frozen import frozen
 from guidance_core.parameterizations import V
 from guidance_core.shapes import Keyframes
+from guidance_core.sliding_windows import put_together, windows
 from guidance_core.terms import Term
 from guidance_core.terms.higs import Higs
 from guidance_core.terms.momentum_guidance import MomentumGuidance
@@ -25,7 +26,6 @@ from guidance_core.terms.tangential import TangentialGuidance
 from guidance_core.variety import Variety
 from guidance_core.variety.cads import Cads
 from guidance_core.variety.seed_variance import SeedVariance
-from guidance_core.windows import put_together, windows
 
 SEEDS, STEPS, BATCH = (0, 1, 2), 10, 100
 LATE = ScaleSchedule(Keyframes("0:1, 0.4:1, 0.8:0", "linear"))  # the digits decide late what they are

@@ -9,7 +9,7 @@ from .host.classifiers import PictureClassifier
 from .host.clean_view import view_through
 from .host.embeddings import Likeness, embedded, embedder_of
 from .host.patchers import patcher_of
-from .host.types import CLEAN_CLASSIFIER
+from .host.types import CLEAN_CLASSIFIER, vae_input
 from .ui.messages import say, speaking_as
 
 TITLE = "Image References"
@@ -38,13 +38,7 @@ class ImageReferences(io.ComfyNode):
                     tooltip="Pictures to be unlike. With them it is told what matters: what the first have and these "
                     "have not.",
                 ),
-                io.Vae.Input(
-                    "vae",
-                    optional=True,
-                    tooltip="Decodes what the model predicts, so that it can be compared as a picture: the model's own "
-                    "VAE, or a small one (taesd and its kin in Load VAE), which is far quicker. Without one only the "
-                    "preview's rough colours are compared.",
-                ),
+                vae_input("compared"),
             ],
             outputs=[CLEAN_CLASSIFIER.Output("classifier", tooltip="Judges how like the references a picture is.")],
             hidden=[io.Hidden.unique_id],

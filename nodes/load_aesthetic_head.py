@@ -14,7 +14,7 @@ from .host.clean_view import view_through
 from .host.embeddings import embedded, embedder_of
 from .host.image_folders import FOLDER
 from .host.patchers import patcher_of
-from .host.types import CLEAN_CLASSIFIER
+from .host.types import CLEAN_CLASSIFIER, vae_input
 from .ui.messages import say, speaking_as
 
 TITLE = "Load Aesthetic Head"
@@ -37,13 +37,7 @@ class LoadAestheticHead(io.ComfyNode):
             inputs=[
                 io.Combo.Input("file", options=heads(), tooltip="A file in models/classifiers."),
                 io.ClipVision.Input("clip_vision", tooltip="The CLIP vision model that the score was learned over."),
-                io.Vae.Input(
-                    "vae",
-                    optional=True,
-                    tooltip="Decodes what the model predicts, so that it can be scored as a picture: the model's own "
-                    "VAE, or a small one (taesd and its kin in Load VAE), which is far quicker. Without one only the "
-                    "preview's rough colours are scored.",
-                ),
+                vae_input("scored"),
             ],
             outputs=[CLEAN_CLASSIFIER.Output("classifier", tooltip="Judges how much a picture pleases.")],
             hidden=[io.Hidden.unique_id],

@@ -10,7 +10,7 @@ from .host.clean_view import view_through
 from .host.embeddings import Likeness, embedder_of
 from .host.patchers import patcher_of
 from .host.text_towers import embedded_texts, shared_width
-from .host.types import CLEAN_CLASSIFIER
+from .host.types import CLEAN_CLASSIFIER, vae_input
 from .ui.checks import written
 from .ui.messages import say, speaking_as
 
@@ -42,13 +42,7 @@ class TextReferences(io.ComfyNode):
                     tooltip="Texts, by comma: a smiling face, -blurry steers to the first and away from the second; "
                     "(blurry:0.5) is weaker; one | another alternates over the batch.",
                 ),
-                io.Vae.Input(
-                    "vae",
-                    optional=True,
-                    tooltip="Decodes what the model predicts, so that it can be compared as a picture: the model's own "
-                    "VAE, or a small one (taesd and its kin in Load VAE), which is far quicker. Without one only the "
-                    "preview's rough colours are compared.",
-                ),
+                vae_input("compared"),
             ],
             outputs=[
                 CLEAN_CLASSIFIER.Output("classifier", tooltip="Scores how like each text a picture is."),

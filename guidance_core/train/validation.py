@@ -62,9 +62,8 @@ class Validator:
         order = torch.randperm(len(self.held_out), generator=torch.Generator().manual_seed(self.seed))
         order = order.repeat(math.ceil(count / len(order)))[:count]
         levels = self.data.draw_levels(count, generator)
-        totals = torch.zeros(
-            BINS, 3, dtype=summing(device), device=device
-        )  # of the weights, and of loss and accuracy times them
+        # of the weights, and of loss and accuracy times them
+        totals = torch.zeros(BINS, 3, dtype=summing(device), device=device)
         for chosen in self._batches(order):
             part = order[chosen]
             x, log_snr, y = self.data.noised(self.held_out.indices[part], levels[chosen.to(device)], generator)

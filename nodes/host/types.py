@@ -19,3 +19,14 @@ def guiding_classifier() -> io.Input:
         "classifier",
         "The classifier that judges each step: a noisy one for this model's kind of latents, or one of pictures.",
     )
+
+
+def vae_input(done: str) -> io.Input:
+    """The VAE of a node whose clean judge looks at pictures; done: what is done with one, such as compared."""
+    return io.Vae.Input(
+        "vae",
+        optional=True,
+        tooltip=f"Decodes what the model predicts, so that it can be {done} as a picture: the model's own VAE, or a "
+        f"small one (taesd and its kin in Load VAE), which is far quicker. Without one only the preview's rough "
+        f"colours are {done}.",
+    )

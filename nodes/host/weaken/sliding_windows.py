@@ -5,7 +5,7 @@ from torch import Tensor
 from ....guidance_core.errors import GuidanceError
 from ....guidance_core.frozen import frozen
 from ....guidance_core.params import number
-from ....guidance_core.windows import Window, put_together, windows
+from ....guidance_core.sliding_windows import Window, put_together, windows
 from ..architectures import instead_of_a_pass
 from .base import Weakening
 
