@@ -22,14 +22,14 @@ TEXT = ".guidance-kit-text"
 LIVE = f"a[href*='evil'], img[src='x'], {TEXT} strong"
 
 
-@pytest.fixture
-def hostile(server: ComfyServer, renderer: str) -> str:
-    """The digits' classifier under such labels, among the server's files, not loaded before."""
+@pytest.fixture(scope="module")
+def hostile(server: ComfyServer) -> str:
+    """The digits' classifier under such labels, among the server's files; the second page finds it loaded."""
     digits = NoisyClassifier.load(ROOT / "guidance_core" / "demo" / "classifier.safetensors")
     NoisyClassifier(digits.network, replace(digits.card, labels=LABELS)).save(
-        server.base / "models" / "noisy_classifiers" / f"{renderer}.safetensors"
+        server.base / "models" / "noisy_classifiers" / "hostile.safetensors"
     )
-    return f"{renderer}.safetensors"
+    return "hostile.safetensors"
 
 
 @pytest.mark.parametrize("renderer", frontend.RENDERERS)

@@ -50,7 +50,9 @@ api.addEventListener(EVENT, ({ detail: { workflow, node, text, refused } }) => {
   if (workflow === String(root().id)) show(node, text, refused);
 });
 api.addEventListener("execution_start", clearRefusals);
-api.addEventListener("execution_success", () => askAgain().catch(() => {}));
+for (const end of ["execution_success", "execution_error", "execution_interrupted"]) {
+  api.addEventListener(end, () => askAgain().catch(() => {})); // what was not computed anew has not spoken
+}
 
 const queuePrompt = api.queuePrompt;
 api.queuePrompt = async function (...given) {
