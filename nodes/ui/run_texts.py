@@ -12,17 +12,19 @@ from ..host.plan import CfgEvent, PartEvent
 from ..host.running import running_node
 from ..host.variety import VarietyRun
 from .live import at_the_end, call_now, term_now
-from .messages import say
+from .messages import folded, say
 
 
 def speak(run: HostRun) -> None:
     """Show on each node of the plan what it did in a run."""
     lines = _by_node(run, lambda: _cfg_lines(run), lambda term: _term_lines(run, term))
+    details = _by_node(run, list, lambda term: _term_details(run, term))
     for variety in run.varieties:
         lines.setdefault(variety.part.node_id, []).append(_variety_line(run, variety))
     for node_id, said in lines.items():
-        run.report.lines.extend(said)
-        say(node_id, "\n".join([run.odd, *said]).strip())
+        more = details.get(node_id, [])
+        run.report.lines.extend([*said, *more])
+        say(node_id, folded([*filter(None, [run.odd]), *said], more))
 
 
 def speak_meanwhile(run: HostRun) -> None:
@@ -57,12 +59,23 @@ def _term_lines(run: HostRun, term: TermRun) -> list[str]:
     if term.last is None:
         return ["Classifier not run: its strength was 0 at every step."]
     gradients = "1 gradient" if term.additions == 1 else f"{term.additions} gradients"
-    lines = [f"{at_the_end(term.last)} ({gradients}).", _pushed(run, term)]
+    lines = [f"{at_the_end(term.last)} ({gradients})."]
     if term.part.clean:
-        lines.extend(_clean_lines(run, term))
+        lines.extend(_clean_lines(run))
     if term.last.event.passes > 1:
         lines.append(f"Memory did not hold the whole batch: each gradient took {term.last.event.passes} passes.")
     return [*lines, *filter(None, [term.part.note])]
+
+
+def _term_details(run: HostRun, term: TermRun) -> list[str]:
+    """What a judged term's guidance came to and cost, which is folded on the node."""
+    if not term.part.judged or term.last is None:
+        return []
+    lines = [_pushed(run, term)]
+    if count := len(term.shares):
+        steps, median = "1 step" if count == 1 else f"{count} steps", float(f"{_median(term.shares):.2g}")
+        lines.append(f"Judging took {median:g} of the time of the model's own passes (median of {steps}).")
+    return lines
 
 
 def _pushed(run: HostRun, term: TermRun) -> str:
@@ -70,7 +83,7 @@ def _pushed(run: HostRun, term: TermRun) -> str:
     events = (event for event in run.report.events if isinstance(event, PartEvent))
     pushes = torch.stack([each.event.push.mean() for each in events if each.part is term.part]).tolist()  # one wait
     most, median = f"{max(pushes):.2g}", f"{_median(pushes):.2g}"
-    return f"It pushed by {most} of what was open in the picture at its strongest step, {median} at the median."
+    return f"Push: at most {most} times what was still undecided in the picture, {median} times at the median step."
 
 
 def _median(values: list[float]) -> float:
@@ -96,12 +109,9 @@ def _variety_line(run: HostRun, variety: VarietyRun) -> str:
     return f"{name}: varied the {' and the '.join(variety.varied)} at {variety.calls} of {calls} calls."
 
 
-def _clean_lines(run: HostRun, term: TermRun) -> Iterator[str]:
-    """What guidance by a judge of clean data cost, and what would serve it better."""
+def _clean_lines(run: HostRun) -> Iterator[str]:
+    """What a judge of clean data does not tell, and what would serve it better."""
     yield "That is no measure of success: look at the pictures."
-    if count := len(term.shares):
-        steps, median = "1 step" if count == 1 else f"{count} steps", float(f"{_median(term.shares):.2g}")
-        yield f"Judging took {median:g} of the time of the model's own passes (median of {steps})."
     if run.noisy is False:
         yield "This sampler adds no noise at its steps: an ancestral or SDE one suits this classifier better."
 

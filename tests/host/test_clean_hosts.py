@@ -168,7 +168,7 @@ def test_a_report_of_a_clean_judge_says_whose_view_it_is(server):
     assert "no measure of success" in told and "Judging took" in told and "ancestral or SDE" in told
     assert told.count("its own log p") == 3
     pushes = [float(push) for push in re.findall(r" push (\S+)", told)]
-    assert len(pushes) == 3 and f"It pushed by {max(pushes):.2g} of what was open" in told
+    assert len(pushes) == 3 and f"Push: at most {max(pushes):.2g} times what was still undecided" in told
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

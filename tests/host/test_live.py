@@ -70,7 +70,7 @@ def test_nodes_say_how_the_run_goes_and_at_the_end_what_they_did(server):
     assert "classifier scale 1" in of_second
     assert "classifier off at this step" in of_second
     said = re.fullmatch(
-        rf"Target's probability at the end: ([\d.]+) % \({STEPS} gradients\)\.\nIt pushed by [^\n]+ at the median\.",
+        rf"Target's probability at the end: ([\d.]+) % \({STEPS} gradients\)\.\n\nPush: at most [^\n]+ step\.",
         result.texts[first.node][-1],
     )
     assert float(said[1]) == pytest.approx(calls[STEPS][1], rel=0.02, abs=0.06)
