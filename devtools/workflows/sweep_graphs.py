@@ -4,7 +4,7 @@ from devtools.workflows.canvas import GREEN, Canvas
 from devtools.workflows.families import Family
 from devtools.workflows.parts import BASICS, RESULTS, SAID, introduce, saved, settings
 
-WORDS = 1.15  # by how much the labels of a sheet make it higher
+WORDS = 1.25  # by how much the labels of a sheet make it higher
 
 
 def sweep_two_scales_on_one_sheet(canvas: Canvas, family: Family) -> None:

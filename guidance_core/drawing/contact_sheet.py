@@ -95,7 +95,7 @@ class _Page:
     def __init__(self, head, rows, names, height: int, width: int, least: int = LETTERS[0]):
         columns = max(map(len, rows))
         column = max(width, NARROWEST * least // LETTERS[0])
-        self.size = round(min(max(min(columns * column / 45, column / 9), least), LETTERS[1]))
+        self.size = round(min(max(min(columns * column / 28, column / 9), least), LETTERS[1]))
         self._letter = _letter_width(self.size)
         self._line = math.ceil(1.35 * self.size)
         self.words: list[tuple[float, float, str, tuple[int, int, int], str]] = []
