@@ -119,12 +119,15 @@ def cfg_methods_side_by_side(canvas: Canvas, family: Family) -> None:
         "another. All of them with figures: *docs/cfg-methods.md*.",
     )
     loaded, conditions, latent = prompted(canvas, family)
-    rows = []
+    rows, nodes = [], []
     with canvas.group("One method each", BROWN, 235):
         for method in METHODS:
             canvas.column()
             guided = combined(canvas, loaded, family.high, method=method)
+            nodes.append(guided.node)
             rows.append(ksampler(canvas, family, method, guided, conditions, latent, seed=3, folded=True))
+        for node in nodes:  # room for the settings of another method, too
+            node["size"] = [node["size"][0], max(each["size"][1] for each in nodes)]
     sheet(canvas, family, loaded.vae, rows)
 
 

@@ -4,6 +4,9 @@ from devtools.workflows.canvas import BROWN, Canvas
 from devtools.workflows.families import Family
 from devtools.workflows.parts import BASICS, PREVIEW, SAID, guided_rows, introduce, ksampler, sheet
 
+JUDGEMENT, JUDGEMENTS = 0.65, range(270, 601, 30)  # its picture's height by its width; pixels: widths of its node
+ABOVE = 40  # pixels: what stands above the picture
+
 
 def train_on_two_folders_then_guide(canvas: Canvas, family: Family) -> None:
     """Two folders of pictures to a classifier, and the classifier to pictures."""
@@ -24,7 +27,7 @@ def train_on_two_folders_then_guide(canvas: Canvas, family: Family) -> None:
         loaded = family.load(canvas)
         conditions = family.free(canvas, loaded)
         latent = family.latent(canvas)
-    with canvas.group("Pictures, samples and their labels"):
+    with canvas.group("Pictures, samples and their labels", width=250):
         examples = None
         for label, folder in zip(family.trained, family.folders, strict=True):
             examples = canvas.node(
@@ -38,6 +41,7 @@ def train_on_two_folders_then_guide(canvas: Canvas, family: Family) -> None:
                 height=family.size,
                 **({} if examples is None else {"examples": examples}),
             )
+        canvas.column()
         many = canvas.fold(family.latent(canvas, family.own))
         own = ksampler(
             canvas,
@@ -53,7 +57,7 @@ def train_on_two_folders_then_guide(canvas: Canvas, family: Family) -> None:
         examples = canvas.node(
             "GuidanceKitLabelledLatents", room=80, **{"latents.latent0": own}, examples=examples, labels="other"
         )
-    with canvas.group("Train", BROWN):
+    with canvas.group("Train, save", BROWN):
         trained = canvas.node(
             "GuidanceKitTrainNoisyClassifier",
             room=PREVIEW + SAID,
@@ -62,14 +66,6 @@ def train_on_two_folders_then_guide(canvas: Canvas, family: Family) -> None:
             name=family.classifier_name,
             **family.training,
         )
-    branches = {
-        "No guidance": (first, 0.0),
-        f"To {first}": (first, family.trained_scale),
-        f"To {second}": (second, family.trained_scale),
-    }
-    rows = guided_rows(canvas, family, "Guide", branches, loaded, trained, conditions, latent, seed=7)
-    with canvas.group("Judge, save", BROWN, 400):
-        canvas.node("PreviewImage", "Judgement", room=280, images=trained.slot(2))
         canvas.node(
             "GuidanceKitSaveNoisyClassifier",
             folded=True,
@@ -77,4 +73,13 @@ def train_on_two_folders_then_guide(canvas: Canvas, family: Family) -> None:
             name=family.classifier_name,
             replace=True,
         )
+    branches = {
+        "No guidance": (first, 0.0),
+        f"To {first}": (first, family.trained_scale),
+        f"To {second}": (second, family.trained_scale),
+    }
+    rows = guided_rows(canvas, family, "Guide", branches, loaded, trained, conditions, latent, seed=7)
+    with canvas.group("Judge", BROWN):
+        canvas.node("PreviewImage", "Judgement", images=trained.slot(2))
+        canvas.shapes = tuple((width, round(JUDGEMENT * width) + ABOVE) for width in JUDGEMENTS)
     sheet(canvas, family, loaded.vae, rows)

@@ -54,7 +54,6 @@ WHOLE = {  # small models with the blocks of the family's own, for graphs that w
 PROMPTED = [family for family in FAMILIES if family is not DIGITS]
 READABLE = 8 / 14  # the classic canvas draws no letters of less than 8 pixels; they are 14
 SHOWN = 0.75  # of the window, by a graph that has just been opened
-TALL = {TRAINING: 0.5}  # three samplers beside all the widgets of a training
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +138,7 @@ def test_the_first_view_can_be_read(object_info, name, family):
     workflow = draft(name, family, object_info)
     frames = {group["title"]: group["bounding"] for group in workflow["groups"]}
     right, below = (max(box[axis] + box[axis + 2] for box in frames.values()) for axis in (0, 1))
-    assert SHOWN * min(SCREEN[0] / right, SCREEN[1] / below) >= TALL.get(name, READABLE)
+    assert SHOWN * min(SCREEN[0] / right, SCREEN[1] / below) >= READABLE
     note, result = frames["Read first"], frames["Result"]
     assert note[1] == result[1] and note[0] + note[2] + MARGIN == result[0]
 
