@@ -31,7 +31,7 @@ STEPS = {  # of README's five minutes: the template that shows each, and by thei
     "classifier_guidance_at_four_scales": r"Save Image|Classifier scale \d",
     "cfg_in_an_interval": r"Save Image|Scale Schedule|CFG Combine|CFG off|CFG 4.*|What the interval saved",
     "cfg_methods_side_by_side": r"Markdown Note|Save Image|CFG Combine",
-    "train_on_two_folders_then_guide": r"Save Image|Train Noisy Classifier|No guidance|To (three|seven)",
+    "train_on_two_folders_then_guide": r"Save Image|Train Noisy Classifier|Judgement|To (three|seven)",
     "sweep_two_scales_on_one_sheet": ".*",
 }
 WINDOW, ROOM = (
@@ -155,6 +155,7 @@ def main() -> int:
         folder.mkdir(parents=True)
         shutil.copy(ROOT / "guidance_core" / "demo" / "classifier.safetensors", folder / "digits.safetensors")
         write_classifier(server.base / "models" / "classifiers" / "cats and dogs")
+        (server.base / "models" / "classifiers" / "sac+logos+ava1-l14-linearMSE.pth").touch()  # to be listed, not run
         for name, value in (
             ("Comfy.TutorialCompleted", True),
             ("Comfy.Minimap.Visible", False),
