@@ -45,7 +45,7 @@ TESTS = {  # by the beginning of a module's name: the tests that are about it, q
     "classifier/": ("clean",),
     "terms/clean_guidance.py": ("clean", "terms"),
     "terms/judged.py": ("clean", "terms", "gradient"),
-    "terms/gradient.py": ("gradient",),
+    "terms/gradient.py": ("gradient", "mistakes"),
     "terms/label_names.py": ("targets",),
     "terms/target": ("targets",),
     "paths.py": ("paths", "sampling"),

@@ -194,6 +194,15 @@ def test_shifted_copies_move_the_picture_both_ways(randn):
     )
 
 
+def test_shifts_are_uniform_up_to_their_share():
+    """Half of 2000 copies go less than half of the way, to 3 of the standard deviations of such a count."""
+    ramp = torch.arange(33.0).expand(2000, 1, 33, 33)  # its middle tells how far it went
+    copies = Shifted(2, share=0.2).of(ramp, torch.ones(2000), 0, [5] * 2000, range(2000))
+    went = (copies[0, :, 0, 16, 16] - 16).abs() / (0.2 * 33)
+    assert 0.99 < float(went.max()) <= 1 + 1e-5
+    assert float((went < 0.5).float().mean()) == pytest.approx(0.5, abs=3 * 0.5 / 2000**0.5)
+
+
 @pytest.mark.parametrize("count", [0, -2, 3, 5])
 def test_copies_that_make_no_pairs_are_refused(count):
     with pytest.raises(gc.GuidanceError, match=f"1 or an even number.*pairs; got {count}"):
@@ -215,6 +224,15 @@ def test_a_network_of_other_labels_is_refused(network, given):
 def test_a_pipeline_that_rounds_or_clamps_is_refused(to_input, given):
     with pytest.raises(gc.GuidanceError, match="exactly zero everywhere.*rounds, clamps.*to_input"):
         pushed(gc.clean_classifier(Bent(), LABELS, to_input=to_input), given, 0.7)
+
+
+def test_a_network_may_look_at_a_part_of_the_picture_only(given):
+    """Its gradient is zero almost everywhere, and no reason to refuse it."""
+    corner = torch.zeros(4, 4, dtype=torch.float64)
+    corner[0, 0] = 1
+    push = pushed(gc.clean_classifier(Bent(), LABELS, to_input=lambda x0: x0 * corner), given, 0.7)
+    assert push[..., 0, 0].all()
+    assert not push[..., 1:, :].any()
 
 
 def test_a_module_is_put_into_evaluation_mode():

@@ -354,7 +354,7 @@ def test_a_gradient_that_is_not_finite_names_the_step_and_drops_nothing(bad, ran
     def classifier(x, sigma, path):
         broken = torch.zeros_like(x)
         if float(sigma[0]) < 1.0:
-            broken[1] = bad  # one sample of the batch
+            broken[1, 0, 0, 0] = bad  # one number of one sample
         return (x * (1 + broken)).flatten(1)[:, :3]
 
     guided = gc.classifier_guided(lambda x, s: 0.3 * x, classifier, TARGET)
