@@ -27,6 +27,7 @@ from ...scale import ScaleSchedule
 from ...schedules import trailing
 from . import Emoji, load
 from .data import WORK, Pictures, load_pictures
+from .fit import half
 from .latents import load_bank
 from .measure import Measure, copies, drawn, nearest
 from .sheet import write_sheet
@@ -181,10 +182,13 @@ def main() -> None:
     parser.add_argument("--sheet", type=Path, help="write the first samples of each row to this PNG file")
     parser.add_argument("--rows", type=Path, help="add the rows to this file as soon as they are measured")
     parser.add_argument("--work", type=Path, default=WORK, help=f"folder of the pictures ({WORK})")
+    parser.add_argument("--half", action="store_true", help="compute the denoiser in bfloat16: twice as fast")
     parser.add_argument("--threads", type=int, default=1, help="processor cores to use (1)")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     demo, pictures = load(), load_pictures(arguments.work)
+    if arguments.half:
+        demo.network.forward = half()(demo.network.forward)  # type: ignore[method-assign]
     settings = [Settings(arguments.samples, arguments.steps, arguments.sampler, s) for s in range(arguments.seeds)]
     if arguments.table == "copies":
         shown = measure_copies(demo, pictures, arguments.work, settings[0])
