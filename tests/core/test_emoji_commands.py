@@ -53,10 +53,12 @@ def short(monkeypatch):
     for module, names in ((train_vae, ["PLAN"]), (train_denoiser, ["PLAN"]), (train_judge, ["GUIDE", "JUDGE"])):
         for name in names:
             monkeypatch.setattr(module, name, dataclasses.replace(getattr(module, name), steps=2))
-    for module in (train_vae, train_denoiser, train_judge):
-        monkeypatch.setattr(module, "BATCH", 4)
+    for module, name in ((train_vae, "BATCH"), (train_denoiser, "BATCH"), (train_judge, "GUIDE_BATCH")):
+        monkeypatch.setattr(module, name, 4)
+    monkeypatch.setattr(train_judge, "JUDGE_BATCH", 4)
     monkeypatch.setattr(latents, "SIZE", 100)
-    monkeypatch.setattr(train_classifiers, "SETTINGS", train_classifiers.SETTINGS | {"steps": 2, "batch": 4})
+    monkeypatch.setattr(train_classifiers, "SETTINGS", train_classifiers.SETTINGS | {"batch": 4})
+    monkeypatch.setattr(train_classifiers, "STEPS", dict.fromkeys(train_classifiers.STEPS, 2))
 
 
 @pytest.fixture

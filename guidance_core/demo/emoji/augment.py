@@ -35,3 +35,22 @@ def turn_hue(images: Tensor, labels: Tensor, generator: torch.Generator) -> Tens
     near, ahead, behind = (1 + 2 * cos) / 3, (1 - cos) / 3 - sin, (1 - cos) / 3 + sin
     rows = [near, ahead, behind, behind, near, ahead, ahead, behind, near]
     return torch.einsum("nij,njhw->nihw", torch.stack(rows, 1).reshape(-1, 3, 3), images).clamp(0, 1)
+
+
+def mixed(images: Tensor, shares: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """images [N, 3, H, H] each mixed with another, and with them shares [N, K], what of each class is in them.
+
+    Half of the calls lay one over the other (mixup, arXiv:1710.09412), half put a square of one into the other
+    (CutMix, arXiv:1905.04899); at most half of a picture is another's.
+    """
+    share = 0.5 * float(torch.rand(1, generator=generator)) ** 2
+    other = torch.randperm(len(images), generator=generator)
+    if torch.rand(1, generator=generator) < 0.5:
+        return images.lerp(images[other], share), shares.lerp(shares[other], share)
+    size = images.shape[-1]
+    side = int(size * share**0.5)
+    top, left = torch.randint(0, size - side + 1, (2,), generator=generator).tolist()
+    square = (..., slice(top, top + side), slice(left, left + side))
+    images = images.clone()
+    images[square] = images[other][square]
+    return images, shares.lerp(shares[other], (side / size) ** 2)

@@ -37,9 +37,9 @@ def prepare(part: str, pictures: Pictures, work: Path) -> tuple[Fit, Loss]:
             bank = bank_of(pictures, work)
             return started(part, Denoiser, train_denoiser.PLAN, work), train_denoiser.loss_for(bank)
         case "guide":
-            return started(part, Guide, train_judge.GUIDE, work), train_judge.loss_for(pictures.of(HALF_A))
+            return started(part, Guide, train_judge.GUIDE, work), train_judge.guide_loss(pictures.of(HALF_A))
         case _:
-            return started(part, Judge, train_judge.JUDGE, work), train_judge.loss_for(pictures.of(HALF_B))
+            return started(part, Judge, train_judge.JUDGE, work), train_judge.judge_loss(pictures.of(HALF_B))
 
 
 def started(part: str, network: type[N], plan: Plan, work: Path) -> Fit[N]:

@@ -9,7 +9,6 @@ from .classes import ATTRIBUTES, LABELS
 from .latents import Bank
 
 SETTINGS: dict[str, Any] = {
-    "steps": 1000,
     "batch": 48,
     "learning_rate": 2e-3,
     "log_snr_range": (-6.0, 5.0),
@@ -18,11 +17,13 @@ SETTINGS: dict[str, Any] = {
     "latent_space": "emoji",
     "checkpoint_every": 100,
 }
+STEPS = {"classifier": 6000, "attributes": 1000}
 
 
 def train(part: str, bank: Bank, work: Path) -> Iterator[TrainStep]:
     """The training of "classifier" (one class a picture) or "attributes" (any number), resumed from `work`."""
     checkpoint = work / f"{part}-training.safetensors"
+    settings = SETTINGS | {"steps": STEPS[part], "checkpoint": checkpoint}
     if part == "attributes":
-        return train_classifier(bank.x0, bank.attributes, ATTRIBUTES, head="multi", checkpoint=checkpoint, **SETTINGS)
-    return train_classifier(bank.x0, bank.labels, LABELS, checkpoint=checkpoint, **SETTINGS)
+        return train_classifier(bank.x0, bank.attributes, ATTRIBUTES, head="multi", **settings)
+    return train_classifier(bank.x0, bank.labels, LABELS, **settings)
