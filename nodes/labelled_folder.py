@@ -12,6 +12,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..guidance_core import data
+from ..guidance_core.demo.emoji.pictures import FOLDER as EMOJI
 from ..guidance_core.demo.pictures import FOLDER as DIGITS
 from ..guidance_core.errors import GuidanceError, shortened
 from .host.input_folders import input_folders
@@ -22,13 +23,14 @@ from .ui.progress import with_bar
 
 TITLE = "Labelled Folder"
 DEMO = "digits demo"
+BUNDLED = {DEMO: DIGITS, "emoji demo": EMOJI}
 NAMED = 5  # skipped files that are listed on the node
 BATCH = 4  # pictures encoded at once
 RECENT = 1.0  # seconds for which a list of folders will do: ComfyUI asks for it many times for one prompt
 
 
 def folders() -> list[str]:
-    """The folders to choose from: those in ComfyUI's input folder, and the demo's own."""
+    """The folders to choose from: those in ComfyUI's input folder, and the demos' own."""
     return [*input_folders(RECENT), *_own()]
 
 
@@ -43,8 +45,11 @@ def place_of(folder: object, recent: float = RECENT) -> Path | None:
 
 
 def _own() -> dict[str, Path]:
-    classes = {f"{DEMO}/{folder.name}": folder for folder in sorted(DIGITS.iterdir()) if folder.is_dir()}
-    return {DEMO: DIGITS} | classes
+    found = {}
+    for demo, place in BUNDLED.items():
+        classes = {f"{demo}/{folder.name}": folder for folder in sorted(place.iterdir()) if folder.is_dir()}
+        found |= {demo: place} | classes
+    return found
 
 
 class LabelledFolder(io.ComfyNode):
@@ -77,7 +82,7 @@ class LabelledFolder(io.ComfyNode):
                     "folder",
                     options=folders(),
                     default=f"{DEMO}/three",
-                    tooltip="A folder in ComfyUI's input folder, or one of the digits demo.",
+                    tooltip="A folder in ComfyUI's input folder, or one that comes with the demos.",
                 ),
                 io.Vae.Input("vae", tooltip="The VAE of the model that is to be guided."),
                 io.String.Input(

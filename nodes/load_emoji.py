@@ -24,7 +24,10 @@ class LoadEmojiDemo(io.ComfyNode):
             outputs=[
                 io.Model.Output(tooltip="A class-conditional model of emoji; Class Condition says which."),
                 io.Vae.Output(tooltip="Turns its latents into pictures, and pictures into latents."),
-                NOISY_CLASSIFIER.Output("classifier", tooltip="Knows the eleven classes, animal to vehicle."),
+                NOISY_CLASSIFIER.Output(
+                    "classifier",
+                    tooltip="Knows the eleven classes, animal to vehicle. Without CFG it wants a scale of about 14.",
+                ),
                 NOISY_CLASSIFIER.Output(
                     "attributes", tooltip="Knows smiling, round, and four colours, several at once."
                 ),

@@ -20,7 +20,11 @@ from devtools.workflows.classifier_graphs import (
     two_targets_at_once,
 )
 from devtools.workflows.clean_graphs import a_clean_judge_beside_a_noisy_classifier, steer_by_a_reference_picture
-from devtools.workflows.emoji_graphs import emoji_at_a_burning_scale, emoji_with_what_no_class_says
+from devtools.workflows.emoji_graphs import (
+    emoji_at_a_burning_scale,
+    emoji_learned_from_twenty_pictures,
+    emoji_with_what_no_class_says,
+)
 from devtools.workflows.families import Bundled, Digits, Family, Prompted
 from devtools.workflows.family_settings import COLOURS, FAMILIES
 from devtools.workflows.sweep_graphs import sweep_two_scales_on_one_sheet
@@ -65,7 +69,10 @@ GRAPHS = {
     )
 }
 """Those of every family, but for ONLY_FOR."""
-OF_EMOJI = {graph.__name__: graph for graph in (emoji_at_a_burning_scale, emoji_with_what_no_class_says)}
+OF_EMOJI = {
+    graph.__name__: graph
+    for graph in (emoji_at_a_burning_scale, emoji_with_what_no_class_says, emoji_learned_from_twenty_pictures)
+}
 """Those that need colours, or what only the emoji demo has."""
 ONLY_FOR = {"a_clean_judge_beside_a_noisy_classifier": Digits, "steer_by_a_reference_picture": Prompted}
 EXAMPLES = [

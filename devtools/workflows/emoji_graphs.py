@@ -2,7 +2,18 @@
 
 from devtools.workflows.canvas import BROWN, Canvas, Output
 from devtools.workflows.families import Emoji
-from devtools.workflows.parts import BASICS, combined, introduce, ksampler, prompted, schedule, sheet
+from devtools.workflows.parts import (
+    BASICS,
+    PREVIEW,
+    SAID,
+    combined,
+    guided_sampler,
+    introduce,
+    ksampler,
+    prompted,
+    schedule,
+    sheet,
+)
 
 ANCESTRAL = "euler_ancestral"
 
@@ -87,4 +98,59 @@ def emoji_with_what_no_class_says(canvas: Canvas, family: Emoji) -> None:
         rows.append(
             ksampler(canvas, family, "Flag, by the guide", model, (null, null), latent, folded=True, **ancestral)
         )
+    sheet(canvas, family, loaded.vae, rows)
+
+
+def emoji_learned_from_twenty_pictures(canvas: Canvas, family: Emoji) -> None:
+    """A classifier of one kind of flag, learned from twenty of them and from what the model makes by itself."""
+    kind, first, many = "upright stripes", 4.0, 120
+    introduce(
+        canvas,
+        family,
+        f"Twenty flags of **{kind}**, and {many} flags that the model makes by itself under the label **other**, "
+        "become a noisy classifier within a minute. It then steers the same noise: row 1 is *flag* alone, "
+        f"row 2 is steered to {kind}, row 3 twice as hard.\n\n"
+        "**Look at** the stripes of one column from the first row to the last: they get up. The model knows no such "
+        "word; the twenty pictures are all that says it.\n\n"
+        "**Change first:** the folder. Twenty pictures of your own in ComfyUI's *input* folder will do, with the model "
+        "and the class or prompt that they are a kind of.",
+    )
+    with canvas.group(BASICS):
+        loaded = family.load(canvas)
+        flag = canvas.node("GuidanceKitClassCondition", room=20, model=loaded.model, label="flag")
+        conditions = flag, family.null(canvas, loaded)
+        latent = family.latent(canvas)
+    with canvas.group("Pictures of one kind, and samples"):
+        more = {"cfg": family.scale, "seed": 7}
+        rows = [ksampler(canvas, family, "Flags", loaded.model, conditions, latent, folded=True, **more)]
+        examples = canvas.node(
+            "GuidanceKitLabelledFolder",
+            f"Pictures of {kind}",
+            room=70,
+            vae=loaded.vae,
+            folder=f"emoji demo/{kind}",
+            label=kind,
+            width=family.size,
+            height=family.size,
+        )
+        own = canvas.fold(family.latent(canvas, many))
+        title = "The model's own flags"
+        own = ksampler(canvas, family, title, loaded.model, conditions, own, folded=True, **more | {"seed": 5})
+        examples = canvas.node(
+            "GuidanceKitLabelledLatents", room=80, **{"latents.latent0": own}, examples=examples, labels="other"
+        )
+    with canvas.group("Train", BROWN):
+        training = {"steps": 300, "batch": 32, "entropy_penalty": 0.0, "log_snr_low": -6.0, "log_snr_high": 5.0}
+        trained = canvas.node(
+            "GuidanceKitTrainNoisyClassifier",
+            room=PREVIEW + SAID,
+            model=loaded.model,
+            examples=examples,
+            name=f"{kind} ({family.name})",
+            **training,
+        )
+    with canvas.group("Guide", BROWN):
+        for title, scale in {f"To {kind}": first, "Twice as hard": 2 * first}.items():
+            canvas.column()
+            rows.append(guided_sampler(canvas, family, title, loaded, trained, conditions, latent, kind, scale, **more))
     sheet(canvas, family, loaded.vae, rows)

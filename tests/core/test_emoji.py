@@ -3,6 +3,7 @@
 import json
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -10,7 +11,8 @@ from torch import nn
 import guidance_core as gc
 from devtools.emoji_pictures import _base, _split
 from guidance_core.demo import emoji
-from guidance_core.demo.emoji.augment import turn_hue, vary
+from guidance_core.demo.emoji import pictures
+from guidance_core.demo.emoji.augment import mixed, turn_hue, vary
 from guidance_core.demo.emoji.classes import ATTRIBUTES, LABELS, looks
 from guidance_core.demo.emoji.data import Pictures
 from guidance_core.demo.emoji.evaluate import Settings, draw, with_cfg, with_classifier
@@ -196,3 +198,30 @@ def test_denoiser_begins_at_zero():
     network = Denoiser()
     x = torch.randn(2, 4, 16, 16, generator=seeded())
     assert (network(x, torch.tensor([1.0, 900.0]), torch.tensor([0, 11])) == 0).all()
+
+
+def test_the_twenty_pictures_of_one_kind_are_the_vaes_own_size():
+    """What the example learns from; each is named, and comes back from the latents much as it was."""
+    from PIL import Image
+
+    files = sorted((pictures.FOLDER / pictures.KIND).iterdir())
+    assert {file.stem for file in files} == set(pictures.NAMES) and len(files) == 20
+    images = torch.stack([torch.from_numpy(np.array(Image.open(file).convert("RGB"))) for file in files])
+    shown = images.permute(0, 3, 1, 2) / 255
+    d = emoji.load()
+    assert shown.shape == (20, 3, 64, 64)
+    assert (d.to_image(d.encode(shown)) - shown).abs().mean() < 0.06
+
+
+def test_mixtures_keep_what_is_in_them():
+    """Black and white pictures: the share of white is that of the label, of both kinds of mixture."""
+    labels = torch.tensor([0, 1] * 8)
+    images = labels.float().reshape(-1, 1, 1, 1).expand(-1, 3, 32, 32).contiguous()
+    kinds = set()
+    for seed in range(12):
+        shown, shares = mixed(images, torch.eye(2)[labels], seeded(seed))
+        torch.testing.assert_close(shown.mean((1, 2, 3)), shares[:, 1])
+        torch.testing.assert_close(shares.sum(1), torch.ones(16))
+        assert (shares[range(16), labels] >= 0.5).all()
+        kinds.add(shown.unique().tolist() == [0, 1])
+    assert kinds == {True, False}
