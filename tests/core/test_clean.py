@@ -167,6 +167,27 @@ def test_copies_depend_on_the_runs_seed_and_the_noise_level_alone(given):
     assert not torch.allclose(a, b)
 
 
+def test_copies_of_one_level_are_never_those_of_another():
+    """Also where there are several pairs, which are numbered through all levels."""
+    copies = [Noised(4).of(torch.zeros(1, 1, 4, 4), torch.ones(1), 0, [draw], [0]) for draw in range(4)]
+    assert len({float(copy.flatten()[0]) for each in copies for copy in each}) == 4 * 4
+
+
+def test_asked_outside_of_a_run_it_answers_as_in_one_of_seed_0(given):
+    """Where no level is named, of clean data: its copies are then all alike."""
+    clean, x0 = gc.clean_classifier(Bent(), LABELS), given[0]
+    torch.testing.assert_close(clean(x0).softmax(1), Bent()(x0).softmax(1))
+    sigma = torch.full((3,), 0.7, dtype=torch.float64)
+    want = clean.judged(x0, spread(sigma, gc.VE), gc.VE.log_snr(sigma), 0, range(3))
+    assert torch.equal(clean(x0, 0.7), want)
+
+
+def test_it_says_in_a_line_what_it_is():
+    plain, decoded = (gc.clean_classifier(Bent(), LABELS, to_input=to_input) for to_input in (None, torch.tanh))
+    assert repr(plain).startswith("CleanClassifier(") and "'two'; Bent, Noised(count=4" in repr(plain)
+    assert "Bent after to_input, Noised(" in repr(decoded)
+
+
 def test_decoding_is_paid_once(given):
     decoded = []
 
@@ -197,8 +218,8 @@ def test_shifted_copies_move_the_picture_both_ways(randn):
 def test_shifts_are_uniform_up_to_their_share():
     """Half of 2000 copies go less than half of the way, to 3 of the standard deviations of such a count."""
     ramp = torch.arange(33.0).expand(2000, 1, 33, 33)  # its middle tells how far it went
-    copies = Shifted(2, share=0.2).of(ramp, torch.ones(2000), 0, [5] * 2000, range(2000))
-    went = (copies[0, :, 0, 16, 16] - 16).abs() / (0.2 * 33)
+    copies = Shifted(2).of(ramp, torch.ones(2000), 0, [5] * 2000, range(2000))
+    went = (copies[0, :, 0, 16, 16] - 16).abs() / (0.06 * 33)
     assert 0.99 < float(went.max()) <= 1 + 1e-5
     assert float((went < 0.5).float().mean()) == pytest.approx(0.5, abs=3 * 0.5 / 2000**0.5)
 
@@ -274,3 +295,6 @@ def test_the_portable_unit_is_the_root_of_a_samples_size(given):
     clean = gc.clean_classifier(Bent(), LABELS)
     got = pushed(clean, given, 0.7, scale=1.0, unit=RootOfSize())
     torch.testing.assert_close(got, pushed(clean, given, 0.7, scale=32**0.5))
+    alone = tuple(part[:1] for part in given)
+    one = pushed(clean, alone, 0.7, scale=1.0, unit=RootOfSize(), target=TARGET[:1])
+    torch.testing.assert_close(one, got[:1])
