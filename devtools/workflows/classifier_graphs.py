@@ -117,7 +117,7 @@ def paint_over_one_half(canvas: Canvas, family: Family) -> None:
         classifier=True,
     )
     loaded, classifier, conditions, latent = steerable(canvas, family)
-    with canvas.group("A picture, and the half of it to paint over"):
+    with canvas.group("A picture, half to paint over"):
         original = ksampler(
             canvas, family, "Sampled; the upper half is kept", loaded.model, conditions, latent, family.cfg, seed=1
         )

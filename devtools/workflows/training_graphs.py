@@ -1,16 +1,14 @@
 """Graphs that train a classifier."""
 
-from devtools.workflows.canvas import BROWN, Canvas
+from devtools.workflows.canvas import BROWN, NARROW, Canvas
 from devtools.workflows.families import Family
-from devtools.workflows.parts import BASICS, PREVIEW, SAID, guided_rows, introduce, ksampler, sheet
+from devtools.workflows.parts import BASICS, PREVIEW, SAID, guided_sampler, introduce, ksampler, sheet
 
-JUDGEMENT, JUDGEMENTS = 0.65, range(270, 601, 30)  # its picture's height by its width; pixels: widths of its node
-ABOVE = 40  # pixels: what stands above the picture
+JUDGEMENT = 270  # pixels: width of its picture, and height with what stands around it
 
 
 def train_on_two_folders_then_guide(canvas: Canvas, family: Family) -> None:
     """Two folders of pictures to a classifier, and the classifier to pictures."""
-    first, second = family.trained
     introduce(
         canvas,
         family,
@@ -73,13 +71,12 @@ def train_on_two_folders_then_guide(canvas: Canvas, family: Family) -> None:
             name=family.classifier_name,
             replace=True,
         )
-    branches = {
-        "No guidance": (first, 0.0),
-        f"To {first}": (first, family.trained_scale),
-        f"To {second}": (second, family.trained_scale),
-    }
-    rows = guided_rows(canvas, family, "Guide", branches, loaded, trained, conditions, latent, seed=7)
-    with canvas.group("Judge", BROWN):
-        canvas.node("PreviewImage", "Judgement", images=trained.slot(2))
-        canvas.shapes = tuple((width, round(JUDGEMENT * width) + ABOVE) for width in JUDGEMENTS)
+    with canvas.group("Judge, guide", BROWN, JUDGEMENT):
+        plain = ksampler(canvas, family, "No guidance", loaded.model, conditions, latent, cfg=family.cfg, seed=7)
+        canvas.node("PreviewImage", "Judgement", room=JUDGEMENT, images=trained.slot(2))
+        rows, scale = [plain], family.trained_scale
+        for label in family.trained:
+            canvas.column(NARROW)
+            given = loaded, trained, conditions, latent
+            rows.append(guided_sampler(canvas, family, f"To {label}", *given, label, scale, seed=7))
     sheet(canvas, family, loaded.vae, rows)

@@ -53,6 +53,7 @@ WHOLE = {  # small models with the blocks of the family's own, for graphs that w
 }
 PROMPTED = [family for family in FAMILIES if family is not DIGITS]
 READABLE = 8 / 14  # the classic canvas draws no letters of less than 8 pixels; they are 14
+LETTER = 9.5  # pixels of a frame's title, as the front end draws it
 SHOWN = 0.75  # of the window, by a graph that has just been opened
 
 
@@ -94,6 +95,12 @@ def test_nothing_overlaps(object_info, name, family):
             assert not any(_meet(box, other) for other in boxes[:i])
     for node in nodes.values():
         assert sum(_inside(node, group) for group in groups) == 1
+
+
+@every_example
+def test_titles_end_inside_their_frames(object_info, name, family):
+    for group in draft(name, family, object_info)["groups"]:
+        assert LETTER * len(group["title"]) + MARGIN <= group["bounding"][2], group["title"]
 
 
 def _meet(one, other):
