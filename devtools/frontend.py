@@ -45,6 +45,15 @@ ADD = """
 }
 """
 TOLD = "ids => ids.every(id => id in app.nodeOutputs)"
+STATE = """
+ids => JSON.stringify({
+  lacking: ids.filter(id => !(id in app.nodeOutputs)),
+  nodes: app.graph.nodes.map(node => String(node.id)),
+  workflow: app.extensionManager.workflow.activeWorkflow?.filename,
+  client: app.api.clientId,
+  socket: app.api.socket?.readyState,
+})
+"""
 VALUES = """
 () => Object.fromEntries(app.graph.nodes.map(node => [node.id, {
   type: node.type,
@@ -148,7 +157,7 @@ def values_of(page: Page) -> dict[str, dict]:
 def press_run(page: Page, server: ComfyServer) -> dict[str, dict]:
     """Click Run, and wait until the page has the outputs, which are returned by node id.
 
-    Raises PromptRejected, PromptFailed or PromptInterrupted.
+    Raises PromptRejected, PromptFailed or PromptInterrupted, and AssertionError where the page is never told.
     """
     with page.expect_response(
         lambda answer: answer.url.endswith("/prompt") and answer.request.method == "POST"
@@ -158,7 +167,10 @@ def press_run(page: Page, server: ComfyServer) -> dict[str, dict]:
     if answer["node_errors"]:
         raise PromptRejected(answer.get("error", {}), answer["node_errors"])
     outputs = server.wait(answer["prompt_id"])
-    page.wait_for_function(TOLD, arg=list(outputs))
+    try:
+        page.wait_for_function(TOLD, arg=list(outputs))
+    except TimeoutError as error:
+        raise AssertionError(f"The page does not have what was run: {page.evaluate(STATE, list(outputs))}") from error
     return outputs
 
 
