@@ -9,7 +9,8 @@ from torch import nn
 from ....guidance_core.errors import GuidanceError, shortened
 from ....guidance_core.frozen import frozen
 from ....guidance_core.params import Checked, text
-from ..architectures import ARCHITECTURES, Architecture, Block, Options, architecture_of
+from .. import architectures
+from ..architectures import Architecture, Block, Options
 
 ENTRY = re.compile(r"(?:(?P<kind>[a-z]+)\s*)?(?:(?P<first>\d{1,4})(?:\s*-\s*(?P<last>\d{1,4}))?)?")
 
@@ -40,9 +41,9 @@ class Weakening(Checked, ABC):
 
         Raises GuidanceError for a model that it does not know, and for blocks that the model does not have.
         """
-        kind = architecture_of(network)
+        kind = architectures.known.architecture_of(network)
         if kind is None or not self.knows(kind):
-            known = ", ".join(each.title for each in ARCHITECTURES if self.knows(each))
+            known = ", ".join(each.title for each in architectures.known.ARCHITECTURES if self.knows(each))
             is_kind = f"a {kind.title}" if kind else f"{type(network).__name__}, which is none of these"
             raise GuidanceError(
                 f"'{self.name}' knows {known}; this model is {is_kind}. Choose another way, or leave it out."

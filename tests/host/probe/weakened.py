@@ -168,8 +168,7 @@ class ProbeTokens(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, shape, references, nonce):
-        architectures = kit("nodes.host.architectures")
-        kind = architectures.architecture_of(model.model.diffusion_model)
+        kind = kit("nodes.host.architectures.known").architecture_of(model.model.diffusion_model)
         seen = []
 
         def attend(attention):
