@@ -17,6 +17,7 @@ from ..distributed import launched, this_process
 from ..drawing.plot import check_png, write_png
 from ..errors import GuidanceError
 from ..files import read_header, read_tensors
+from ..locked import held
 from . import Line
 from .inspect import table
 
@@ -54,7 +55,10 @@ def run(arguments: argparse.Namespace) -> int:
         raise GuidanceError(f"The classifier must go to a .safetensors file in a folder that exists, got '{out}'.")
     if arguments.out:
         check_png(arguments.out)
-    with launched(patient=True) as own:
+    written = [file for file in (out, arguments.out) if file]
+    with launched(patient=True) as own, held(written, this_process()) as unsure:
+        if unsure and not this_process().rank:
+            print(unsure)
         return _evaluate(arguments, out, arguments.device or own or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 

@@ -11,6 +11,7 @@ from shutil import copytree
 import pytest
 import torch
 from test_commands import ROOT
+from test_locked import another
 
 from devtools.pipeline import CLASSES, Launch, Pipeline, make_tar
 from devtools.small_disk import NoDisk, small_disk
@@ -108,6 +109,22 @@ def test_of_two_trainings_of_one_file_the_second_is_refused_and_a_killed_one_hin
     assert [step for step, _ in pipeline.curve()] == list(range(1, 1 + len(pipeline.curve())))
     with held([pipeline.classifier, pipeline.log, checkpoint], Process()) as note:
         assert not note
+    assert not list(pipeline.folder.glob(".*.lock"))
+
+
+def test_what_another_launch_writes_is_not_evaluated(one, tmp_path, capsys):
+    pipeline = small(tmp_path, "held")
+    pipeline.shards.symlink_to(one.shards)
+    pipeline.classifier.symlink_to(one.classifier)
+    page = pipeline.folder / "page.png"
+    words = [*map(str, pipeline.evaluate()), "--out", str(page)]
+    for file in (pipeline.judged, page):
+        with another(file.with_name(f".{file.name}.lock")):
+            assert main(words) == 2
+        assert f"Another launch is at work on '{file}'" in capsys.readouterr().err
+    assert not pipeline.judged.exists() and not page.exists()
+    assert main(words) == 0
+    assert pipeline.judged.exists() and page.exists()
     assert not list(pipeline.folder.glob(".*.lock"))
 
 
