@@ -21,7 +21,7 @@ from ..data.stream import BUFFER, ShardStream
 from ..data.stream_against import InMemory, StreamAgainst
 from ..data.streaming import Stream
 from ..demo.data import LABELS, load_digits
-from ..demo.negatives import drawn_negatives
+from ..demo.negatives import MODELS, drawn_negatives
 from ..distributed import launched, this_process
 from ..errors import GuidanceError
 from ..locked import held
@@ -152,8 +152,9 @@ def _against_negatives(options: dict[str, Any], arguments: argparse.Namespace, l
 
 
 def _drawn(arguments: argparse.Namespace, line: Line) -> TensorSource:
-    work = drawn_negatives(arguments.negatives, arguments.negative_count)
-    negatives = line.run(work, "drew {done} of {count} negatives")
+    if (name := arguments.negatives) not in MODELS:
+        raise GuidanceError(f"--negatives must be a folder of shards, {' or '.join(MODELS)}, got '{name}'.")
+    negatives = line.run(drawn_negatives(name, arguments.negative_count), "drew {done} of {count} negatives")
     return TensorSource(negatives, torch.zeros(len(negatives), dtype=torch.long))
 
 
