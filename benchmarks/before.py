@@ -14,6 +14,7 @@ from pathlib import Path
 from devtools.host import ROOT
 
 COMMIT = "fc5668e"
+PINS = ROOT / "requirements-dev.txt"
 NOT_MEASURED = (
     f"Without git and the commit {COMMIT} there is nothing to hold this against: the rows against it are missing."
 )
@@ -21,7 +22,10 @@ NOT_MEASURED = (
 
 @contextmanager
 def earlier(commit: str = COMMIT) -> Iterator[Path | None]:
-    """A folder with the project as it was; None where this is no clone that has the commit."""
+    """A folder with the project as it was; None where this is no clone that has the commit.
+
+    It has the pins of today: under its own it would install its ComfyUI anew, in the place of the one that is measured.
+    """
     try:
         found = subprocess.run(["git", "archive", commit], cwd=ROOT, capture_output=True, check=True)
     except (OSError, subprocess.CalledProcessError):
@@ -30,6 +34,7 @@ def earlier(commit: str = COMMIT) -> Iterator[Path | None]:
     with tempfile.TemporaryDirectory() as place:
         with tarfile.open(fileobj=io.BytesIO(found.stdout)) as tar:
             tar.extractall(place, filter="data")
+        Path(place, PINS.name).write_bytes(PINS.read_bytes())
         yield Path(place)
 
 

@@ -106,7 +106,7 @@ def _saved(name, model, ours, full, core, rounds, batch) -> Iterator[Row]:
 
 def _overridden(model, sigmas, guided):
     """MODEL with ComfyUI's CFG Override at our scale over the steps that are guided, which follow one another."""
-    percent = host.pack("nodes.host.model_facts").percent_of(model)
+    percent = host.pack("nodes.host.model_facts").percent_on(model.get_model_object("model_sampling"))
     levels = sigmas.tolist()
     first, last = guided.index(True), len(guided) - guided[::-1].index(True) - 1
     start, end = percent((levels[first - 1] + levels[first]) / 2), percent((levels[last] + levels[last + 1]) / 2)

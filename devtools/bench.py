@@ -17,7 +17,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="see that it works; kept in output/bench")
     asked = parser.parse_args()
     host.comfyui()
-    failed = []
+    failed, took = [], {}
     for group in asked.only or GROUPS:
         began = time.monotonic()
         command = [sys.executable, "-m", "benchmarks", group, *(["--quick"] if asked.quick else [])]
@@ -28,7 +28,10 @@ def main() -> int:
             return 130
         if code:
             failed.append(group)
-        print(f"({time.monotonic() - began:.0f} s)", flush=True)
+        took[group] = time.monotonic() - began
+        print(f"({took[group]:.0f} s)", flush=True)
+    parts = ", ".join(f"{group} {seconds:.0f} s" for group, seconds in took.items())
+    print(f"{sum(took.values()) / 60:.0f} minutes: {parts}.")
     if failed:
         print(f"Broke off: {', '.join(failed)}; what they printed is above.")
     if not asked.quick:

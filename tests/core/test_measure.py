@@ -1,11 +1,13 @@
 """The benchmarks' harness: turns, ratios with their spread, verdicts, and the page of results written whole."""
 
 import gc
+import io
+import tarfile
 from types import SimpleNamespace
 
 import pytest
 
-from benchmarks import GROUPS, results
+from benchmarks import GROUPS, before, results
 from benchmarks.measure import Row, Spread, Target, interleaved, ratio
 
 GROUP = SimpleNamespace(TITLE="A title", INTRO="What is compared.")
@@ -122,3 +124,14 @@ def test_a_group_replaces_its_own_section_alone_and_the_order_stays(tmp_path):
     for group in GROUPS[:3]:  # what is written again as it was changes nothing
         [text] = [f"## {part}" for part in page.split("## ")[1:] if f"({group})" in part]
         assert results.with_section(page, group, text.strip() + "\n") == page
+
+
+def test_an_earlier_state_runs_under_the_pins_of_today(monkeypatch):
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        pins = tarfile.TarInfo(before.PINS.name)
+        pins.size = 6
+        tar.addfile(pins, io.BytesIO(b"old==1"))
+    monkeypatch.setattr(before.subprocess, "run", lambda *command, **more: SimpleNamespace(stdout=packed.getvalue()))
+    with before.earlier() as place:
+        assert (place / before.PINS.name).read_bytes() == before.PINS.read_bytes()
