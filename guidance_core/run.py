@@ -125,7 +125,7 @@ class Run:
             sigma = nearest
         places = []
         for i, (a, b) in enumerate(pairwise(visited)):
-            if min(a, b) <= sigma <= max(a, b):
+            if a >= sigma >= b or a <= sigma <= b:
                 places.append(min(i + (a - sigma) / (a - b) if a != b else float(i), last))
         return places or [last]
 

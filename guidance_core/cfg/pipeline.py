@@ -3,7 +3,8 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import cast
+from functools import cached_property
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -24,8 +25,7 @@ def nothing_added(guided: Tensor) -> Tensor:
     return guided
 
 
-@frozen
-class Passes:
+class Passes(NamedTuple):
     """Which predictions one call needs."""
 
     cond: bool
@@ -65,8 +65,15 @@ class Pipeline(Checked):
         """Whether a method brings a prediction in the place of uncond, whose pass then need not run."""
         return any(method.replaces_uncond for method in self.methods)
 
+    @cached_property
+    def constant(self) -> bool:
+        """Whether the scale is the same at every noise level."""
+        return self.schedule == ScaleSchedule()
+
     def scale_over(self, run: Run) -> Callable[[float], float]:
         """The effective scale over a run by noise level, before any method adjusts it; to look ahead."""
+        if self.constant:
+            return lambda sigma: effective_scale(self.scale, 1.0)
         strength = self.schedule.over(run)
         return lambda sigma: effective_scale(self.scale, strength(sigma))
 
@@ -90,8 +97,8 @@ class PipelineRun:
 
     def __init__(self, pipeline: Pipeline, run: Run):
         self._pipeline, self._run = pipeline, run
-        self._constant = pipeline.schedule == ScaleSchedule()
-        self._strength = pipeline.schedule.over(run)
+        self._steady = effective_scale(pipeline.scale, 1.0) if pipeline.constant else None  # at every noise level
+        self._strength = pipeline.schedule.over(run) if self._steady is None else lambda sigma: 1.0
         self._continuity, self._cursor, self._step = Continuity(run), Cursor(run), 0.0
         self.replaces_uncond = pipeline.replaces_uncond
         at_zero = 1 / (1 - pipeline.scale) if pipeline.scale != 1 else 1.0  # the strength at an effective scale of 0
@@ -126,16 +133,25 @@ class PipelineRun:
         return not self._before and not self._after
 
     def strength_at(self, sigma: float | Tensor) -> float:
-        """The schedule at a noise level; one that is a tensor is not read without a schedule, as that waits for it."""
-        return 1.0 if self._constant else self._strength(float(sigma))
+        """The schedule at a noise level, of a batch [B] at the first one's.
+
+        A tensor is not read without a schedule, as that waits for it.
+        """
+        if self._steady is not None:
+            return 1.0
+        return self._strength(float(sigma.flatten()[0] if isinstance(sigma, Tensor) else sigma))
 
     def scale_at(self, sigma: float | Tensor) -> float:
         """The effective scale at a noise level; exactly 1 and 0 mark the passes that need not run."""
-        return 1.0 if self._all_settled else effective_scale(self._pipeline.scale, self.strength_at(sigma))
+        if self._all_settled:
+            return 1.0
+        if self._steady is not None:
+            return self._steady
+        return effective_scale(self._pipeline.scale, self.strength_at(sigma))
 
     def scale_of(self, sigma: Tensor) -> float:
         """The effective scale of a batch. Raises GuidanceError under a schedule for samples at different levels."""
-        return self.scale_at(math.nan if self._constant else level_of(sigma))
+        return self.scale_at(level_of(sigma) if self._steady is None else math.nan)
 
     def passes(self, scale: float) -> Passes:
         """Which predictions the combination at this effective scale needs."""
@@ -158,7 +174,7 @@ class PipelineRun:
             guided = add(cond)
             off = Prediction(x.to(wide), sigma, cond.to(wide), cond.to(wide), 1.0, 0.0, self._step)
             return cond if guided is cond else self._finished(replace(off, guided=guided.to(wide))).to(cond.dtype)
-        strength = 1.0 if self._constant else self.strength_at(level_of(sigma))
+        strength = self.strength_at(level_of(sigma)) if self._steady is None else 1.0
         p = Prediction(x.to(wide), sigma, cond.to(wide), uncond.to(wide), scale, strength, self._step)
         for stage in self._before:
             p = stage(p)

@@ -6,6 +6,7 @@ for conditions that are left out.
 """
 
 from contextlib import nullcontext
+from functools import partial
 from time import perf_counter
 
 from comfy.patcher_extension import WrappersMP
@@ -14,7 +15,7 @@ from torch import Tensor
 from ..ui.run_texts import speak, speak_meanwhile
 from .conditions import active_parts, window_of
 from .denoisers import Start
-from .guided_call import counted_call, guided_by_cfg
+from .guided_call import begin_call, end_call, guided_by_cfg
 from .guiders import overridden
 from .host_run import HostRun, opened
 from .noise_levels import remember
@@ -24,6 +25,7 @@ from .usual_size import odd_size
 
 RUN = "guidance_kit_run"
 OUTERMOST = "guidance_kit_outermost"
+UNVARIED = nullcontext()
 
 
 def _outer_sample(executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
@@ -55,11 +57,16 @@ def _mask_and_seed(denoise_mask=None, callback=None, disable_pbar=False, seed=No
 def _place(run: HostRun, transformer_options: dict) -> None:
     """Put what sees every call before the wrappers of other nodes, and what counts passes behind them.
 
-    So terms act and calls are counted at every step, in whatever order a step cache and our nodes are wired.
+    So terms act and calls are counted at every step, in whatever order a step cache and our nodes are wired. Where
+    nobody comes between, CFG acts at once, and what has acted already is taken out: ComfyUI copies all at every call.
     """
     wrappers = transformer_options["wrappers"]
-    outermost = {OUTERMOST: [_predict_noise]}
-    wrappers[WrappersMP.PREDICT_NOISE] = outermost | wrappers.get(WrappersMP.PREDICT_NOISE, {})
+    wrappers.get(WrappersMP.OUTER_SAMPLE, {}).pop(KEY, None)
+    inside = {key: each for key, each in wrappers.get(WrappersMP.PREDICT_NOISE, {}).items() if key != OUTERMOST}
+    if inside.keys() <= {KEY}:
+        wrappers[WrappersMP.PREDICT_NOISE] = {OUTERMOST: [_predict_noise_alone]}
+    else:
+        wrappers[WrappersMP.PREDICT_NOISE] = {OUTERMOST: [_predict_noise], **inside}
     run.counter.watch(transformer_options)
 
 
@@ -74,9 +81,10 @@ def _predict_noise(executor, x, timestep, model_options=None, seed=None):
     if run.pipeline is not None:
         run.pipeline.begin(x, timestep)
     began = _ready(x) if run.timed else 0.0
-    varied = overridden(run.guider, {"conds": _varied(run, x, timestep)}) if run.varieties else nullcontext()
-    with varied, counted_call(run, x, timestep, model_options):
+    with overridden(run.guider, {"conds": _varied(run, x, timestep)}) if run.varieties else UNVARIED:
+        begin_call(run, x, timestep, model_options)
         denoised = executor(x, timestep, model_options, seed)
+        end_call(run, x, timestep)
     ran = run.timed and run.report.events[-1].passes > 0
     own = _ready(denoised) - began if ran else 0.0
     for term in run.terms_after:
@@ -85,6 +93,11 @@ def _predict_noise(executor, x, timestep, model_options=None, seed=None):
         if ran and term.now is not None:
             term.shares.append(term.seconds / own)
     return denoised
+
+
+def _predict_noise_alone(executor, x, timestep, model_options=None, seed=None):
+    """The same where CFG acts at once."""
+    return _predict_noise(partial(_guide, executor), x, timestep, model_options, seed)
 
 
 def _varied(run: HostRun, x: Tensor, timestep: Tensor) -> dict:
@@ -106,7 +119,7 @@ def _guide(executor, x, timestep, model_options=None, seed=None):
     run: HostRun | None = (model_options or {}).get(RUN)
     if run is None:
         return executor(x, timestep, model_options, seed)
-    return guided_by_cfg(run, lambda options: executor(x, timestep, options, seed), x, timestep, model_options)
+    return guided_by_cfg(run, executor, x, timestep, model_options, seed)
 
 
 def _calc_cond_batch(executor, model, conds, x_in, timestep, model_options):
@@ -120,26 +133,18 @@ def _calc_cond_batch(executor, model, conds, x_in, timestep, model_options):
         return out  # what other nodes' hooks and terms run for themselves is theirs
     window = window_of(model_options)
     run.windows.add(window)
-    if window is None and run.positive is None:
-        run.positive = _of_positive(run, conds, out, timestep)
+    if window is None:
+        run.denoisers.ran(conds, out)
     present = [bool(active_parts(parts, timestep)) for parts in conds]
     if len(conds) == 1:  # a guider that runs its conditions one by one, the positive first
         return [_alone(run, out[0], present[0], window)]
     roles = run.kind.roles
-    if len(roles) != len(conds):
+    if len(roles) != len(conds) or all(present):
         return out
     stand_in = roles.index("positive")
     if not present[stand_in]:
         stand_in = present.index(True) if any(present) else stand_in
     return [each if there else out[stand_in].clone() for each, there in zip(out, present, strict=True)]
-
-
-def _of_positive(run: HostRun, conds, out, timestep):
-    """The output under the guider's own positive where that is in the batch and active; methods bring other lists."""
-    positive = run.guider.conds.get("positive")
-    if not active_parts(positive, timestep):
-        return None
-    return next((each for parts, each in zip(conds, out, strict=True) if parts is positive), None)
 
 
 def _alone(run: HostRun, out, present: bool, window: object):

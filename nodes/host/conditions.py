@@ -8,18 +8,17 @@ from torch import Tensor
 
 def active_parts(parts: list[dict] | None, sigma: Tensor) -> list[dict]:
     """The parts of a condition that act at this noise level (ConditioningSetTimestepRange and its kin)."""
-    return [
-        part
-        for part in parts or ()
-        if not ("timestep_start" in part and sigma[0] > part["timestep_start"])
-        and not ("timestep_end" in part and sigma[0] < part["timestep_end"])
-    ]
+    active = []
+    for part in parts or ():
+        late = "timestep_end" in part and sigma[0] < part["timestep_end"]
+        if not late and not ("timestep_start" in part and sigma[0] > part["timestep_start"]):
+            active.append(part)
+    return active
 
 
-def passes_of(parts: list[dict] | None, x: Tensor, sigma: Tensor) -> int:
-    """How many passes a condition is at this noise level: its parts, less default ones of which nothing is seen."""
-    active = active_parts(parts, sigma)
-    defaults = [part for part in active if "default" in part]
+def passes_of(active: list[dict], x: Tensor, sigma: Tensor) -> int:
+    """How many passes a condition is: its parts that act, less default ones of which nothing is seen."""
+    defaults = [part for part in active if "default" in part] if len(active) > 1 else []
     if not defaults:
         return len(active)
     others = [part for part in active if "default" not in part]

@@ -48,6 +48,8 @@ def add_conditions(guider: Guider, methods: tuple[Method, ...]) -> None:
         for each in given
         if isinstance(each, Condition)
     }
+    if not conds:
+        return
     guider.conds = {**guider.conds, **conds}
     comfy.samplers.preprocess_conds_hooks(conds)
     if _hooks_of(conds).hooks:
@@ -83,11 +85,16 @@ class Denoisers:
         """closing: what is to be done when the run is over, however it ends."""
         self.options: dict = {}  # the model_options of the call under way
         self._positive: list[dict] = []  # the positive's parts, whether this call leaves them out or not
+        self._ran: list[tuple] = []  # conditions and outputs of the guider's own batches at this call
         self._guider, self._start, self._counter, self._closing = guider, start, counter, closing
 
     def begin_call(self, options: dict) -> None:
         """Note a call's model_options, before it leaves anything out."""
-        self.options, self._positive = options, self._guider.conds.get("positive") or []
+        self.options, self._positive, self._ran = options, self._guider.conds.get("positive") or [], []
+
+    def ran(self, conds: list, out: list[Tensor]) -> None:
+        """Note a whole batch that the guider ran at the call under way: its conditions and their outputs."""
+        self._ran.append((conds, tuple(out)))
 
     def __call__(self, source: object) -> Callable[[Tensor, Tensor], Tensor | None]:
         """A second model, a condition, or what is a denoiser already."""
@@ -97,7 +104,15 @@ class Denoisers:
         return self._from_condition(source) if isinstance(source, Condition) else source
 
     def positive(self, x: Tensor, sigma: Tensor) -> Tensor | None:
-        """What the guider's own model predicts under the positive; None where that is not active."""
+        """What the guider's own model predicts under the positive; None where that is not active.
+
+        It runs only where the guider has not run it: methods bring lists of conditions of their own.
+        """
+        if active_parts(self._positive, sigma):
+            for conds, out in self._ran:
+                for parts, each in zip(conds, out, strict=True):
+                    if parts is self._positive:
+                        return each
         return _predicted(self._guider.inner_model, self._positive, x, sigma, self.options)
 
     def _from_condition(self, condition: Condition) -> Callable:

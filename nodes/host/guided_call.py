@@ -1,7 +1,6 @@
 """One call of a guider under a run's CFG pipeline: its scales are set, passes are left out, methods act."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 
 from torch import Tensor
@@ -17,45 +16,48 @@ from .passes import GUIDER
 from .plan import KEY, CfgEvent
 
 
-@contextmanager
-def counted_call(run: HostRun, x: Tensor, timestep: Tensor, model_options: dict) -> Iterator[None]:
-    """Keep account of a call of the guider, whether it comes to it or a step cache fills in."""
-    own, beside, level = run.counter.own, run.counter.beside, timestep[0]
-    call = Call({}) if run.pipeline is None else _call(run, level, timestep, model_options)
-    run.begin_call(x, timestep, model_options, call)
-    run.waiting = []
-    yield
+def begin_call(run: HostRun, x: Tensor, timestep: Tensor, model_options: dict) -> None:
+    """Decide on a call of the guider, whether it comes to it or a step cache fills in."""
+    run.begin_call(x, timestep, model_options)
+    if run.pipeline is not None:
+        conds = run.guider.conds.items()
+        run.active = {role: active for role, parts in conds if (active := active_parts(parts, timestep))}
+        run.call = _call(run, timestep, model_options)
+
+
+def end_call(run: HostRun, x: Tensor, timestep: Tensor) -> None:
+    """Keep account of the call that began last."""
     run.windows_a_call = len(run.windows) or run.windows_a_call
-    passes = run.counter.own - own
+    passes, beside = run.counter.of_call
     run.idle += passes == 0
     if run.pipeline is not None:
         asked, expected = _asked(run, x, timestep) if run.kind.known else (passes, passes)
         run.asked += asked
         run.expected += expected
-        run.acted |= call.combines
+        run.acted |= run.call.combines
         passes = passes if run.seen else asked
-    scale = getattr(run.guider, "cfg", 1.0) if call.scale is None else call.scale
-    run.report.events.append(CfgEvent(level, scale, passes, run.adjusted, run.counter.beside - beside))
+    scale = getattr(run.guider, "cfg", 1.0) if run.call.scale is None else run.call.scale
+    run.report.events.append(CfgEvent(timestep, scale, passes, run.adjusted, beside))
     run.report.events.extend(run.waiting)
     run.waiting = None
 
 
 def guided_by_cfg(
-    run: HostRun, predict: Callable[[dict], Tensor], x: Tensor, timestep: Tensor, model_options: dict
+    run: HostRun, predict: Callable[..., Tensor], x: Tensor, timestep: Tensor, model_options: dict, seed: int | None
 ) -> Tensor:
-    """The guider's prediction, guided. predict: model_options -> denoised, as the guider gives it."""
-    guider, call, add = run.guider, run.call, _Added(run, x, timestep)
+    """The guider's prediction, guided. predict: (x, timestep, model_options, seed) -> denoised, as it gives it."""
+    guider, call = run.guider, run.call
+    add = _Added(run, x, timestep) if run.terms_before_result else nothing_added
     model_options = run.counter.before_hooks(model_options)
     if run.pipeline is None:
-        return add(predict(model_options))
-    conds = {role: None if role in call.without else parts for role, parts in guider.conds.items()}
+        return add(predict(x, timestep, model_options, seed))
     combines = not run.pipeline.plain and call.methods and call.combines
     inside = combines and run.kind.tames(guider)
-    with overridden(guider, call.attributes | {"conds": conds}):
+    with overridden(guider, call.on(guider)):
         if combines:
             model_options = _with_method(run, model_options, add if inside else nothing_added)
-        denoised = predict(model_options)
-    if inside or not run.terms_before_result:
+        denoised = predict(x, timestep, model_options, seed)
+    if inside or add is nothing_added:
         return denoised
     if call.methods and not call.combines:  # what is added to the positive's own prediction is adjusted all the same
         with speaking_as(run.plan.cfg.title, run.plan.cfg.node_id):
@@ -90,18 +92,16 @@ class _Added:
         return add
 
 
-def _call(run: HostRun, level: Tensor, timestep: Tensor, model_options: dict) -> Call:
+def _call(run: HostRun, timestep: Tensor, model_options: dict) -> Call:
     """What the guider's kind sets at a level, less what the sampler or other nodes need."""
-    guider = run.guider
-    present = frozenset(role for role, parts in guider.conds.items() if active_parts(parts, timestep))
-    call = run.kind.call(guider, run.pipeline, level, present)
+    call = run.kind.call(run.guider, run.pipeline, timestep, frozenset(run.active))
     if model_options.get("disable_cfg1_optimization", False):
         nag = bool(run.kind.roles) and only_nag_asks(model_options)
-        if nag and run.pipeline.strength_at(level) == 0:
+        if nag and run.pipeline.strength_at(timestep) == 0:
             return replace(call, without=call.without | call.skipped)  # without its negative it does nothing
         run.nag, run.forced = run.nag or nag, run.forced or not nag
         return replace(call, skipped=frozenset(), without=frozenset())
-    if any(model_options.get(hook) for hook in HOOKS):
+    if "positive" in call.without and any(model_options.get(hook) for hook in HOOKS):
         return replace(call, without=call.without - {"positive"})  # other nodes' hooks read it
     return call
 
@@ -109,16 +109,16 @@ def _call(run: HostRun, level: Tensor, timestep: Tensor, model_options: dict) ->
 def _asked(run: HostRun, x: Tensor, timestep: Tensor) -> tuple[int, int]:
     """The passes that a call asks for, and those that it would without any left out."""
     call = run.call
-    passes = {role: passes_of(parts, x, timestep) for role, parts in run.guider.conds.items()}
-    left_out = call.skipped | call.without
-    beside = {role for role in passes if role.startswith(KEY)}  # run by methods, where they act
-    if not (call.combines and call.methods):
-        left_out = left_out | beside
-    asked = sum(count for role, count in passes.items() if role not in left_out)
+    passes = {role: passes_of(parts, x, timestep) for role, parts in run.active.items()}
     expected = sum(passes.values())
+    left_out = call.skipped | call.without
+    if not (call.combines and call.methods):
+        left_out |= {role for role in passes if role.startswith(KEY)}  # run by methods, where they act
+    asked = expected - sum([passes[role] for role in passes.keys() & left_out]) if left_out else expected
     if run.pipeline.replaces_uncond:  # the second model runs on the positive, in place of the negative
-        asked += passes["positive"] if call.combines and call.methods else 0
-        expected += passes["positive"] - (passes.get("negative", 0) if "negative" in left_out else 0)
+        positive = passes.get("positive", 0)
+        asked += positive if call.combines and call.methods else 0
+        expected += positive - (passes.get("negative", 0) if "negative" in left_out else 0)
     return asked * run.windows_a_call, expected * run.windows_a_call
 
 

@@ -1,7 +1,10 @@
 """What CFG means under each of ComfyUI's guiders, one class a kind."""
 
+from functools import lru_cache
+
+from ...guidance_core.cfg import Passes
 from ...guidance_core.scale import effective_scale
-from .guiders import Call, Guider, GuiderKind
+from .guiders import Call, Guider, GuiderKind, Present
 from .hooks import HOOKS
 
 
@@ -15,20 +18,25 @@ class CfgKind(GuiderKind):
 
     def call(self, guider, run, sigma, present):
         scale = run.scale_at(sigma)
-        if "negative" not in present and run.passes(scale).uncond:
-            scale = 1.0
-        elif "positive" not in present:
-            return Call({"cfg": 0.0}, methods=False)
-        passes = run.passes(scale)
-        without = {role for role, runs in (("positive", passes.cond), ("negative", passes.uncond)) if not runs}
-        if scale == 1:
-            return Call({"cfg": scale}, skipped=frozenset({"negative"}))  # the guider leaves it out by itself
-        return Call({"cfg": scale}, without=frozenset(without))
+        return _call_at(scale, run.passes(scale), present)
 
     def note(self, guider, pipeline):
         if "negative" in guider.original_conds or pipeline.replaces_uncond:
             return ""
         return "This guider has no negative condition, so there is nothing to combine: CFG is off."
+
+
+@lru_cache(maxsize=1024)
+def _call_at(scale: float, passes: Passes, present: Present) -> Call:
+    """A call at this scale; most calls of a run are alike."""
+    if "negative" not in present and passes.uncond:
+        scale = 1.0
+    elif "positive" not in present:
+        return Call({"cfg": 0.0}, methods=False)
+    if scale == 1:
+        return Call({"cfg": scale}, skipped=frozenset({"negative"}))  # the guider leaves it out by itself
+    without = {role for role, runs in (("positive", passes.cond), ("negative", passes.uncond)) if not runs}
+    return Call({"cfg": scale}, without=frozenset(without))
 
 
 class DualModelKind(CfgKind):

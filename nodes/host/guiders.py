@@ -5,8 +5,6 @@ scale of 1 or a condition of None is not run, and what is not run has no weight 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import field
 from functools import cached_property
 from itertools import pairwise
@@ -35,17 +33,20 @@ class Guider(Protocol):
         """The denoised prediction at one call, guided."""
 
 
-@contextmanager
-def overridden(guider: Guider, attributes: dict) -> Iterator[None]:
+class overridden:
     """Set attributes of a guider for the length of a block."""
-    before = {name: getattr(guider, name) for name in attributes}
-    try:
-        for name, value in attributes.items():
-            setattr(guider, name, value)
-        yield
-    finally:
-        for name, value in before.items():
-            setattr(guider, name, value)
+
+    def __init__(self, guider: Guider, attributes: dict):
+        self._guider, self._attributes = guider, attributes
+
+    def __enter__(self) -> None:
+        self._before = {name: getattr(self._guider, name) for name in self._attributes}
+        for name, value in self._attributes.items():
+            setattr(self._guider, name, value)
+
+    def __exit__(self, *raised: object) -> None:
+        for name, value in self._before.items():
+            setattr(self._guider, name, value)
 
 
 @frozen
@@ -61,10 +62,17 @@ class Call:
     without: frozenset[str] = field(default_factory=frozenset)
     methods: bool = True
 
-    @property
+    @cached_property
     def scale(self) -> float | None:
         """The scale to speak of, of two the first; None where it is the guider's own."""
         return self.attributes.get("cfg", self.attributes.get("cfg1"))
+
+    def on(self, guider: Guider) -> dict:
+        """What to set on the guider, its conditions among it where some are taken away."""
+        if not self.without:
+            return self.attributes
+        conds = {role: None if role in self.without else parts for role, parts in guider.conds.items()}
+        return self.attributes | {"conds": conds}
 
     @cached_property
     def combines(self) -> bool:

@@ -56,8 +56,9 @@ class HostRun:
     windows: set = field(default_factory=set)  # context windows that it ran
     adjusted: float | torch.Tensor | None = None  # the scale that methods made
     alone: dict[object, torch.Tensor] = field(default_factory=dict)  # last output that ran by itself, by window
+    active: dict[str, list[dict]] = field(default_factory=dict)  # the parts of its conditions that act, by role
     waiting: list[PartEvent] | None = None  # what terms did inside of it, to be noted after CFG
-    positive: torch.Tensor | None = None  # the prediction under the positive, where the guider has run it whole
+    positive: torch.Tensor | None = None  # the prediction under the positive, once it was asked for
 
     @property
     def passes(self) -> int:
@@ -67,7 +68,7 @@ class HostRun:
     @property
     def seen(self) -> bool:
         """Whether passes are seen at all, or run somewhere out of sight."""
-        return self.counter.own + self.counter.beside > 0
+        return self.counter.own > 0 or self.counter.beside > 0
 
     @cached_property
     def kind(self) -> GuiderKind:
@@ -89,9 +90,9 @@ class HostRun:
         """The terms that are added to all that comes of CFG."""
         return [term for term in self.terms if not term.part.term.before_result]
 
-    def begin_call(self, x: torch.Tensor, sigma: torch.Tensor, model_options: dict, call: Call) -> None:
+    def begin_call(self, x: torch.Tensor, sigma: torch.Tensor, model_options: dict) -> None:
         """Forget what belongs to the call before."""
-        self.call, self.adjusted, self.positive = call, None, None
+        self.adjusted, self.positive, self.waiting = None, None, []
         self.denoisers.begin_call(model_options)
         for term in self.terms:
             term.begin(x, sigma)
@@ -116,7 +117,7 @@ class HostRun:
         (self.report.events if self.waiting is None else self.waiting).append(event)
 
     def conditional(self, x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor | None:
-        """The prediction under the positive at the call under way, run only where the guider has not run it."""
+        """The prediction under the positive at the call under way, run once at most."""
         if self.positive is None:
             self.positive = self.denoisers.positive(x, sigma)
         return self.positive

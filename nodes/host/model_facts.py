@@ -1,6 +1,7 @@
 """What a MODEL is, read off what it does: its noise path, its output space, its timestep percent, its latents."""
 
 from collections.abc import Callable
+from weakref import WeakKeyDictionary
 
 import torch
 from comfy.model_patcher import ModelPatcher
@@ -12,6 +13,8 @@ from ...guidance_core.parameterizations import Parameterization
 from ...guidance_core.paths import FLOW, VE, NoisePath
 from ...guidance_core.run import Run
 
+_paths: WeakKeyDictionary[object, NoisePath | None] = WeakKeyDictionary()  # as long as the models are there
+
 
 def path_of(model: ModelPatcher) -> NoisePath | None:
     """The noise path on which ComfyUI samples this model, read off what it does; None for one that has no name here."""
@@ -20,6 +23,12 @@ def path_of(model: ModelPatcher) -> NoisePath | None:
 
 def path_on(model_sampling: object) -> NoisePath | None:
     """path_of, from ComfyUI's object for the noise levels."""
+    if model_sampling not in _paths:
+        _paths[model_sampling] = _read_path(model_sampling)
+    return _paths[model_sampling]
+
+
+def _read_path(model_sampling: object) -> NoisePath | None:
     scaling, sigma, one, zero = model_sampling.noise_scaling, torch.tensor([0.5]), torch.ones(1), torch.zeros(1)
     levels = (float(scaling(sigma, zero, one)), float(scaling(sigma, one, zero)))  # alpha, sigma
     return {(1.0, 0.5): VE, (0.5, 0.5): FLOW}.get(levels)
@@ -37,13 +46,8 @@ class ModelOutput(Parameterization):
         return denoised(sigma, zero, one), -denoised(sigma, one, zero)
 
 
-def percent_of(model: ModelPatcher) -> Callable[[float], float]:
-    """sigma -> timestep percent, the inverse of the model's percent_to_sigma."""
-    return percent_on(model.get_model_object("model_sampling"))
-
-
 def percent_on(model_sampling: object) -> Callable[[float], float]:
-    """percent_of, from ComfyUI's object for the noise levels."""
+    """sigma -> timestep percent, the inverse of percent_to_sigma of ComfyUI's object for the noise levels."""
     to_sigma = model_sampling.percent_to_sigma
 
     def percent(sigma: float) -> float:
@@ -58,12 +62,13 @@ def percent_on(model_sampling: object) -> Callable[[float], float]:
 
 def run_of(model: ModelPatcher, sigmas: Tensor, seed: int | None = None, **more) -> Run:
     """What the core needs to know of a run of this MODEL."""
+    sampling = model.get_model_object("model_sampling")
     return Run(
-        path_of(model) or VE,
+        path_on(sampling) or VE,
         tuple(sigmas.tolist()),
         seed=seed or 0,
-        percent=percent_of(model),
-        output=ModelOutput(model.get_model_object("model_sampling")),
+        percent=percent_on(sampling),
+        output=ModelOutput(sampling),
         **more,
     )
 

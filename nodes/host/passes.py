@@ -17,33 +17,32 @@ GUIDER, TERMS = "the guider and our methods", "our terms"
 class PassCounter:
     """Counts the conditions that reach a network, by whose they are.
 
-    own: those of the guider and of our methods. of_terms: those that our terms run for themselves. of_hooks: those that
-    hooks of other nodes run, by the node.
+    own: those of the guider and of our methods. beside: all others. of_terms: those that our terms run for themselves.
+    of_hooks: those that hooks of other nodes run, by the node.
     """
 
     def __init__(self, batch: int):
+        self.own = self.beside = 0
+        self._others: Counter[str] = Counter()  # beside, by whose they are
         self._whose = GUIDER  # of the call under way
-        self._passes: Counter[str] = Counter()
+        self._before = (0, 0)  # own and beside, as the call under way began
         self._batch = batch
         self._telling: set[int] = set()  # models whose network runs wrappers of its own, and so tells when it runs
         self._thread, self._lock = threading.local(), threading.Lock()  # ComfyUI may run each condition in a thread
 
     @property
-    def own(self) -> int:
-        return self._passes[GUIDER]
-
-    @property
     def of_terms(self) -> int:
-        return self._passes[TERMS]
+        return self._others[TERMS]
 
     @property
     def of_hooks(self) -> dict[str, int]:
-        return {whose: passes for whose, passes in self._passes.items() if whose not in (GUIDER, TERMS)}
+        return {whose: passes for whose, passes in self._others.items() if whose != TERMS}
 
     @property
-    def beside(self) -> int:
-        """All that are not of the guider and of our methods."""
-        return self._passes.total() - self.own
+    def of_call(self) -> tuple[int, int]:
+        """own and beside, of the call under way."""
+        own, beside = self._before
+        return self.own - own, self.beside - beside
 
     @property
     def of_guider(self) -> bool:
@@ -56,13 +55,14 @@ class PassCounter:
         A step cache (EasyCache, say) sits at the network itself: only beside such a wrapper is it watched as well.
         """
         wrappers = transformer_options.setdefault("wrappers", {})
-        wrappers.setdefault(WrappersMP.APPLY_MODEL, {})[KEY] = [self._apply_model]
-        if any(wrappers.get(WrappersMP.DIFFUSION_MODEL, {}).values()):
+        watched = any(wrappers.get(WrappersMP.DIFFUSION_MODEL, {}).values())
+        wrappers.setdefault(WrappersMP.APPLY_MODEL, {})[KEY] = [self._apply_watched if watched else self._apply_model]
+        if watched:
             wrappers[WrappersMP.DIFFUSION_MODEL][KEY] = [self._diffusion_model]
 
     def begin_call(self) -> None:
         """The guider's own passes come first."""
-        self._whose = GUIDER
+        self._whose, self._before = GUIDER, (self.own, self.beside)
 
     @contextmanager
     def by(self, whose: str) -> Iterator[None]:
@@ -91,13 +91,18 @@ class PassCounter:
         return told
 
     def _apply_model(self, executor, x, *args, **kwargs):
+        out = executor(x, *args, **kwargs)
+        self._add(x.shape[0] // self._batch)
+        return out
+
+    def _apply_watched(self, executor, x, *args, **kwargs):
         self._thread.reached = False
         out = executor(x, *args, **kwargs)
         model = id(executor.class_obj)
         if self._thread.reached:
             self._telling.add(model)
         if self._thread.reached or model not in self._telling:
-            self._add(len(x) // self._batch)
+            self._add(x.shape[0] // self._batch)
         return out
 
     def _diffusion_model(self, executor, *args, **kwargs):
@@ -106,4 +111,8 @@ class PassCounter:
 
     def _add(self, passes: int) -> None:
         with self._lock:
-            self._passes[self._whose] += passes
+            if self._whose == GUIDER:
+                self.own += passes
+            else:
+                self.beside += passes
+                self._others[self._whose] += passes

@@ -67,7 +67,7 @@ class VarietyPart:
 class CfgEvent:
     """One call of the model: noise level, CFG's scale, passes run, and the scale that methods made of it (or None).
 
-    passes: those of CFG. beside: those that terms ran, and hooks of other nodes.
+    level: of a batch [B] the first counts. passes: of CFG. beside: those that terms ran, and hooks of other nodes.
     Tensors stay where they are until they are asked for: to read one is to wait for the device.
     """
 
@@ -80,7 +80,7 @@ class CfgEvent:
     @property
     def sigma(self) -> float:
         """The noise level as a number."""
-        return float(self.level)
+        return float(self.level.flatten()[0] if isinstance(self.level, Tensor) else self.level)
 
     @property
     def by_methods(self) -> float | None:

@@ -25,6 +25,8 @@ def plain(text: str) -> str:
 
 def visible(text: str) -> str:
     """Text in which characters that show nothing or turn the direction of others are named, as [U+202E]."""
+    if text.replace("\n", "").isprintable() and _FILLERS.isdisjoint(text):
+        return text  # nearly always
     return "".join(
         f"[U+{ord(letter):04X}]" if _unseen(letter, text[i - 1 : i], text[i + 1 : i + 2]) else letter
         for i, letter in enumerate(text)

@@ -4,8 +4,6 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from ..host.guider_kinds import kind_of
-from ..host.guiders import Guider
 from ..host.hooks import HOOKS, hook_names
 from ..host.host_run import HostRun, TermRun
 from ..host.plan import CfgEvent, PartEvent
@@ -118,7 +116,7 @@ def _clean_lines(run: HostRun) -> Iterator[str]:
 
 def _cfg_lines(run: HostRun) -> list[str]:
     """What CFG did in a run, in a few lines for the node."""
-    kind = kind_of(run.guider)
+    kind = run.kind
     lines = [_counted(run), *_by_others(run)]
     if note := kind.note(run.guider, run.plan.cfg.pipeline):
         lines.append(note)
@@ -133,12 +131,12 @@ def _cfg_lines(run: HostRun) -> list[str]:
         lines.append(
             f"The CFG function of {' and '.join(replaced)} is replaced by the method here; remove one of them."
         )
-    return [*lines, *_unread_hooks(run.guider)]
+    return [*lines, *_unread_hooks(run)]
 
 
 def _counted(run: HostRun) -> str:
     """The passes of a run, as far as they are known."""
-    if not kind_of(run.guider).known:
+    if not run.kind.known:
         return f"CFG: {run.passes} passes run." if run.seen else "CFG: its passes cannot be seen."
     if not run.seen:
         return f"CFG: {run.asked} of {run.expected} passes asked for; what ran cannot be seen on this model."
@@ -177,11 +175,11 @@ def _why_off(run: HostRun) -> str:
     return "CFG acted at no step: a condition to lead away from was missing."
 
 
-def _unread_hooks(guider: Guider) -> list[str]:
+def _unread_hooks(run: HostRun) -> list[str]:
     """A sentence for each hook on the guider's model that this guider does not run."""
-    kind = type(guider).__name__
+    kind = type(run.guider).__name__
     return [
         f"The {words} of {' and '.join(names)} is not run by this guider ({kind}); ComfyUI's CFG Guider runs it."
         for hook, words in HOOKS.items()
-        if hook not in kind_of(guider).hooks and (names := hook_names(guider.model_options, hook))
+        if hook not in run.kind.hooks and (names := hook_names(run.guider.model_options, hook))
     ]

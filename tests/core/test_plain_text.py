@@ -46,6 +46,7 @@ def test_any_text_is_read_as_it_is_and_holds_no_markup(text):
         ("\u202enevas", "[U+202E]nevas"),
         ("se\u200bven\ufeff", "se[U+200B]ven[U+FEFF]"),
         ("a\tb\x1b", "a[U+0009]b[U+001B]"),
+        ("se\u3164ven", "se[U+3164]ven"),  # a letter that shows nothing
         ("se\u200cven", "se[U+200C]ven"),  # a joiner that joins nothing
         ("می\u200cخواهم", "می\u200cخواهم"),
         ("👩\u200d🔬", "👩\u200d🔬"),
