@@ -293,14 +293,15 @@ def test_entropy_aware_leaves_the_ignorant_classifier_as_it_is(term):
     )
 
 
-def test_max_shift_caps_each_sample_by_its_own_length(term, x):
-    plain = term(scale=1.0)
-    room = 0.5 * (0.3 * x - x).flatten(1).norm(dim=1)
+@pytest.mark.parametrize("size", [1.0, 1e-3])
+def test_max_shift_caps_each_sample_by_its_own_length(size, term, x):
+    plain = term(scale=size)
+    room = 0.5 * size * (0.3 * x - x).flatten(1).norm(dim=1)
     length = plain.flatten(1).norm(dim=1)
     assert bool((length > room).any())
     assert bool((length < room).any())
     want = plain * (room / length).clamp(max=1)[:, None, None, None]
-    torch.testing.assert_close(term(scale=1.0, max_shift=0.5), want)
+    torch.testing.assert_close(term(scale=size, max_shift=0.5 * size), want)
 
 
 def test_max_shift_of_nothing_is_nothing(x):
@@ -381,12 +382,13 @@ def test_each_evaluation_is_recorded(x):
     events = []
     classifier = noisy(Linear())
     guided = gc.classifier_guided(lambda x, s: x, classifier, TARGET, 3.0)
-    guided.start(gc.Run(record=events.append))(x, torch.tensor(2.0, dtype=torch.float64))
+    moved = guided.start(gc.Run(record=events.append))(x, torch.tensor(2.0, dtype=torch.float64)) - x
     (event,) = events
     grad, log_prob = gc.log_prob_grad(classifier, x, 2.0, TARGET)
     assert (event.sigma, event.scale) == (2.0, 3.0)
     torch.testing.assert_close(event.log_prob, log_prob)
     torch.testing.assert_close(event.grad_norm, grad.flatten(1).norm(dim=1))
+    torch.testing.assert_close(event.push, moved.flatten(1).norm(dim=1) / (2 / 5**0.5 * 8**0.5))  # of r sqrt(n)
 
 
 @pytest.mark.parametrize("most", [1, 4])
