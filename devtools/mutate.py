@@ -47,12 +47,12 @@ TESTS = {  # by the beginning of a module's name: the tests that are about it, q
     "terms/judged.py": ("clean", "terms", "gradient"),
     "terms/gradient.py": ("gradient", "mistakes"),
     "terms/label_names.py": ("targets",),
-    "terms/target": ("targets",),
+    "terms/target": ("targets", "mistakes"),
     "paths.py": ("paths", "sampling"),
     "run.py": ("runs", "scale"),
     "scale.py": ("params", "scale", "runs"),
     "shapes.py": ("params", "scale"),
-    "tensors.py": ("tensors",),
+    "tensors.py": ("tensors", "mistakes"),
 }
 PRELOADED = ("torch", "numpy", "scipy.interpolate", "safetensors.torch", "hypothesis", "pytest", "sklearn.datasets")
 SLOW, LEAST = 8, 10  # a mutant hangs when its tests take this many times as long as without it, and these seconds

@@ -400,3 +400,15 @@ def test_the_labels_that_a_target_names_are_those_in_which_it_is_found(text):
 def test_a_target_that_names_no_labels_is_refused(text):
     with pytest.raises(gc.GuidanceError):
         labels_in(text)
+
+
+@pytest.mark.parametrize(
+    ("others", "label", "name"),
+    [
+        ([f"{'abcdefgh ' * 9}{i}" for i in range(40)], "abcdefgx", "abcdefgh"),  # which hold all of it, and far more
+        ([f"h{i:06}" for i in range(40)], "harbours", "harbour"),  # which are as long, and else unlike it
+    ],
+)
+def test_of_many_labels_the_near_one_is_found_by_its_letters_and_its_length(others, label, name):
+    with pytest.raises(gc.GuidanceError, match=f"no label '{name}': did you mean {label}"):
+        gc.parse_target(name, [*others, label])
