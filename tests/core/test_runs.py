@@ -7,7 +7,7 @@ from method_examples import switched_on
 import guidance_core as gc
 from guidance_core.cfg import Pipeline
 from guidance_core.cfg.cfg_zero_star import first_steps
-from guidance_core.run import Cursor
+from guidance_core.run import Continuity, Cursor
 
 METHODS = gc.cfg_methods()
 FALLING, RISING = (10.0, 5.0, 2.0, 1.0, 0.0), (0.03, 0.5, 2.0, 5.0, 10.0)
@@ -177,3 +177,52 @@ def test_an_open_window_on_the_percent_axis_is_the_runs_own():
     strength = explicit.over(gc.Run(sigmas=(5.0, 2.0, 1.0, 0.0), percent=PERCENT))
     assert [strength(level) for level in (5.0, 2.0, 1.0)] == pytest.approx([0.2, 0.4, 0.6])
     assert ramp(0.25) == 0.25
+
+
+@pytest.mark.parametrize(
+    ("sigmas", "noise", "rises"),
+    [
+        (None, False, False),
+        ((80.0, 1.0, 0.0), True, False),
+        ((12.0, 1.0, 0.0), True, False),  # log-SNR -4.97
+        ((9.0, 1.0, 0.0), False, False),  # -4.39
+        ((5.0, 1.0, 2.0), False, False),  # it restarts, but ends below where it began
+        ((1.0, 5.0, 1.0), False, False),
+        ((0.1, 2.0, 80.0), False, True),
+    ],
+)
+def test_where_a_run_begins_and_whether_it_rises(sigmas, noise, rises):
+    run = gc.Run(sigmas=sigmas)
+    assert run.begins_in_noise is noise and run.rises is rises
+
+
+def test_a_hosts_percent_says_whether_a_run_begins_in_noise():
+    for first, noise in ((100.0, True), (98.0, False)):
+        assert gc.Run(sigmas=(first, 50.0, 0.0), percent=lambda sigma: 1 - sigma / 100).begins_in_noise is noise
+
+
+def test_the_level_after_is_one_that_can_be_told_apart():
+    assert gc.Run().level_after(3.0) == 0.0
+    assert gc.Run(sigmas=(80.0, 5.0, 0.0)).level_after(80.0) == 5.0
+    assert gc.Run(sigmas=(80.0, 80.0 - 4e-5, 1.0, 0.0)).level_after(80.0) == 1.0  # the same in single precision
+
+
+def test_what_a_run_cannot_be_or_give_is_a_sentence(randn):
+    with pytest.raises(gc.GuidanceError, match="path must be a NoisePath.*got 've'"):
+        gc.Run(path="ve")
+    with pytest.raises(gc.GuidanceError, match="conditional prediction.*terms="):
+        gc.Run().conditional(randn(1, 1, 2, 2), torch.ones(1))
+    assert gc.Run().seed == 0
+
+
+def test_the_last_of_two_steps_is_at_the_end_of_the_axis():
+    run = gc.Run(sigmas=(2.0, 1.0, 0.0))
+    assert [run.position("step", sigma) for sigma in (2.0, 1.0)] == [0.0, 1.0]
+    assert gc.Run(sigmas=(2.0, 0.0)).position("step", 2.0) == 0.0
+
+
+def test_the_first_call_of_a_run_goes_on_and_one_that_turns_back_does_not(randn):
+    x = randn(1, 1, 2, 2)
+    seen = Continuity(gc.Run(sigmas=(2.0, 1.0, 0.0)))
+    assert [seen.goes_on(x, [level]) for level in (2.0, 1.0, 1.0, 2.0, 1.0)] == [True, True, True, False, True]
+    assert not seen.goes_on(x.float(), [0.5])

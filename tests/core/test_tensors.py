@@ -4,7 +4,21 @@ import pytest
 import torch
 
 import guidance_core as gc
-from guidance_core.tensors import SALT, dot, expand, norm, per_sample, project, quantile, ratio, seeded_noise, std
+from guidance_core.tensors import (
+    SALT,
+    dot,
+    draw_of,
+    excess,
+    expand,
+    norm,
+    per_sample,
+    project,
+    quantile,
+    ratio,
+    sample_axes,
+    seeded_noise,
+    std,
+)
 
 SHAPES = [(3, 2, 4, 5), (3, 2, 2, 4, 5), (3, 7)]
 
@@ -104,3 +118,21 @@ def test_seeded_noise_of_a_sample_depends_on_nothing_else():
     assert len({tuple(row.flatten().tolist()) for row in rows}) == 4
     begin = torch.randn(2, 4, generator=torch.Generator().manual_seed(3))
     assert not torch.equal(seeded_noise(x[:1], 3, [0])[0], begin), "the noise that a run of this seed begins with"
+
+
+def test_excess_is_the_share_by_which_one_is_longer(randn):
+    """Over the axes asked for, which stay; with all digits where the two are nearly one."""
+    a, b = randn(3, 2, 4, 5, seed=1), randn(3, 2, 4, 5, seed=2)
+    for axes in (sample_axes(a), (1,)):
+        lengths = [each.square().sum(axes, keepdim=True).sqrt() for each in (a, b)]
+        torch.testing.assert_close(excess(a, b, a - b, axes), (lengths[0] - lengths[1]) / lengths[0])
+    assert sample_axes(a) == (1, 2, 3)
+    tiny = torch.full_like(a, 1e-20) * a
+    got = excess(a, a, tiny, sample_axes(a)).flatten()
+    torch.testing.assert_close(got, torch.full((3,), 1e-20, dtype=got.dtype), rtol=1e-9, atol=0)
+    assert not excess(0 * a, b, -b, sample_axes(a)).any()
+
+
+def test_a_draw_is_the_level_in_single_precision():
+    assert draw_of(1.0) == 0x3F800000
+    assert draw_of(1.0 + 1e-9) == draw_of(1.0) != draw_of(1.0 + 1e-6)
