@@ -7,7 +7,7 @@ from method_examples import switched_on
 import guidance_core as gc
 from guidance_core.cfg import Pipeline
 from guidance_core.cfg.cfg_zero_star import first_steps
-from guidance_core.run import Continuity, Cursor
+from guidance_core.run import Continuity, Cursor, percent_of_training
 
 METHODS = gc.cfg_methods()
 FALLING, RISING = (10.0, 5.0, 2.0, 1.0, 0.0), (0.03, 0.5, 2.0, 5.0, 10.0)
@@ -226,3 +226,12 @@ def test_the_first_call_of_a_run_goes_on_and_one_that_turns_back_does_not(randn)
     seen = Continuity(gc.Run(sigmas=(2.0, 1.0, 0.0)))
     assert [seen.goes_on(x, [level]) for level in (2.0, 1.0, 1.0, 2.0, 1.0)] == [True, True, True, False, True]
     assert not seen.goes_on(x.float(), [0.5])
+    batch, two = Continuity(gc.Run()), randn(2, 1, 2, 2)
+    steps = ([80.0, 80.0], [80.00004, 80.0], [1.0, 0.5], [1.0, 0.6])
+    assert [batch.goes_on(two, levels) for levels in steps] == [True, True, True, False]
+    assert not batch.goes_on(randn(3, 1, 2, 2), [0.1, 0.1, 0.1])
+
+
+def test_the_percent_of_training_is_even_over_its_levels():
+    percent = percent_of_training(torch.tensor([0.5, 1.0, 4.0]))
+    assert [percent(sigma) for sigma in (0.5, 1.0, 2.0, 4.0)] == pytest.approx([1.0, 0.5, 0.25, 0.0])
