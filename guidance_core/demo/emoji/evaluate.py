@@ -32,7 +32,7 @@ from .latents import load_bank
 from .measure import Measure, copies, drawn, nearest
 from .sheet import write_sheet
 
-CFG_SCALES = (1.0, 3.0, 2.0, 5.0, 8.0, 12.0)
+CFG_SCALES = (1.0, 2.0, 3.0, 5.0, 8.0, 12.0)
 CLASSIFIER_SCALES = (0.0, 6.0, 10.0, 14.0, 18.0)
 GUIDE_SCALES = (32.0, 64.0)
 METHOD_SCALES = (8.0,)
