@@ -511,3 +511,18 @@ def test_seeded_noise_is_not_the_noise_a_run_begins_with(seed):
     start = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed))
     ours = seeded_noise(x, seed, [0])
     assert abs(float(torch.corrcoef(torch.stack([start.flatten(), ours.flatten()]))[0, 1])) < 0.15
+
+
+@pytest.mark.parametrize(
+    ("schedule", "want"),
+    [
+        (gc.ScaleSchedule(), [6.0, 6.0, 6.0]),
+        (gc.ScaleSchedule("interval", start=3.0, end=0.5, axis="sigma"), [1, 6, 1]),
+    ],
+    ids=["constant", "interval"],
+)
+def test_the_scale_that_is_looked_ahead_for_is_that_of_the_calls(schedule, want):
+    pipeline, run = Pipeline(6.0, schedule), gc.Run(sigmas=(9.0, 1.0, 0.2, 0.0))
+    ahead, opened = pipeline.scale_over(run), pipeline.start(run)
+    for sigma, scale in zip(run.levels, want, strict=True):
+        assert ahead(sigma) == float(opened.scale_of(torch.tensor([sigma], dtype=torch.float64))) == scale
