@@ -50,7 +50,7 @@ TESTS = {  # by the beginning of a module's name: the tests that are about it, q
     "terms/target": ("targets", "mistakes"),
     "paths.py": ("paths", "sampling"),
     "run.py": ("runs", "scale"),
-    "scale.py": ("params", "scale", "runs"),
+    "scale.py": ("params", "scale", "runs", "mistakes"),
     "shapes.py": ("params", "scale"),
     "tensors.py": ("tensors", "mistakes"),
 }

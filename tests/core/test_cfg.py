@@ -526,3 +526,15 @@ def test_the_scale_that_is_looked_ahead_for_is_that_of_the_calls(schedule, want)
     ahead, opened = pipeline.scale_over(run), pipeline.start(run)
     for sigma, scale in zip(run.levels, want, strict=True):
         assert ahead(sigma) == float(opened.scale_of(torch.tensor([sigma], dtype=torch.float64))) == scale
+
+
+@pytest.mark.parametrize("name", ["standard", "apg", "dynamic_threshold", "fdg", "momentum", "regional"])
+def test_what_reads_no_level_combines_clean_predictions_too(name, predictions):
+    """At sigma 0, which a method that reads the level refuses."""
+    cond, uncond, x = predictions()
+    assert torch.equal(combined(name, cond, uncond, x, sigma=0.0), combined(name, cond, uncond, x))
+
+
+def test_there_is_no_method_of_a_name_that_none_has():
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        _ = gc.cfg.Nothing

@@ -253,3 +253,18 @@ def test_the_drift_of_feedback_goes_by_the_share_of_a_step():
 def test_feedback_follows_a_flow_run_from_pure_noise(randn):
     guided = gc.cfg_guided(lambda x, s: 0.5 * x, lambda x, s: 0.4 * x.flip(-1), 4.0, method="feedback", path=gc.FLOW)
     assert bool(gc.sample(guided, randn(2, 4, 6, 5), gc.flow_shift(5), "euler", path=gc.FLOW).isfinite().all())
+
+
+def test_a_sample_that_is_settled_is_left_alone_by_what_acts_on_the_result(predictions):
+    """Thresholds that clip half of every sample, beside adaptive guidance; what a term adds they see, as at scale 1."""
+    cond, uncond, x = predictions
+    uncond = torch.cat([cond[:1], uncond[1:]])  # the first sample agrees
+    methods = METHODS["adaptive"](gamma=0.9999), METHODS["dynamic_threshold"](percentile=0.5, mimic_scale=0.0)
+    sigma = level()
+    run = Pipeline(6.0, methods=methods).start(gc.Run())
+    for _ in range(2):
+        settled = run.combine(cond, uncond, x, sigma, 6.0)
+    assert torch.equal(settled[0], cond[0])
+    assert not torch.equal(settled[1], (uncond + 6 * (cond - uncond))[1])
+    moved = run.combine(cond, uncond, x, sigma, 6.0, lambda guided: guided + 1)
+    assert not torch.equal(moved[0], cond[0] + 1) and moved[0].abs().max() < (cond[0] + 1).abs().max()
