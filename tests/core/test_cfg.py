@@ -526,6 +526,8 @@ def test_the_scale_that_is_looked_ahead_for_is_that_of_the_calls(schedule, want)
     ahead, opened = pipeline.scale_over(run), pipeline.start(run)
     for sigma, scale in zip(run.levels, want, strict=True):
         assert ahead(sigma) == float(opened.scale_of(torch.tensor([sigma], dtype=torch.float64))) == scale
+        strength = (scale - 1) / 5  # also asked by a batch, by its first sample
+        assert opened.strength_at(sigma) == opened.strength_at(torch.tensor([sigma, 99.0])) == strength
 
 
 @pytest.mark.parametrize("name", ["standard", "apg", "dynamic_threshold", "fdg", "momentum", "regional"])
