@@ -3,7 +3,8 @@
 import dataclasses
 import difflib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import cache
 from numbers import Real
 from typing import Any
 
@@ -111,8 +112,9 @@ def socket(kind: str, doc: str, *, needed: bool = False) -> Any:
     return _field(Param(object, None, doc, socket=kind, needed=needed))
 
 
-def params_of(cls: type) -> dict[str, Param]:
-    """The declared parameters of a dataclass, by name, in order."""
+@cache
+def params_of(cls: type) -> Mapping[str, Param]:
+    """The declared parameters of a dataclass, by name, in order: the same mapping for all who ask."""
     return {f.name: f.metadata["param"] for f in dataclasses.fields(cls) if "param" in f.metadata}
 
 
@@ -120,7 +122,8 @@ class Checked:
     """Base of dataclasses whose declared parameters are checked when an instance is made."""
 
     def __post_init__(self) -> None:
-        for name, param in params_of(type(self)).items():
+        cls: type = type(self)
+        for name, param in params_of(cls).items():
             param.check(name, getattr(self, name))
 
 

@@ -5,7 +5,6 @@ carry it: OUTER_SAMPLE opens and closes the run, PREDICT_NOISE guides one call o
 for conditions that are left out.
 """
 
-from contextlib import nullcontext
 from functools import partial
 from time import perf_counter
 
@@ -16,7 +15,7 @@ from ..ui.run_texts import speak, speak_meanwhile
 from .conditions import active_parts, window_of
 from .denoisers import Start
 from .guided_call import begin_call, end_call, guided_by_cfg
-from .guiders import overridden
+from .guiders import AS_IT_IS, overridden
 from .host_run import HostRun, opened
 from .noise_levels import remember
 from .plan import KEY
@@ -25,7 +24,6 @@ from .usual_size import odd_size
 
 RUN = "guidance_kit_run"
 OUTERMOST = "guidance_kit_outermost"
-UNVARIED = nullcontext()
 
 
 def _outer_sample(executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
@@ -61,7 +59,9 @@ def _place(run: HostRun, transformer_options: dict) -> None:
     nobody comes between, CFG acts at once, and what has acted already is taken out: ComfyUI copies all at every call.
     """
     wrappers = transformer_options["wrappers"]
-    wrappers.get(WrappersMP.OUTER_SAMPLE, {}).pop(KEY, None)
+    outer = {key: each for key, each in wrappers.pop(WrappersMP.OUTER_SAMPLE, {}).items() if key != KEY}
+    if outer:
+        wrappers[WrappersMP.OUTER_SAMPLE] = outer
     inside = {key: each for key, each in wrappers.get(WrappersMP.PREDICT_NOISE, {}).items() if key != OUTERMOST}
     if inside.keys() <= {KEY}:
         wrappers[WrappersMP.PREDICT_NOISE] = {OUTERMOST: [_predict_noise_alone]}
@@ -81,7 +81,7 @@ def _predict_noise(executor, x, timestep, model_options=None, seed=None):
     if run.pipeline is not None:
         run.pipeline.begin(x, timestep)
     began = _ready(x) if run.timed else 0.0
-    with overridden(run.guider, {"conds": _varied(run, x, timestep)}) if run.varieties else UNVARIED:
+    with overridden(run.guider, {"conds": _varied(run, x, timestep)}) if run.varieties else AS_IT_IS:
         begin_call(run, x, timestep, model_options)
         denoised = executor(x, timestep, model_options, seed)
         end_call(run, x, timestep)

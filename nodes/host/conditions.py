@@ -8,18 +8,18 @@ from torch import Tensor
 
 def active_parts(parts: list[dict] | None, sigma: Tensor) -> list[dict]:
     """The parts of a condition that act at this noise level (ConditioningSetTimestepRange and its kin)."""
-    active = []
-    for part in parts or ():
-        late = "timestep_end" in part and sigma[0] < part["timestep_end"]
-        if not late and not ("timestep_start" in part and sigma[0] > part["timestep_start"]):
-            active.append(part)
-    return active
+    return [part for part in parts or () if _acts(part, sigma)]
+
+
+def _acts(part: dict, sigma: Tensor) -> bool:
+    if "timestep_end" in part and sigma[0] < part["timestep_end"]:
+        return False
+    return not ("timestep_start" in part and sigma[0] > part["timestep_start"])
 
 
 def passes_of(active: list[dict], x: Tensor, sigma: Tensor) -> int:
     """How many passes a condition is: its parts that act, less default ones of which nothing is seen."""
-    defaults = [part for part in active if "default" in part] if len(active) > 1 else []
-    if not defaults:
+    if len(active) == 1 or not (defaults := [part for part in active if "default" in part]):
         return len(active)
     others = [part for part in active if "default" not in part]
     return len(others) + (0 if _covered(others, x, sigma) else len(defaults))

@@ -9,7 +9,7 @@ from ...guidance_core.cfg.pipeline import Add, nothing_added
 from ...guidance_core.frozen import frozen
 from ..ui.messages import speaking_as
 from .conditions import active_parts, passes_of
-from .guiders import Call, overridden
+from .guiders import AS_IT_IS, Call, overridden
 from .hooks import HOOKS, only_nag_asks
 from .host_run import HostRun
 from .passes import GUIDER
@@ -51,9 +51,10 @@ def guided_by_cfg(
     model_options = run.counter.before_hooks(model_options)
     if run.pipeline is None:
         return add(predict(x, timestep, model_options, seed))
-    combines = not run.pipeline.plain and call.methods and call.combines
+    combines = call.by_methods and not run.pipeline.plain
     inside = combines and run.kind.tames(guider)
-    with overridden(guider, call.on(guider)):
+    changed = call.on(guider)
+    with overridden(guider, changed) if changed else AS_IT_IS:
         if combines:
             model_options = _with_method(run, model_options, add if inside else nothing_added)
         denoised = predict(x, timestep, model_options, seed)
@@ -111,13 +112,13 @@ def _asked(run: HostRun, x: Tensor, timestep: Tensor) -> tuple[int, int]:
     call = run.call
     passes = {role: passes_of(parts, x, timestep) for role, parts in run.active.items()}
     expected = sum(passes.values())
-    left_out = call.skipped | call.without
-    if not (call.combines and call.methods):
+    left_out = call.left_out
+    if not call.by_methods:
         left_out |= {role for role in passes if role.startswith(KEY)}  # run by methods, where they act
     asked = expected - sum([passes[role] for role in passes.keys() & left_out]) if left_out else expected
     if run.pipeline.replaces_uncond:  # the second model runs on the positive, in place of the negative
         positive = passes.get("positive", 0)
-        asked += positive if call.combines and call.methods else 0
+        asked += positive if call.by_methods else 0
         expected += positive - (passes.get("negative", 0) if "negative" in left_out else 0)
     return asked * run.windows_a_call, expected * run.windows_a_call
 

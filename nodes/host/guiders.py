@@ -5,6 +5,7 @@ scale of 1 or a condition of None is not run, and what is not run has no weight 
 """
 
 from abc import ABC, abstractmethod
+from contextlib import nullcontext
 from dataclasses import field
 from functools import cached_property
 from itertools import pairwise
@@ -33,16 +34,23 @@ class Guider(Protocol):
         """The denoised prediction at one call, guided."""
 
 
+AS_IT_IS = nullcontext()  # in place of overriding nothing
+
+
 class overridden:
-    """Set attributes of a guider for the length of a block."""
+    """Set attributes of a guider for the length of a block; where one cannot be set, those before it are set back."""
 
     def __init__(self, guider: Guider, attributes: dict):
         self._guider, self._attributes = guider, attributes
 
     def __enter__(self) -> None:
         self._before = {name: getattr(self._guider, name) for name in self._attributes}
-        for name, value in self._attributes.items():
-            setattr(self._guider, name, value)
+        try:
+            for name, value in self._attributes.items():
+                setattr(self._guider, name, value)
+        except BaseException:
+            self.__exit__()
+            raise
 
     def __exit__(self, *raised: object) -> None:
         for name, value in self._before.items():
@@ -68,16 +76,26 @@ class Call:
         return self.attributes.get("cfg", self.attributes.get("cfg1"))
 
     def on(self, guider: Guider) -> dict:
-        """What to set on the guider, its conditions among it where some are taken away."""
-        if not self.without:
-            return self.attributes
-        conds = {role: None if role in self.without else parts for role, parts in guider.conds.items()}
-        return self.attributes | {"conds": conds}
+        """What to set on the guider that is otherwise now, its conditions among it where some are taken away."""
+        changed: dict = {name: value for name, value in self.attributes.items() if getattr(guider, name) != value}
+        if self.without:
+            changed["conds"] = {role: None if role in self.without else parts for role, parts in guider.conds.items()}
+        return changed
+
+    @cached_property
+    def left_out(self) -> frozenset[str]:
+        """The conditions that do not run, whoever leaves them out."""
+        return self.skipped | self.without
 
     @cached_property
     def combines(self) -> bool:
         """Whether two predictions become one."""
         return any(name.startswith("cfg") and value != 1 for name, value in self.attributes.items())
+
+    @cached_property
+    def by_methods(self) -> bool:
+        """Whether they do so by the pipeline's methods, where there are any."""
+        return self.combines and self.methods
 
 
 Present = frozenset[str]  # the conditions that exist and are active at this noise level

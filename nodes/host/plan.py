@@ -2,6 +2,7 @@
 
 from collections import deque
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
@@ -63,8 +64,7 @@ class VarietyPart:
     node_id: str | None
 
 
-@frozen
-class CfgEvent:
+class CfgEvent(NamedTuple):
     """One call of the model: noise level, CFG's scale, passes run, and the scale that methods made of it (or None).
 
     level: of a batch [B] the first counts. passes: of CFG. beside: those that terms ran, and hooks of other nodes.
