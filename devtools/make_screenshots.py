@@ -159,6 +159,8 @@ def main() -> int:
         for name, value in (
             ("Comfy.TutorialCompleted", True),
             ("Comfy.Minimap.Visible", False),
+            ("Comfy.Graph.CanvasInfo", False),
+            ("Comfy.Graph.CanvasMenu", False),
             ("LiteGraph.Canvas.MinFontSizeForLOD", 0),  # text stays text in small pictures of large graphs
         ):
             server.set_setting(name, value)

@@ -43,6 +43,11 @@ class Output:
     node: dict
     index: int = 0
 
+    @property
+    def type(self) -> str:
+        """What comes out of it, as sockets name it."""
+        return self.node["outputs"][self.index]["type"]
+
     def slot(self, index: int) -> Output:
         """Another output of the same node."""
         return Output(self.node, index)

@@ -44,9 +44,10 @@ def combined(canvas: Canvas, loaded: Loaded, scale: float, **more: object) -> Ou
 def steered(
     canvas: Canvas, model: Output, classifier: Output, target: str | Output, scale: float, title: str, **more: object
 ) -> Output:
-    """The model under a Classifier Guidance node."""
+    """The model under a Classifier Guidance node, with room for all that it says of a judge of clean pictures."""
     values = {"classifier": classifier, "target": target, "scale": scale, **more}
-    return canvas.node("GuidanceKitClassifierGuidance", title, room=60, model=model, **values)
+    room = 160 if classifier.type == "CLEAN_CLASSIFIER" else 60
+    return canvas.node("GuidanceKitClassifierGuidance", title, room=room, model=model, **values)
 
 
 def ksampler(
@@ -130,8 +131,9 @@ def guided_rows(
 
 
 def schedule(canvas: Canvas, title: str, shape: str, **more: object) -> Output:
-    """A Scale Schedule, with room for its curve."""
-    return canvas.node("GuidanceKitScaleSchedule", title, room=CURVE, shape=shape, **more)
+    """A Scale Schedule, with room for its curve, and for what it says of one that is connected."""
+    room = CURVE + (SAID if "curve" in more else 0)
+    return canvas.node("GuidanceKitScaleSchedule", title, room=room, shape=shape, **more)
 
 
 def report(canvas: Canvas, family: Family, title: str, model: Output, latent: Output, room: int) -> None:
