@@ -144,9 +144,19 @@ def add_node(
 
 
 def prompt_of(page: Page) -> dict[str, dict]:
-    """The prompt that the front end would queue, without titles."""
-    prompt = page.evaluate(PROMPT)
-    return {node_id: {key: node[key] for key in ("class_type", "inputs")} for node_id, node in prompt.items()}
+    """The prompt that the front end would queue, without titles, and with values as the server takes them out."""
+    return {
+        node_id: {
+            "class_type": node["class_type"],
+            "inputs": {name: _unwrapped(value) for name, value in node["inputs"].items()},
+        }
+        for node_id, node in page.evaluate(PROMPT).items()
+    }
+
+
+def _unwrapped(value: Any) -> Any:
+    """A value that may travel in a wrapper: lists do, and in the newest front end curves."""
+    return value["__value__"] if isinstance(value, dict) and "__value__" in value else value
 
 
 def values_of(page: Page) -> dict[str, dict]:
