@@ -155,8 +155,8 @@ def prompt_of(page: Page) -> dict[str, dict]:
 
 
 def _unwrapped(value: Any) -> Any:
-    """A value that may travel in a wrapper: lists do, and in the newest front end curves."""
-    return value["__value__"] if isinstance(value, dict) and "__value__" in value else value
+    """A value without the wrapper of its type, in which the newest front end sends curves."""
+    return value["__value__"] if isinstance(value, dict) and "__type__" in value else value
 
 
 def values_of(page: Page) -> dict[str, dict]:

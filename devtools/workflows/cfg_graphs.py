@@ -199,5 +199,5 @@ def self_guidance_at_cfg_1(canvas: Canvas, family: Family) -> None:
             )
             rows.append(ksampler(canvas, family, title, guided, conditions, latent, seed=4, folded=True))
         canvas.column(280)
-        report(canvas, family, "What it cost", guided, rows[-1], room=380)
+        report(canvas, family, "What it cost", guided, rows[-1], room=356)
     sheet(canvas, family, loaded.vae, rows)

@@ -7,6 +7,7 @@ PREVIEW = 240  # pixels for a picture on a node, which the front end gives it
 SAID = 80  # pixels for what a node says after a run
 TRACE = 420  # pixels for what a sampler that guides says, and for its trace as wide as the node
 CURVE = 150  # pixels for the curve that a schedule draws while it is edited
+TAKEN = 56  # pixels for its line about a curve that is connected
 RESULTS, AROUND = range(450, 901, 50), 100  # pixels: widths of the result, and what stands above and below it
 SPACE = 4  # pixels between the pictures of the contact sheet
 BASICS = "Model, conditions, size"  # the group that every graph begins with
@@ -132,7 +133,7 @@ def guided_rows(
 
 def schedule(canvas: Canvas, title: str, shape: str, **more: object) -> Output:
     """A Scale Schedule, with room for its curve, and for what it says of one that is connected."""
-    room = CURVE + (SAID if "curve" in more else 0)
+    room = CURVE + (TAKEN if "curve" in more else 0)
     return canvas.node("GuidanceKitScaleSchedule", title, room=room, shape=shape, **more)
 
 
