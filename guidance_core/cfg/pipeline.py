@@ -132,6 +132,11 @@ class PipelineRun:
         """Whether no stage acts, so that uncond + scale * (cond - uncond) is all there is."""
         return not self._before and not self._after
 
+    @property
+    def steady(self) -> bool:
+        """Whether its scale is the same at every call, whatever comes of the calls."""
+        return self._steady is not None and self.plain
+
     def strength_at(self, sigma: float | Tensor) -> float:
         """The schedule at a noise level, of a batch [B] at the first one's.
 

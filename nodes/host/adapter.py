@@ -63,7 +63,8 @@ def _place(run: HostRun, transformer_options: dict) -> None:
     if outer:
         wrappers[WrappersMP.OUTER_SAMPLE] = outer
     inside = {key: each for key, each in wrappers.get(WrappersMP.PREDICT_NOISE, {}).items() if key != OUTERMOST}
-    if inside.keys() <= {KEY}:
+    run.among_others = not inside.keys() <= {KEY}
+    if not run.among_others:
         wrappers[WrappersMP.PREDICT_NOISE] = {OUTERMOST: [_predict_noise_alone]}
     else:
         wrappers[WrappersMP.PREDICT_NOISE] = {OUTERMOST: [_predict_noise], **inside}
@@ -84,7 +85,7 @@ def _predict_noise(executor, x, timestep, model_options=None, seed=None):
     with overridden(run.guider, {"conds": _varied(run, x, timestep)}) if run.varieties else AS_IT_IS:
         begin_call(run, x, timestep, model_options)
         denoised = executor(x, timestep, model_options, seed)
-        end_call(run, x, timestep)
+        end_call(run, timestep)
     ran = run.timed and run.report.events[-1].passes > 0
     own = _ready(denoised) - began if ran else 0.0
     for term in run.terms_after:

@@ -17,6 +17,14 @@ def _acts(part: dict, sigma: Tensor) -> bool:
     return not ("timestep_start" in part and sigma[0] > part["timestep_start"])
 
 
+def always_act(conds: dict[str, list[dict]]) -> bool:
+    """Whether conditions are the same passes at every call: one part each at most, and none for a part of the run."""
+    return all(
+        len(parts or ()) < 2 and not any("timestep_start" in part or "timestep_end" in part for part in parts or ())
+        for parts in conds.values()
+    )
+
+
 def passes_of(active: list[dict], x: Tensor, sigma: Tensor) -> int:
     """How many passes a condition is: its parts that act, less default ones of which nothing is seen."""
     if len(active) == 1 or not (defaults := [part for part in active if "default" in part]):

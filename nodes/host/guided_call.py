@@ -8,7 +8,7 @@ from torch import Tensor
 from ...guidance_core.cfg.pipeline import Add, nothing_added
 from ...guidance_core.frozen import frozen
 from ..ui.messages import speaking_as
-from .conditions import active_parts, passes_of
+from .conditions import active_parts, always_act, passes_of
 from .guiders import AS_IT_IS, Call, overridden
 from .hooks import HOOKS, only_nag_asks
 from .host_run import HostRun
@@ -19,21 +19,26 @@ from .plan import KEY, CfgEvent
 def begin_call(run: HostRun, x: Tensor, timestep: Tensor, model_options: dict) -> None:
     """Decide on a call of the guider, whether it comes to it or a step cache fills in."""
     run.begin_call(x, timestep, model_options)
-    if run.pipeline is not None:
-        conds = run.guider.conds.items()
-        run.active = {role: active for role, parts in conds if (active := active_parts(parts, timestep))}
-        run.call = _call(run, timestep, model_options)
+    conds = run.guider.conds
+    if run.pipeline is None or run.same_as is not None and conds is run.same_as[0] and model_options is run.same_as[1]:
+        return  # as the call before
+    run.active = {role: active for role, parts in conds.items() if (active := active_parts(parts, timestep))}
+    run.call = _call(run, timestep, model_options)
+    run.asks = _asked(run, x, timestep)
+    steady = run.pipeline.steady and not run.among_others and always_act(conds)
+    run.same_as = (conds, model_options) if steady else None
 
 
-def end_call(run: HostRun, x: Tensor, timestep: Tensor) -> None:
+def end_call(run: HostRun, timestep: Tensor) -> None:
     """Keep account of the call that began last."""
     run.windows_a_call = len(run.windows) or run.windows_a_call
     passes, beside = run.counter.of_call
     run.idle += passes == 0
     if run.pipeline is not None:
-        asked, expected = _asked(run, x, timestep) if run.kind.known else (passes, passes)
+        known = run.kind.known
+        asked = run.asks[0] * run.windows_a_call if known else passes
         run.asked += asked
-        run.expected += expected
+        run.expected += run.asks[1] * run.windows_a_call if known else passes
         run.acted |= run.call.combines
         passes = passes if run.seen else asked
     scale = getattr(run.guider, "cfg", 1.0) if run.call.scale is None else run.call.scale
@@ -108,7 +113,7 @@ def _call(run: HostRun, timestep: Tensor, model_options: dict) -> Call:
 
 
 def _asked(run: HostRun, x: Tensor, timestep: Tensor) -> tuple[int, int]:
-    """The passes that a call asks for, and those that it would without any left out."""
+    """The passes that a call asks for in one context window, and those that it would without any left out."""
     call = run.call
     passes = {role: passes_of(parts, x, timestep) for role, parts in run.active.items()}
     expected = sum(passes.values())
@@ -120,7 +125,7 @@ def _asked(run: HostRun, x: Tensor, timestep: Tensor) -> tuple[int, int]:
         positive = passes.get("positive", 0)
         asked += positive if call.by_methods else 0
         expected += positive - (passes.get("negative", 0) if "negative" in left_out else 0)
-    return asked * run.windows_a_call, expected * run.windows_a_call
+    return asked, expected
 
 
 def _with_method(run: HostRun, model_options: dict, add: Add) -> dict:

@@ -51,12 +51,15 @@ class HostRun:
     noisy: bool | None = None  # whether the sampler adds noise at its steps; None where that cannot be told
     live: Throttle = field(default_factory=lambda: Throttle(INTERVAL))
     windows_a_call: int = 1  # as the last call had them that ran at all
+    among_others: bool = True  # other nodes' wrappers come between its calls and the guider
+    same_as: tuple[dict, dict] | None = None  # the guider's conditions and options under which calls are all alike
     # of the call under way:
     call: Call = Call({})
     windows: set = field(default_factory=set)  # context windows that it ran
     adjusted: float | torch.Tensor | None = None  # the scale that methods made
     alone: dict[object, torch.Tensor] = field(default_factory=dict)  # last output that ran by itself, by window
     active: dict[str, list[dict]] = field(default_factory=dict)  # the parts of its conditions that act, by role
+    asks: tuple[int, int] = (0, 0)  # its passes in one context window, and those without leaving any out
     waiting: list[PartEvent] | None = None  # what terms did inside of it, to be noted after CFG
     positive: torch.Tensor | None = None  # the prediction under the positive, once it was asked for
 

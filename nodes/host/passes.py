@@ -1,7 +1,6 @@
 """The passes of a run, counted where they reach the network and not where they are asked for."""
 
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -23,7 +22,7 @@ class PassCounter:
 
     def __init__(self, batch: int):
         self.own = self.beside = 0
-        self._others: Counter[str] = Counter()  # beside, by whose they are
+        self._others: dict[str, int] = {}  # beside, by whose they are
         self._whose = GUIDER  # of the call under way
         self._before = (0, 0)  # own and beside, as the call under way began
         self._batch = batch
@@ -32,7 +31,7 @@ class PassCounter:
 
     @property
     def of_terms(self) -> int:
-        return self._others[TERMS]
+        return self._others.get(TERMS, 0)
 
     @property
     def of_hooks(self) -> dict[str, int]:
@@ -115,4 +114,4 @@ class PassCounter:
                 self.own += passes
             else:
                 self.beside += passes
-                self._others[self._whose] += passes
+                self._others[self._whose] = self._others.get(self._whose, 0) + passes
