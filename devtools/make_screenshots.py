@@ -2,7 +2,7 @@
 
 Every node of the pack, set up and run as in use, in both of the front end's renderers; every example workflow after a
 run; what README's steps show. Nodes and examples that are new are taken as they are found. `--nodes`, `--workflows` and
-`--steps` take a part.
+`--steps` take a part; examples that are named behind `--workflows`, those alone.
 """
 
 import argparse
@@ -144,9 +144,10 @@ pattern => {
 
 def main() -> int:
     """Take what was asked for (nothing named: everything), and say what was written."""
+    examples = graphs_of(DIGITS)
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--nodes", action="store_true", help="only the nodes")
-    parser.add_argument("--workflows", action="store_true", help="only the example workflows")
+    parser.add_argument("--workflows", nargs="*", choices=examples, help="only the example workflows, or those named")
     parser.add_argument("--steps", action="store_true", help="only README's five steps")
     asked = parser.parse_args()
     began = time.monotonic()
@@ -165,7 +166,7 @@ def main() -> int:
         ):
             server.set_setting(name, value)
         browser = playwright.chromium.launch(executable_path=chromium.executable(playwright), args=chromium.FLAGS)
-        everything = not (asked.nodes or asked.workflows or asked.steps)
+        everything = not (asked.nodes or asked.steps) and asked.workflows is None
         if asked.steps or everything:
             for step, name in enumerate(STEPS, 1):
                 with _opened(server, browser, nodes2=True) as page:
@@ -174,9 +175,9 @@ def main() -> int:
             if asked.nodes or everything:
                 with _opened(server, browser, nodes2) as page:
                     _take_nodes(page, server, nodes2)
-            if asked.workflows or everything:
-                examples = graphs_of(DIGITS)
-                for name in examples if nodes2 else examples[:IN_CLASSIC_TOO]:
+            if asked.workflows is not None or everything:
+                shown = examples if nodes2 else examples[:IN_CLASSIC_TOO]
+                for name in [each for each in shown if each in (asked.workflows or shown)]:
                     with _opened(server, browser, nodes2) as page:
                         _take_workflow(page, server, name, nodes2)
         browser.close()
