@@ -119,11 +119,15 @@ def _measure(server: ComfyServer, prompt: dict, names: dict[str, str], judged: d
 
 def _passes(result: Result, prompt: dict, node_id: str) -> str:
     """What the sampler, or the node that guides its model, said of its passes."""
-    said = "\n".join(result.texts.get(node_id, []))
-    if found := re.findall(r"(\d+ of \d+) passes run", said):
-        return found[-1]
+    if passes := passes_in("\n".join(result.texts.get(node_id, []))):
+        return passes
     model = prompt[node_id]["inputs"].get("model")
     return _passes(result, prompt, model[0]) if model else ""
+
+
+def passes_in(said: str) -> str:
+    """The last count of passes in what a node said, as "34 of 50"; empty where there is none."""
+    return "".join(re.findall(r"(\d+ of \d+) passes", said)[-1:])
 
 
 def _upstream(prompt: dict, node_ids: list[str]) -> set[str]:

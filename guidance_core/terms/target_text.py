@@ -65,10 +65,8 @@ def _entries(text: str, example: str) -> list[list[str]]:
     for row in rows:
         _at_most(MAX_PARTS, len(row), "labels for one sample")
         if not row:
-            raise GuidanceError(
-                f"The target '{shortened(text)}' has an empty part; write at least one label, e.g. "
-                f"'{shortened(example)}'."
-            )
+            what = f"The target '{shortened(text)}' has an empty part" if text.strip() else "The target is empty"
+            raise GuidanceError(f"{what}; write at least one label, e.g. '{shortened(example)}'.")
     return rows
 
 

@@ -54,7 +54,10 @@ def planned(model: ModelPatcher, plan: Plan, sigmas: Tensor) -> list[Step]:
 def plan_lines(model: ModelPatcher, plan: Plan, steps: list[Step]) -> list[str]:
     """The plan in sentences."""
     if plan.cfg is None and not plan.terms and not plan.varieties:
-        return ["There is no guidance of Guidance Kit on this MODEL: connect the one that goes into the sampler."]
+        return [
+            "There is no guidance of Guidance Kit on this MODEL: connect the one that goes into the sampler. "
+            "Classifier Guidance Sampler brings its own, and shows it on itself."
+        ]
     lines = []
     if plan.cfg is None:
         lines.append("CFG: the sampler's own.")

@@ -4,10 +4,12 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 import dev
 from dev import COMMANDS
 from devtools import newest_frontend
-from devtools.demo import SHORT, note_of
+from devtools.demo import SHORT, note_of, passes_in
 from devtools.demo_page import Shown, write_page
 from devtools.host import PACK_NAME, ROOT
 from devtools.serve import EXAMPLES
@@ -64,3 +66,18 @@ def test_the_development_pins_are_locked_by_hash(monkeypatch, tmp_path):
     locks, rest = commands
     assert locks[-4:] == ("--no-deps", "--require-hashes", "-r", dev.LOCK) and dev.REQUIREMENTS[1] in rest
     assert dev.STAMP.is_file()
+
+
+@pytest.mark.parametrize(
+    ("said", "passes"),
+    [
+        (
+            "CFG: scale 6; 12 of 50 passes.\nCFG: scale 4, the sampler's 1 is not used; 34 of 50 passes, 32 % saved.",
+            "34 of 50",
+        ),
+        ("CFG: scale 6; 50 of 50 passes.", "50 of 50"),
+        ("Target's probability at the end: 77.6 % (25 gradients).", ""),
+    ],
+)
+def test_the_demo_reads_what_a_node_said_of_its_passes(said, passes):
+    assert passes_in(said) == passes

@@ -218,7 +218,7 @@ def test_any_command_line_works_or_says_why_not(data, files, capsys):
         (["--count", "99999999999"], "--count must be"),
         (["--steps", "99999999999"], "sampling steps must be a whole number between 1 and 1000"),
         (["--scale", "nan"], "scale must be in [-100, 100], got nan"),
-        (["--target", ""], "The target '' has an empty part"),
+        (["--target", ""], "The target is empty"),
         (["--classifier", "a" * 5000], "There is no noisy classifier file"),
         (["--out", "b" * 300 + ".png"], "could not be written: its name is too long"),
     ],
