@@ -61,7 +61,7 @@ def install() -> None:
     """
     wanted = hashlib.sha256(b"".join(path.read_bytes() for path in [LOCK, *REQUIREMENTS])).hexdigest()
     if not (STAMP.is_file() and PYTHON.exists()):
-        print(f"Making {VENV} (once; the requirements below take a few minutes).", flush=True)
+        print(f"Making {VENV} (once; its packages are about 2 GB and take some silent minutes).", flush=True)
         shutil.rmtree(VENV, ignore_errors=True)
         try:
             venv.create(VENV, with_pip=True, symlinks=os.name != "nt")

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from devtools.demo_page import Shown, opened, write_page
-from devtools.host import ROOT
+from devtools.host import ROOT, comfyui
 from devtools.server import ComfyServer, Result
 from devtools.workflow import to_prompt
 from devtools.workflows import EXAMPLES, Bundled, place
@@ -56,13 +56,14 @@ def main() -> int:
         "--all", action="store_true", help="run every example, training too, and measure all that can be"
     )
     asked = parser.parse_args()
-    began = time.monotonic()
     PICTURES.mkdir(parents=True, exist_ok=True)
     bundled = [(name, family) for name, family in EXAMPLES if isinstance(family, Bundled)]
     chosen = [each for each in bundled if asked.all or each[0] in SHORT]
     measured = MEASURED + ALSO_MEASURED if asked.all else MEASURED
     judged = demo.load()
     shown: list[Shown] = []
+    comfyui()  # which says so where it has to install something
+    began = time.monotonic()
     print("Starting ComfyUI ...", flush=True)
     with ComfyServer() as server:
         object_info = server.object_info()
@@ -83,7 +84,7 @@ def main() -> int:
     if not asked.all:
         print(f"{len(bundled) - len(chosen)} more examples run with --all: training a classifier, schedules, and more.")
     print(f"Everything on one page{', which is open in your browser' if opened(PAGE) else ''}: {PAGE.as_uri()}")
-    print(f"Done in {time.monotonic() - began:.0f} s.")
+    print(f"The examples took {time.monotonic() - began:.0f} s.")
     return 0
 
 
