@@ -65,8 +65,10 @@ def _entries(text: str, example: str) -> list[list[str]]:
     for row in rows:
         _at_most(MAX_PARTS, len(row), "labels for one sample")
         if not row:
-            what = f"The target '{shortened(text)}' has an empty part" if text.strip() else "The target is empty"
-            raise GuidanceError(f"{what}; write at least one label, e.g. '{shortened(example)}'.")
+            label = f"write at least one label, e.g. '{shortened(example)}'."
+            if not text.strip():
+                raise GuidanceError(f"The target is empty; {label}")
+            raise GuidanceError(f"The target '{shortened(text)}' has an empty part; {label}")
     return rows
 
 
