@@ -128,7 +128,8 @@ def _passes(result: Result, prompt: dict, node_id: str) -> str:
 
 def passes_in(said: str) -> str:
     """The last count of passes in what a node said, as "34 of 50"; empty where there is none."""
-    return "".join(re.findall(r"(\d+ of \d+) passes", said)[-1:])
+    found = re.findall(r"(\d+ of \d+) passes", said)
+    return found[-1] if found else ""
 
 
 def _upstream(prompt: dict, node_ids: list[str]) -> set[str]:

@@ -47,7 +47,7 @@ def steered(
 ) -> Output:
     """The model under a Classifier Guidance node, with room for all that it says of a judge of clean pictures."""
     values = {"classifier": classifier, "target": target, "scale": scale, **more}
-    room = 160 if classifier.type == "CLEAN_CLASSIFIER" else 60
+    room = 2 * SAID if classifier.type == "CLEAN_CLASSIFIER" else 60
     return canvas.node("GuidanceKitClassifierGuidance", title, room=room, model=model, **values)
 
 

@@ -5,6 +5,8 @@ import torch
 from comfy.context_windows import IndexListContextWindow
 from torch import Tensor
 
+TIMED = frozenset({"timestep_start", "timestep_end"})  # what a part has that acts in a part of the run only
+
 
 def active_parts(parts: list[dict] | None, sigma: Tensor) -> list[dict]:
     """The parts of a condition that act at this noise level (ConditioningSetTimestepRange and its kin)."""
@@ -19,10 +21,7 @@ def _acts(part: dict, sigma: Tensor) -> bool:
 
 def always_act(conds: dict[str, list[dict]]) -> bool:
     """Whether conditions are the same passes at every call: one part each at most, and none for a part of the run."""
-    return all(
-        len(parts or ()) < 2 and not any("timestep_start" in part or "timestep_end" in part for part in parts or ())
-        for parts in conds.values()
-    )
+    return all(len(parts or ()) < 2 and all(TIMED.isdisjoint(part) for part in parts or ()) for parts in conds.values())
 
 
 def passes_of(active: list[dict], x: Tensor, sigma: Tensor) -> int:
