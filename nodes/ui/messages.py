@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from server import PromptServer
 
 from ...guidance_core.errors import GuidanceError
-from ..host.running import running_node, running_workflow
+from ..host.running import running_extra, running_node, workflow_of
 from .kept_texts import Text, keep
 from .plain_text import visible
 
@@ -32,9 +32,9 @@ def _send(node_id: str | None, said: Text) -> None:
     server = getattr(PromptServer, "instance", None)  # none where the pack is imported without a running ComfyUI
     if node_id is None or server is None:
         return
-    workflow = running_workflow()
-    keep(workflow, node_id, said)
-    server.send_sync(EVENT, {"workflow": workflow, "node": node_id} | vars(said), server.client_id)
+    extra = running_extra()
+    keep(extra, node_id, running_node(), said)
+    server.send_sync(EVENT, {"workflow": workflow_of(extra), "node": node_id} | vars(said), server.client_id)
 
 
 @contextmanager
