@@ -12,17 +12,16 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ..ui.run_texts import speak, speak_meanwhile
-from .conditions import active_parts, window_of
 from .denoisers import Start
 from .guided_call import begin_call, end_call, guided_by_cfg
 from .guiders import AS_IT_IS, overridden
 from .host_run import HostRun, opened
 from .noise_levels import remember
-from .plan import KEY
+from .plan import KEY, RUN
 from .sampler_noise import adds_noise
+from .stand_ins import calc_cond_batch
 from .usual_size import odd_size
 
-RUN = "guidance_kit_run"
 OUTERMOST = "guidance_kit_outermost"
 
 
@@ -123,42 +122,8 @@ def _guide(executor, x, timestep, model_options=None, seed=None):
     return guided_by_cfg(run, executor, x, timestep, model_options, seed)
 
 
-def _calc_cond_batch(executor, model, conds, x_in, timestep, model_options):
-    """Gives a condition that is left out or absent the positive's output, where ComfyUI leaves zeros.
-
-    It has no weight in the guider's own result; samplers and hooks that read it see no guidance, not a black picture.
-    """
-    out = executor(model, conds, x_in, timestep, model_options)
-    run: HostRun | None = model_options.get(RUN)
-    if run is None or not run.counter.of_guider:
-        return out  # what other nodes' hooks and terms run for themselves is theirs
-    window = window_of(model_options)
-    run.windows.add(window)
-    if window is None:
-        run.denoisers.ran(conds, out)
-    present = [bool(active_parts(parts, timestep)) for parts in conds]
-    if len(conds) == 1:  # a guider that runs its conditions one by one, the positive first
-        return [_alone(run, out[0], present[0], window)]
-    roles = run.kind.roles
-    if len(roles) != len(conds) or all(present):
-        return out
-    stand_in = roles.index("positive")
-    if not present[stand_in]:
-        stand_in = present.index(True) if any(present) else stand_in
-    return [each if there else out[stand_in].clone() for each, there in zip(out, present, strict=True)]
-
-
-def _alone(run: HostRun, out, present: bool, window: object):
-    """The output of a condition that ran by itself, or in its stead the last one in the same window."""
-    if present:
-        run.alone[window] = out
-    elif window in run.alone:
-        return run.alone[window].clone()
-    return out
-
-
 WRAPPERS = {
     WrappersMP.OUTER_SAMPLE: _outer_sample,
     WrappersMP.PREDICT_NOISE: _guide,
-    WrappersMP.CALC_COND_BATCH: _calc_cond_batch,
+    WrappersMP.CALC_COND_BATCH: calc_cond_batch,
 }

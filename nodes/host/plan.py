@@ -16,6 +16,7 @@ from ...guidance_core.variety import Variety
 from .. import host
 
 KEY = "guidance_kit"
+RUN = "guidance_kit_run"  # in the options of a run: its HostRun
 KEPT_RUNS = 8
 
 
