@@ -61,7 +61,7 @@ def install() -> None:
     """
     wanted = hashlib.sha256(b"".join(path.read_bytes() for path in [LOCK, *REQUIREMENTS])).hexdigest()
     if not (STAMP.is_file() and PYTHON.exists()):
-        print(f"Making {VENV} (once; its packages are about 2 GB and take some silent minutes).", flush=True)
+        print(f"Making {VENV} (once; its packages are about 2 GB and take some minutes).", flush=True)
         shutil.rmtree(VENV, ignore_errors=True)
         try:
             venv.create(VENV, with_pip=True, symlinks=os.name != "nt")
@@ -71,8 +71,9 @@ def install() -> None:
         return
     STAMP.unlink(missing_ok=True)
     files = [argument for path in REQUIREMENTS for argument in ("-r", path)]
+    quiet = [] if sys.stdout.isatty() else ["--quiet"]  # before somebody's eyes pip shows what it is at
     for listed in (["--no-deps", "--require-hashes", "-r", LOCK], files):
-        if run(PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "--quiet", *listed):
+        if run(PYTHON, "-m", "pip", "install", "--disable-pip-version-check", *quiet, *listed):
             sys.exit("pip could not install the development requirements; its own message is above.")
     STAMP.write_text(wanted)
 

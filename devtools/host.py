@@ -129,7 +129,8 @@ def _settle_torchaudio() -> None:
 
 
 def _pip(*arguments: object) -> None:
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", *map(str, arguments)]
+    quiet = [] if sys.stdout.isatty() else ["--quiet"]  # before somebody's eyes pip shows what it is at
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *quiet, *map(str, arguments)]
     if subprocess.run(command).returncode:
         raise SystemExit(f"pip could not {arguments[0]} what ComfyUI needs; its own message is above.")
 

@@ -16,8 +16,8 @@ def train_on_two_folders_then_guide(canvas: Canvas, family: Family) -> None:
         "noisy classifier. It is judged on what was held out, saved, and steers the model at once.\n\n"
         "**Look at** the judgement: how well the labels are told apart at each noise level. Where that is chance, "
         "guidance does nothing. **Train** writes below itself which scale to begin with. The percentages on the "
-        "samplers are careful ones: *share* says that each label is one in a hundred of what the model makes, so 30 % "
-        "at the end is thirty times that.\n\n"
+        "samplers are careful ones: *share* says that each label is one in a hundred of what the model makes, so see "
+        "how they rise from the start.\n\n"
         f"**Change first:** the folders. Put yours into ComfyUI's *input* folder, press R, choose them here"
         f"{family.stand_ins}. Training can be cancelled: it keeps the best so far, and goes on when run again.",
     )

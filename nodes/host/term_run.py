@@ -23,6 +23,7 @@ class TermRun:
     def __init__(self, part: TermPart, run: Run, record: Callable[[object], None], packing: Packing):
         self.part, self.additions, self.passes = part, 0, 0
         self.shares: list[float] = []  # at each call that was timed, its time in that of the model's own passes
+        self.first: PartEvent | None = None
         self.last: PartEvent | None = None
         self.now: PartEvent | None = None  # of the call under way, or the one just done
         self._record, self._packing = record, packing
@@ -64,4 +65,5 @@ class TermRun:
             return  # of another part of the same latent
         self.additions += 1
         self.last = self.now = PartEvent(self.part, event)
+        self.first = self.first or self.now
         self._record(self.now)

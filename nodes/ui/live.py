@@ -38,11 +38,12 @@ def term_now(part: TermPart, event: PartEvent | None) -> str:
     return f"{part.name}: scale {event.event.scale:.3g}"
 
 
-def at_the_end(event: PartEvent) -> str:
-    """How sure a classifier was of its target at the last step; see believed."""
-    head = event.part.term.classifier.head
-    words = head.at_the_end(float(shown(event.event.log_prob, head).mean()))
-    return f"In the guide's own eyes, {words}" if event.part.clean else words[0].upper() + words[1:]
+def at_the_end(first: PartEvent, last: PartEvent) -> str:
+    """How sure a classifier was of its target at the last step that it guided, and at the first; see believed."""
+    head = last.part.term.classifier.head
+    before, now = (float(shown(each.event.log_prob, head).mean()) for each in (first, last))
+    words = head.at_the_end(now, None if first is last else before)
+    return f"In the guide's own eyes, {words}" if last.part.clean else words[0].upper() + words[1:]
 
 
 def believed(event: PartEvent) -> str:

@@ -15,8 +15,10 @@ from .messages import folded, say
 
 def speak(run: HostRun) -> None:
     """Show on each node of the plan what it did in a run."""
-    lines = _by_node(run, lambda: _cfg_lines(run), lambda term: _term_lines(run, term))
-    details = _by_node(run, list, lambda term: _term_details(run, term))
+    of_cfg = _cfg_lines(run) if run.plan.cfg is not None else []
+    news, beside = ([], of_cfg) if _off_beside_a_term(run) else (of_cfg, [])
+    lines = _by_node(run, news, lambda term: _term_lines(run, term))
+    details = _by_node(run, beside, lambda term: _term_details(run, term))
     for variety in run.varieties:
         lines.setdefault(variety.part.node_id, []).append(_variety_line(run, variety))
     for node_id, said in lines.items():
@@ -31,22 +33,28 @@ def speak_meanwhile(run: HostRun) -> None:
     last, places = calls[-1], [run.steps.step(call.sigma) for call in calls[run.followed :]]
     run.followed = len(calls)
     step = f"Step {int(places[-1]) + 1} of {len(run.about.levels)}"
-    said = _by_node(
-        run, lambda: [call_now(last, run.passes, run.expected)], lambda term: [term_now(term.part, term.now)]
-    )
+    said = _by_node(run, [call_now(last, run.passes, run.expected)], lambda term: [term_now(term.part, term.now)])
     for node_id, lines in said.items():
         say(node_id, "\n".join([step, *lines]))
 
 
-def _by_node(
-    run: HostRun, of_cfg: Callable[[], list[str]], of_term: Callable[[TermRun], list[str]]
-) -> dict[str | None, list[str]]:
-    """What CFG and each term say, by the node that speaks for them."""
+def _off_beside_a_term(run: HostRun) -> bool:
+    """Whether CFG is a part of a node that guides by a term, and off there."""
+    cfg = run.plan.cfg
+    return cfg is not None and cfg.pipeline.scale == 1 and any(term.part.node_id == cfg.node_id for term in run.terms)
+
+
+def _by_node(run: HostRun, of_cfg: list[str], of_term: Callable[[TermRun], list[str]]) -> dict[str | None, list[str]]:
+    """What CFG and each term say, by the node that speaks for them: first the terms that acted, then CFG."""
+    cfg = run.plan.cfg
+    acted = [(term.part.node_id, of_term(term)) for term in run.terms if term.last is not None]
+    idle = [(term.part.node_id, of_term(term)) for term in run.terms if term.last is None]
     lines: dict[str | None, list[str]] = {}
-    if run.plan.cfg is not None:
-        lines.setdefault(run.plan.cfg.node_id, []).extend(of_cfg())
-    for term in run.terms:
-        lines.setdefault(term.part.node_id, []).extend(of_term(term))
+    if cfg is not None:
+        lines[cfg.node_id] = []  # its node is told of first
+        acted.append((cfg.node_id, of_cfg))
+    for node_id, said in acted + idle:
+        lines.setdefault(node_id, []).extend(said)
     return lines
 
 
@@ -57,7 +65,7 @@ def _term_lines(run: HostRun, term: TermRun) -> list[str]:
     if term.last is None:
         return ["Classifier not run: its strength was 0 at every step."]
     gradients = "1 gradient" if term.additions == 1 else f"{term.additions} gradients"
-    lines = [f"{at_the_end(term.last)} ({gradients})."]
+    lines = [f"{at_the_end(term.first, term.last)} ({gradients})."]
     if term.part.clean:
         lines.extend(_clean_lines(run))
     if term.last.event.passes > 1:

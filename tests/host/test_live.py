@@ -70,10 +70,12 @@ def test_nodes_say_how_the_run_goes_and_at_the_end_what_they_did(server):
     assert "classifier scale 1" in of_second
     assert "classifier off at this step" in of_second
     said = re.fullmatch(
-        rf"Target's probability at the end: ([\d.]+) % \({STEPS} gradients\)\.\n\nPush: at most [^\n]+ step\.",
+        rf"Target's probability at the end: ([\d.]+) %, from ([\d.]+) % at the start \({STEPS} gradients\)\.\n\n"
+        r"Push: at most [^\n]+ step\.",
         result.texts[first.node][-1],
     )
     assert float(said[1]) == pytest.approx(calls[STEPS][1], rel=0.02, abs=0.06)
+    assert float(said[2]) == pytest.approx(calls[1][1], rel=0.02, abs=0.06)
     assert result.texts[model.node][-1].endswith(f"; {STEPS * 3 // 2} of {STEPS * 2} passes, 25 % saved.")
 
 

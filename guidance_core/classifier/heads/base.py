@@ -166,9 +166,10 @@ class Head(ABC):
         """One such number, in words."""
         return f"target {shown:.1f} %"
 
-    def at_the_end(self, shown: float) -> str:
-        """That of the last step, in words."""
-        return f"target's probability at the end: {shown:.1f} %"
+    def at_the_end(self, shown: float, before: float | None = None) -> str:
+        """That of the last step, in words. before: of the first one, where there are several."""
+        words = f"target's probability at the end: {shown:.1f} %"
+        return words if before is None else f"{words}, from {before:.1f} % at the start"
 
 
 def at_labels(logits: Tensor, labels: Tensor) -> Tensor:

@@ -112,8 +112,9 @@ class Regression(Head):
     def in_words(self, shown):
         return f"score {shown:.3g}"
 
-    def at_the_end(self, shown):
-        return f"score at the end: {shown:.3g}"
+    def at_the_end(self, shown, before=None):
+        words = f"score at the end: {shown:.3g}"
+        return words if before is None else f"{words}, from {before:.3g} at the start"
 
 
 def _mean_and_std(info: dict[str, str]) -> tuple[Tensor, Tensor]:
