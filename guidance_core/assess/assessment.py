@@ -40,12 +40,13 @@ def assess(
 
     labels: as for training (Source.labels). bins: rising log-SNR edges; by default ten over the classifier's range.
     temperature: fit temperatures anew and apply them; otherwise it keeps those that it has. repeats: draws of noise for
-    each latent. process: see metrics.evaluate. Raises GuidanceError, before any work, for latents or labels that do not
+    each latent. process: see metrics.evaluate. A prior of the classifier's is left out of all figures, since held-out
+    examples are not in its shares, and kept. Raises GuidanceError, before any work, for latents or labels that do not
     fit the classifier.
     """
     y = _prepared(classifier, labels)
     bins = list(bins) if bins is not None else even_edges(classifier.log_snr_range)
-    measured = classifier.recording(temperatures=()) if temperature else classifier
+    measured = classifier.recording(prior=(), **({"temperatures": ()} if temperature else {}))
     generator = torch.Generator(latents.device).manual_seed(seed)
     work = evaluate(
         measured,
@@ -61,12 +62,12 @@ def assess(
     )
 
     def run() -> Work[Assessment]:
-        return _written_down(measured, (yield from work))
+        return _written_down(measured, classifier.record.prior, (yield from work))
 
     return run()
 
 
-def _written_down(classifier: NoisyClassifier, evaluation: Evaluation) -> Assessment:
+def _written_down(classifier: NoisyClassifier, prior: tuple[float, ...], evaluation: Evaluation) -> Assessment:
     suggestion = suggest(evaluation)
     classifier = classifier.recording(
         bins=evaluation.bins,
@@ -74,6 +75,7 @@ def _written_down(classifier: NoisyClassifier, evaluation: Evaluation) -> Assess
         chance_loss=evaluation.chance_loss,
         confusion=_confusion(evaluation, suggestion),
         temperatures=evaluation.knots or classifier.record.temperatures,
+        prior=prior,
         suggestion=suggestion,
     )
     return Assessment(classifier, evaluation, suggestion)

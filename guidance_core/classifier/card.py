@@ -7,7 +7,7 @@ from typing import Any
 from ..frozen import frozen
 from ..paths import FLOW, VE, VP
 from ..version import __version__
-from .card_values import BINS, CONFUSION, HEAD, KNOTS, LABELS, PARAMETERS, PLAIN, PNG
+from .card_values import BINS, CONFUSION, HEAD, KNOTS, LABELS, PARAMETERS, PLAIN, PNG, PRIOR
 from .heads import Head, as_head
 from .measurements import Bin, Knots, Suggestion
 from .values import LOG_SNR_RANGE, NAME, declared, number, one_of, record_of, table, text
@@ -17,13 +17,15 @@ CREATED_WITH = f"Guidance Kit {__version__}"
 
 @frozen
 class Record:
-    """How a classifier was made, how it measured, and whose it is. Only `temperatures` change what it answers.
+    """How a classifier was made, how it measured, and whose it is. Only `temperatures` and `prior` change what it
+    answers.
 
     path: the name of the path of the models it was made for ("VE", "VP" or "flow", "" for any); its own input is always
     in the VP frame. latent_scale, latent_shift: what turns raw VAE output into the latents it was trained on,
     (raw - shift) * scale. data_hash: of the training data. training: settings by name. bins, chance, chance_loss: see
     Evaluation. confusion: counts over the suggested range, rows truth, columns answers. temperatures: (log-SNR, what
-    divides the logits there). preview: a small PNG.
+    divides the logits there). prior: the probability of each label before anything is seen, where it is another than
+    that of the balanced classes of its training. preview: a small PNG.
     """
 
     path: str = declared(one_of(("", VE.name, VP.name, FLOW.name)), "")
@@ -36,6 +38,7 @@ class Record:
     chance_loss: float | None = declared(number(0, 1e9), None)
     confusion: tuple[tuple[int, ...], ...] | None = declared(CONFUSION, None)
     temperatures: Knots = declared(KNOTS, ())
+    prior: tuple[float, ...] = declared(PRIOR, ())
     suggestion: Suggestion | None = declared(record_of(Suggestion), None)
     licence: str = declared(text(), "")
     author: str = declared(NAME, "")

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import math
 import re
 from typing import Any
 
@@ -26,6 +27,7 @@ from .values import (
 
 MAX_LABELS = 65536
 MAX_SIZE = 65536  # of any one parameter of a network
+PRIOR_SLACK = 1e-6  # by which a prior's numbers may miss 1 together
 MAX_LEVELS = 16  # of a list among the parameters
 MAX_DEPTH = 32
 MAX_PREVIEW = 64 * 1024  # bytes
@@ -75,6 +77,12 @@ def _knots(value: Any) -> tuple[tuple[float, float], ...]:
     return knots
 
 
+def _prior(value: Any) -> tuple[float, ...]:
+    shares = listed(number(1e-12, 1.0), MAX_LABELS, "probabilities").check(value)
+    require(not shares or abs(math.fsum(shares) - 1) < PRIOR_SLACK, "probabilities that add up to 1")
+    return shares
+
+
 def _knot(value: Any) -> tuple[float, float]:
     place, temperature = listed(Kind(lambda entry: entry), 2, "numbers", least=2).check(value)
     return number(-MAX_LOG_SNR, MAX_LOG_SNR).check(place), TEMPERATURE.check(temperature)
@@ -111,6 +119,7 @@ PARAMETERS = Kind(_parameters)
 PLAIN = Kind(_plain)
 BINS = Kind(_bins, listed(record_of(Bin), MAX_ENTRIES, "bins").plain)
 KNOTS = Kind(_knots)
+PRIOR = Kind(_prior)
 CONFUSION = Kind(_confusion)
 PNG = Kind(_png, lambda data: base64.b64encode(data).decode(), as_text=True)
 HEAD = Kind(lambda value: as_head(one_of(tuple(heads())).check(value)), str, as_text=True)

@@ -36,9 +36,15 @@ def from_metadata(metadata: dict[str, str], name: str) -> Card:
     said = _read(Card, metadata, name)
     record = Record(**_read(Record, metadata, name))
     classes = said["parameters"].get("classes")
-    for key, count in (("classes", classes), ("rows of confusion", record.confusion and len(record.confusion))):
+    for key, count in (
+        ("classes", classes),
+        ("rows of confusion", record.confusion and len(record.confusion)),
+        ("probabilities of a prior", len(record.prior) or None),
+    ):
         if count not in (None, len(said["labels"])):
             raise GuidanceError(f"'{name}' has a wrong description: {len(said['labels'])} labels for {count} {key}.")
+    if record.prior and not said["head"].has_prior:
+        raise GuidanceError(f"'{name}' has a wrong description: 'prior' means nothing to the head {said['head']}.")
     return Card(**said, record=record)
 
 

@@ -27,7 +27,8 @@ class NoisyClassifier:
     """A network p(y | x_t, log-SNR) and a card that says what is needed to use it safely.
 
     network: (x [B, C, ...] of unit variance, log_snr [B]) -> logits [B, K]; one of an architecture that no card can
-    describe works, but cannot be saved. The temperatures of the card's record divide the logits.
+    describe works, but cannot be saved. The temperatures of the card's record divide the logits,
+    and its prior is added to them.
     """
 
     network: nn.Module
@@ -109,6 +110,8 @@ class NoisyClassifier:
         logits = self.network(path.unit(x, sigma), log_snr)
         if self.record.temperatures:
             logits = logits / temperature_at(log_snr, self.record.temperatures).to(logits)[:, None]
+        if prior := self.record.prior:  # of a classifier of balanced classes: Bayes' rule under another prior
+            logits = logits + torch.tensor(prior, dtype=torch.float64).mul(len(prior)).log().to(logits)
         return logits
 
     def save(self, file: str | os.PathLike) -> None:

@@ -12,8 +12,6 @@ the smaller it is, the closer the gradient is to that of the odds. So few pictur
 it suggests a scale of 4 in its file, where one trained on hundreds needs 2.
 """
 
-import copy
-import math
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import replace
@@ -24,7 +22,6 @@ import torch
 from torch import Tensor
 
 from ..classifier.heads import as_head
-from ..classifier.latent_encoder import LatentEncoder
 from ..classifier.measurements import Suggestion
 from ..classifier.noisy import NoisyClassifier
 from ..data.sources import TensorSource
@@ -130,16 +127,14 @@ def _best_with_prior(step: TrainStep, prior: float, other: str) -> NoisyClassifi
 def with_prior(classifier: NoisyClassifier, prior: float = PRIOR, other: str = OTHER) -> NoisyClassifier:
     """A classifier trained on balanced classes, as it answers where each label but `other` has this prior probability.
 
-    That is Bayes' rule under another prior, a change of its last bias. prior: about how often the model makes the style
-    by itself; a smaller one steers harder once the style shows. Its record suggests the scale SCALE.
+    That is Bayes' rule under another prior, which its record keeps. prior: about how often the model makes the style by
+    itself; a smaller one steers harder once the style shows. Its record suggests the scale SCALE.
     Raises GuidanceError for a prior out of range, for a classifier without the label `other` or one that has a prior
     already, and for one whose classes were not balanced.
     """
     labels = list(classifier.labels)
-    if other not in labels or not classifier.head.has_prior or not isinstance(classifier.network, LatentEncoder):
-        raise GuidanceError(
-            f"Only a classifier trained here, of the head 'single' with a label '{other}', can be given a prior."
-        )
+    if other not in labels or not classifier.head.has_prior:
+        raise GuidanceError(f"Only a classifier of the head 'single' with a label '{other}' can be given a prior.")
     _check_prior(prior, len(labels) - 1)
     training = classifier.record.training
     if KEY in training:
@@ -147,15 +142,10 @@ def with_prior(classifier: NoisyClassifier, prior: float = PRIOR, other: str = O
     if not training.get("balance", True):
         raise GuidanceError("This classifier was trained without balance: its classes have another prior already.")
     rest = 1 - prior * (len(labels) - 1)
-    with torch.inference_mode(False), torch.no_grad():
-        network = copy.deepcopy(classifier.network)
-        for i, name in enumerate(labels):
-            network.head.bias[i] += math.log(len(labels) * (rest if name == other else prior))
-    network.eval().requires_grad_(False)
-    changed = replace(classifier, network=network)
+    shares = tuple(rest if name == other else prior for name in labels)
     reason = f"Trained on the model's own samples as '{other}': begin with a scale of {SCALE:g}."
     suggestion = Suggestion(SCALE, classifier.log_snr_range, reason)
-    return changed.recording(training=training | {KEY: prior}, suggestion=suggestion)
+    return classifier.recording(training=training | {KEY: prior}, prior=shares, suggestion=suggestion)
 
 
 def _check_prior(prior: float, classes: int) -> None:

@@ -95,7 +95,15 @@ def test_what_is_written_stays_letter_by_letter():
 def test_every_field_is_declared_and_stands_in_the_file_under_its_name():
     for cls, apart in ((Card, {"record"}), (Record, set()), (Bin, set()), (Suggestion, set())):
         assert declarations(cls).keys() == {f.name for f in dataclasses.fields(cls)} - apart
-    assert WRITTEN.keys() == {"format", "version", *declarations(Card), *declarations(Record)}
+    assert WRITTEN.keys() | {"prior"} == {"format", "version", *declarations(Card), *declarations(Record)}
+
+
+def test_a_prior_is_kept_where_it_means_something():
+    rare = dataclasses.replace(CARD, head="single", record=Record(prior=(0.01, 0.01, 0.98)))
+    assert to_metadata(rare)["prior"] == "[0.01, 0.01, 0.98]"
+    assert from_metadata(to_metadata(rare), "a file") == rare
+    with pytest.raises(gc.GuidanceError, match="'prior' means nothing to the head multi"):
+        from_metadata(to_metadata(dataclasses.replace(rare, head="multi")), "a file")
 
 
 def test_a_record_that_says_nothing_is_not_written():

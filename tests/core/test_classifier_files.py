@@ -122,6 +122,7 @@ RECORDS = {
     "chance_loss": 1.0986,
     "confusion": ((5, 0, 1), (0, 6, 0), (2, 0, 4)),
     "temperatures": ((-5.0, 1.2), (3.0, 0.9)),
+    "prior": (0.01, 0.01, 0.98),
     "suggestion": Suggestion(1.5, (-8.5, 7.25), "Because."),
     "licence": "CC-BY 4.0",
     "author": "The Digits Company",
@@ -173,6 +174,7 @@ WRONG = {
     "chance": ["2", "-1", "[]"],
     "chance_loss": ["-1", "{}"],
     "confusion": ["[]", "[[1, 2, 3]]", "[[1, 2], [3, -4]]", "[[1.5]]", "[[1]]", "[[true]]", "null"],
+    "prior": ["[0.5, 0.5]", "[0.5, 0.5, 0.5]", "[1, 0, 0]", "[NaN, 0.5, 0.5]", "{}", "[true]", '["1", 0, 0]'],
     "temperatures": ["[[0, 0]]", "[[0, 1], [0, 1]]", "[[1, 1], [0, 1]]", "[[0]]", "[0]", "[[0, 1e9]]", "{}"],
     "suggestion": ["[]", "{}", '{"scale": 1}', '{"scale": 1, "reason": "", "log_snr_range": [2, 1]}'],
     "licence": ["\x1b[2J", "x" * 100_001],
@@ -188,7 +190,9 @@ WRONG = {
 
 @pytest.mark.parametrize(("key", "text"), [(key, text) for key, texts in WRONG.items() for text in texts])
 def test_each_field_is_refused_by_name(key, text, file):
-    sentence = rf"'cats.safetensors' has a wrong description: ('{key}' |3 labels for 1 rows of {key})"
+    sentence = (
+        rf"'cats.safetensors' has a wrong description: ('{key}' |3 labels for (1 rows|2 probabilities) of a? ?{key})"
+    )
     with pytest.raises(gc.GuidanceError, match=sentence):
         read_card(rewritten(file, **{key: text}))
 

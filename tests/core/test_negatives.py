@@ -8,6 +8,7 @@ import torch
 
 import guidance_core as gc
 from guidance_core import demo
+from guidance_core.assess.assessment import assess
 from guidance_core.classifier.latent_encoder import LatentEncoder
 from guidance_core.demo.data import LABELS, load_digits
 from guidance_core.progress import Progress, run_to_end
@@ -113,9 +114,11 @@ def test_examples_that_do_not_fit(examples, sentence):
 # --- the prior --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("temperatures", [(), ((-1.0, 2.5), (3.0, 0.5))])
 @pytest.mark.parametrize("prior", [0.01, 0.2])
-def test_it_is_bayes_rule_under_another_prior(classifier, randn, prior):
-    x = randn(5, 2, 8, 8)
+def test_it_is_bayes_rule_under_another_prior(classifier, randn, prior, temperatures):
+    """Of what the classifier answers, its temperatures included: they say how sure it is, and not how rare a style."""
+    classifier, x = classifier.recording(temperatures=temperatures), randn(5, 2, 8, 8)
     before = classifier(x, 1.0).double().softmax(1)
     of_each = torch.tensor([prior, prior, 1 - 2 * prior], dtype=torch.float64)
     wanted = before * of_each / (before * of_each).sum(1, keepdim=True)
@@ -153,6 +156,16 @@ def test_the_prior_is_in_the_file_and_is_given_once(classifier, tmp_path, randn)
         with_prior(loaded)
 
 
+def test_figures_are_those_without_it(classifier, randn):
+    """Held-out examples are not in the shares of the prior, and temperatures would undo it."""
+    latents, labels = randn(12, 2, 8, 8), torch.arange(12) % 3
+    rare = with_prior(classifier, 0.01)
+    ours, plain = (run_to_end(assess(each, latents, labels, repeats=4)) for each in (rare, classifier))
+    assert ours.evaluation.bins == plain.evaluation.bins
+    assert ours.classifier.record.temperatures == plain.classifier.record.temperatures != ()
+    assert ours.classifier.record.prior == rare.record.prior != ()
+
+
 @pytest.mark.parametrize("prior", [0.0, 0.5, -0.1, float("nan")])
 def test_priors_out_of_range(classifier, prior):
     with pytest.raises(gc.GuidanceError, match="prior of each label must be above 0, and all 2 below 1"):
@@ -164,7 +177,7 @@ def test_what_can_have_no_prior(classifier):
         with_prior(dataclasses.replace(classifier, head="multi"))
     with pytest.raises(gc.GuidanceError, match="with a label 'rest'"):
         with_prior(classifier, other="rest")
-    with pytest.raises(gc.GuidanceError, match="can be given a prior"):
+    with pytest.raises(gc.GuidanceError, match="with a label 'other' can be given a prior"):
         with_prior(demo.load().classifier)
     with pytest.raises(gc.GuidanceError, match="without balance"):
         with_prior(classifier.recording(training={"balance": False}))
