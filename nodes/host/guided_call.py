@@ -14,7 +14,7 @@ from .hooks import HOOKS, only_nag_asks
 from .host_run import HostRun
 from .passes import GUIDER
 from .plan import KEY, CfgEvent
-from .stand_ins import place
+from .stand_ins import watch_for_missing
 
 
 def begin_call(run: HostRun, x: Tensor, timestep: Tensor, model_options: dict) -> None:
@@ -28,7 +28,7 @@ def begin_call(run: HostRun, x: Tensor, timestep: Tensor, model_options: dict) -
     run.asks = _asked(run, x, timestep)
     steady = run.pipeline.steady and not run.among_others and always_act(conds)
     run.same_as = (conds, model_options) if steady else None
-    place(run, model_options, conds)
+    watch_for_missing(run, model_options, conds)
 
 
 def end_call(run: HostRun, timestep: Tensor) -> None:

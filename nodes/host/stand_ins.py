@@ -34,8 +34,8 @@ def calc_cond_batch(executor, model, conds, x_in, timestep, model_options):
     return [each if there else out[stand_in].clone() for each, there in zip(out, present, strict=True)]
 
 
-def place(run: HostRun, model_options: dict, conds: dict[str, list[dict]]) -> None:
-    """Leave it out of calls in which it would do nothing: ComfyUI copies and calls it at each of them."""
+def watch_for_missing(run: HostRun, model_options: dict, conds: dict[str, list[dict]]) -> None:
+    """Have the calls that begin here ask for stand-ins, unless none can be missing: at each call that takes time."""
     wrappers = model_options["transformer_options"]["wrappers"].setdefault(WrappersMP.CALC_COND_BATCH, {})
     others = wrappers.keys() - {KEY} or model_options.keys() & TAKE_OUT
     if others or not _nothing_missing(run, conds):
