@@ -27,6 +27,7 @@ from .streaming import Stream
 
 BUFFER = 2**16
 """Examples that are shuffled together."""
+NARROW = 64  # bytes of a row up to which those between are read too
 HEADERS = 1024  # of shards, kept while they are used
 
 
@@ -161,17 +162,13 @@ class ShardStream(Stream):
                 width = rows[:1].nbytes
             if (rows.dtype, rows.shape[1:]) != (dtype, declared.shape[1:]):
                 raise GuidanceError(f"The shard '{shard.file.name}' differs from others in precision or size.")
-            part = torch.empty((int((which == number).sum()), *rows.shape[1:]), dtype=dtype)
-            buffer = part.view(torch.uint8).reshape(len(part), width).numpy()
-            try:
-                with open(shard.file, "rb", buffering=0) as stream:
-                    for i, row in enumerate((indices[order[which == number]] - shard.first).tolist()):
-                        stream.seek(declared.offset + row * width)
-                        if stream.readinto(buffer[i]) != width:
-                            raise OSError("it ends too early")
-            except OSError as error:
-                raise GuidanceError(f"The shard '{shard.file.name}' can no longer be read ({error}).") from error
-            rows[order[which == number]] = part
+            places = order[which == number]
+            wanted = indices[places] - shard.first
+            first, last = int(wanted[0]), int(wanted[-1])  # in the order in which they lie
+            runs = [(first, last - first + 1)] if width <= NARROW else [(row, 1) for row in wanted.tolist()]
+            part = torch.empty((sum(count for _, count in runs), *rows.shape[1:]), dtype=dtype)
+            _read_runs(shard.file, declared.offset, width, runs, part)
+            rows[places] = part[wanted - first] if width <= NARROW else part
         return torch.empty(0) if rows is None else rows
 
     def _header(self, number: int) -> Header:
@@ -203,6 +200,21 @@ class ShardStream(Stream):
 
     def _all_labels(self) -> Iterator[Tensor]:
         return (self._small(number)["labels"] for number in range(len(self.shards)))
+
+
+def _read_runs(file: Path, offset: int, width: int, runs: list[tuple[int, int]], into: Tensor) -> None:
+    """Read runs of rows (first, count), each of `width` bytes, one after the other into a tensor."""
+    buffer = into.view(torch.uint8).reshape(-1).numpy().data
+    done = 0
+    try:
+        with open(file, "rb", buffering=0) as stream:
+            for row, count in runs:
+                stream.seek(offset + row * width)
+                if stream.readinto(buffer[done : done + count * width]) != count * width:
+                    raise OSError("it ends too early")
+                done += count * width
+    except OSError as error:
+        raise GuidanceError(f"The shard '{file.name}' can no longer be read ({error}).") from error
 
 
 def held_out(groups: Tensor, fraction: float, seed: int) -> Tensor:

@@ -31,12 +31,11 @@ def optimizer_step(
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
-    optimizer.zero_grad(set_to_none=True)
     whole: Tensor | None = None
     for part in [loss] if isinstance(loss, Tensor) else loss:
         if several:
             whole = _added(parameters, whole)
-            optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)  # not before the loss is there: the allocator would give all memory back
         scaler.scale(part).backward()
         several = True
     if whole is not None or process.world_size > 1:

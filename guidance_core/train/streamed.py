@@ -50,7 +50,9 @@ class Streamed:
         loader = DataLoader(
             _Reading(self, data, whole),
             batch_size=None,
-            sampler=batches,
+            sampler=map(
+                Tensor.tolist, batches
+            ),  # tensors would be sent by a thread, beside which OpenMP's threads sleep
             num_workers=workers,
             prefetch_factor=AHEAD if workers else None,
             collate_fn=_same,
@@ -82,7 +84,8 @@ class _Reading(Dataset):
     data: NoisyData
     whole: bool
 
-    def __getitem__(self, indices: Tensor) -> Examples | GuidanceError:
+    def __getitem__(self, numbers: list[int]) -> Examples | GuidanceError:
+        indices = torch.tensor(numbers)
         try:
             examples = self.data.read(indices, self.whole)
             part = indices[self.data.process.part_of(len(indices))]
