@@ -77,15 +77,15 @@ def _knots(value: Any) -> tuple[tuple[float, float], ...]:
     return knots
 
 
+def _knot(value: Any) -> tuple[float, float]:
+    place, temperature = listed(Kind(lambda entry: entry), 2, "numbers", least=2).check(value)
+    return number(-MAX_LOG_SNR, MAX_LOG_SNR).check(place), TEMPERATURE.check(temperature)
+
+
 def _prior(value: Any) -> tuple[float, ...]:
     shares = listed(number(1e-12, 1.0), MAX_LABELS, "probabilities").check(value)
     require(not shares or abs(math.fsum(shares) - 1) < PRIOR_SLACK, "probabilities that add up to 1")
     return shares
-
-
-def _knot(value: Any) -> tuple[float, float]:
-    place, temperature = listed(Kind(lambda entry: entry), 2, "numbers", least=2).check(value)
-    return number(-MAX_LOG_SNR, MAX_LOG_SNR).check(place), TEMPERATURE.check(temperature)
 
 
 def _confusion(value: Any) -> tuple[tuple[int, ...], ...]:

@@ -190,9 +190,8 @@ WRONG = {
 
 @pytest.mark.parametrize(("key", "text"), [(key, text) for key, texts in WRONG.items() for text in texts])
 def test_each_field_is_refused_by_name(key, text, file):
-    sentence = (
-        rf"'cats.safetensors' has a wrong description: ('{key}' |3 labels for (1 rows|2 probabilities) of a? ?{key})"
-    )
+    counted = {"confusion": "1 rows of confusion", "prior": "2 probabilities of a prior"}.get(key, "no such count")
+    sentence = f"'cats.safetensors' has a wrong description: ('{key}' |3 labels for {counted})"
     with pytest.raises(gc.GuidanceError, match=sentence):
         read_card(rewritten(file, **{key: text}))
 
