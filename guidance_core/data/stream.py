@@ -27,7 +27,7 @@ from .streaming import Stream
 
 BUFFER = 2**16
 """Examples that are shuffled together."""
-NARROW = 64  # bytes of a row up to which those between are read too
+TOGETHER = 2**16  # bytes of a shard that are read in one go, with the rows between those that are wanted
 HEADERS = 1024  # of shards, kept while they are used
 
 
@@ -165,10 +165,11 @@ class ShardStream(Stream):
             places = order[which == number]
             wanted = indices[places] - shard.first
             first, last = int(wanted[0]), int(wanted[-1])  # in the order in which they lie
-            runs = [(first, last - first + 1)] if width <= NARROW else [(row, 1) for row in wanted.tolist()]
+            together = (last - first + 1) * width <= TOGETHER
+            runs = [(first, last - first + 1)] if together else [(row, 1) for row in wanted.tolist()]
             part = torch.empty((sum(count for _, count in runs), *rows.shape[1:]), dtype=dtype)
             _read_runs(shard.file, declared.offset, width, runs, part)
-            rows[places] = part[wanted - first] if width <= NARROW else part
+            rows[places] = part[wanted - first] if together else part
         return torch.empty(0) if rows is None else rows
 
     def _header(self, number: int) -> Header:

@@ -46,13 +46,12 @@ class Streamed:
     ) -> Iterator[Examples]:
         """The batches after `start` steps. Raises GuidanceError for a shard that cannot be read."""
         batches = islice(self.stream.order(batch, self.seed, self.hold_out).batches(), start, None)
+        numbers = map(Tensor.tolist, batches)  # a thread would send tensors, beside which OpenMP's threads sleep
         workers = self.stream.workers
         loader = DataLoader(
             _Reading(self, data, whole),
             batch_size=None,
-            sampler=map(
-                Tensor.tolist, batches
-            ),  # tensors would be sent by a thread, beside which OpenMP's threads sleep
+            sampler=numbers,
             num_workers=workers,
             prefetch_factor=AHEAD if workers else None,
             collate_fn=_same,
