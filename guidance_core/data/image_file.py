@@ -112,7 +112,7 @@ def _decoded(content: bytes, quick: bool = False):
                 raise ValueError(f"it has {image.width} by {image.height} pixels, {_AT_MOST}")
             if quick:
                 image.draft(None, (max(1, image.width // 8), max(1, image.height // 8)))
-            image = ImageOps.exif_transpose(image)
+            ImageOps.exif_transpose(image, in_place=True)
             if image.mode.startswith("I"):  # one channel of 16 bits, which some versions read as 32
                 levels = (np.asarray(image).clip(0, 65535).astype(np.int32) + 128) // 257
                 image = Image.fromarray(levels.astype(np.uint8))

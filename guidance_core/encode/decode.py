@@ -3,15 +3,12 @@
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
-from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from ..classifier.heads import Head
 from ..data.image_file import Size
-from ..data.layouts.base import Picture, Skipped
+from ..data.layouts.base import Skipped
 from ..errors import GuidanceError
 from ..frozen import frozen
 from .samples import Sample, Samples
@@ -21,12 +18,13 @@ CHUNK = 16  # images that a worker hands over at once
 
 @frozen(eq=False)
 class Decoded:
-    """An image of a unit: pixels uint8 [H, W, 3], its label for the head, and a number that its copies share."""
+    """An image of a unit: pixels uint8 [H, W, 3], its labels or scores, and a number that its copies share."""
 
     unit: int
     name: str
     pixels: np.ndarray
-    label: np.ndarray
+    labels: tuple[str, ...]
+    scores: tuple[float, ...]
     group: int
 
 
@@ -55,8 +53,6 @@ class Decoding(IterableDataset):
     samples: Samples
     units: Sequence[int]
     sizes: tuple[Size, ...]
-    names: tuple[str, ...]
-    head: Head
 
     def __iter__(self) -> Iterator[Chunk]:
         """This worker's lists; a broken input ends them."""
@@ -91,10 +87,9 @@ class Decoding(IterableDataset):
         except GuidanceError as error:
             why = re.sub(r"^'.*?' (?=cannot )", "", str(error)).rstrip(".")
             return Refused(unit, Skipped(sample.name, why))
-        picture = Picture(Path(sample.name), sample.labels, sample.scores)
-        label: Tensor = self.head.label_format.kept(self.head.of_pictures([picture], self.names))[0]
         group = hashlib.blake2b(repr(pixels.shape).encode() + pixels.tobytes(), digest_size=8).digest()
-        return Decoded(unit, sample.name, pixels, label.numpy(), int.from_bytes(group, "little") >> 1)
+        number = int.from_bytes(group, "little") >> 1
+        return Decoded(unit, sample.name, pixels, sample.labels, sample.scores, number)
 
 
 def decoding(images: Decoding, workers: int, ahead: int = 4) -> Iterator[Decoded | Refused]:

@@ -76,9 +76,7 @@ class Encoding:
         taken the folder over.
         """
         own, encoded = to_do[process.rank :: process.world_size], 0
-        names, head = self.labelling.names, self.labelling.head
-        images = Decoding(self.samples, own, self.sizes, names, head)
-        stream = decoding(images, self.workers)
+        stream = decoding(Decoding(self.samples, own, self.sizes), self.workers)
         for done, (unit, found) in enumerate(groupby(stream, key=lambda one: one.unit), 1):
             record = self._encode(unit, found)
             self.records.check(launch)
@@ -130,7 +128,7 @@ class Encoding:
             if isinstance(one, Refused):
                 skipped.append(one.skipped)
                 continue
-            bucket = buckets.setdefault(one.pixels.shape, _Bucket(self.encoder, self.dtype))
+            bucket = buckets.setdefault(one.pixels.shape, _Bucket(self.encoder, self.dtype, self.labelling))
             bucket.waiting.append(one)
             if len(bucket.waiting) == self.batch:
                 bucket.encode()
@@ -138,7 +136,7 @@ class Encoding:
         for number, shape in enumerate(sorted(buckets)):
             bucket = buckets[shape]
             bucket.encode()
-            latents, labels = torch.cat(bucket.latents), torch.stack(bucket.labels)
+            latents, labels = torch.cat(bucket.latents), torch.cat(bucket.labels)
             file = self.records.out / f"shard-{unit:05d}-{number}.safetensors"
             entry = write_shard(file, latents, labels, torch.tensor(bucket.groups))
             entries.append(entry | {"shape": list(latents.shape[1:])})
@@ -153,6 +151,7 @@ class _Bucket:
 
     encoder: Encoder
     dtype: torch.dtype
+    labelling: Labelling
     waiting: list[Decoded] = field(default_factory=list)
     latents: list[Tensor] = field(default_factory=list)
     labels: list[Tensor] = field(default_factory=list)
@@ -173,7 +172,8 @@ class _Bucket:
                 f"float32, which some VAEs need."
             )
         self.latents.append(latents)
-        self.labels += [torch.from_numpy(one.label) for one in self.waiting]
+        head = self.labelling.head
+        self.labels.append(head.label_format.kept(head.of_pictures(self.waiting, self.labelling.names)))
         self.groups += [one.group for one in self.waiting]
         self.waiting.clear()
 
