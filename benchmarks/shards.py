@@ -51,7 +51,7 @@ def entries(quick: bool) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         yield _encoding(folder, *(64, 1) if quick else (256, 7))
-        yield _training(folder, *(3, 1) if quick else (60, 7))
+        yield _training(folder, *(3, 1) if quick else (120, 7))
         yield from _throughput(folder, *(3, 1) if quick else (60, 3))
         yield _memory(folder, *(4, 40) if quick else (5, 4883))
         yield from _opening(folder, (10, 100) if quick else (1000, 10_000, 100_000))

@@ -5,6 +5,7 @@ examples of a batch in the order of data.order. Opening it reads the index and o
 """
 
 import hashlib
+import math
 import os
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
@@ -151,26 +152,30 @@ class ShardStream(Stream):
 
     def _rows(self, name: str, indices: Tensor) -> Tensor:
         """Rows of a tensor that lies in several shards, read in the order in which they lie on disk."""
-        order = indices.argsort()
-        which = self._shard_of(indices[order])
-        rows: Tensor | None = None
-        for number in which.unique_consecutive().tolist():
-            shard, declared = self.shards[number], self._header(number).tensors[name]
-            dtype = DTYPES.get(declared.dtype, torch.long) if name == "latents" else self.head.label_format.dtype
-            if rows is None:
-                rows = torch.empty((len(indices), *declared.shape[1:]), dtype=dtype)
-                width = rows[:1].nbytes
-            if (rows.dtype, rows.shape[1:]) != (dtype, declared.shape[1:]):
-                raise GuidanceError(f"The shard '{shard.file.name}' differs from others in precision or size.")
-            places = order[which == number]
-            wanted = indices[places] - shard.first
-            first, last = int(wanted[0]), int(wanted[-1])  # in the order in which they lie
-            together = (last - first + 1) * width <= TOGETHER
-            runs = [(first, last - first + 1)] if together else [(row, 1) for row in wanted.tolist()]
-            part = torch.empty((sum(count for _, count in runs), *rows.shape[1:]), dtype=dtype)
-            _read_runs(shard.file, declared.offset, width, runs, part)
-            rows[places] = part[wanted - first] if together else part
-        return torch.empty(0) if rows is None else rows
+        if not len(indices):
+            return torch.empty(0)
+        ordered, order = indices.sort()
+        numbers, counts = self._shard_of(ordered).unique_consecutive(return_counts=True)
+        parts: list[Tensor] = []
+        for number, wanted in zip(numbers.tolist(), ordered.split(counts.tolist()), strict=True):
+            parts.append(self._part(name, number, (wanted - self.shards[number].first).tolist()))
+            if (parts[0].dtype, parts[0].shape[1:]) != (parts[-1].dtype, parts[-1].shape[1:]):
+                file = self.shards[number].file.name
+                raise GuidanceError(f"The shard '{file}' differs from others in precision or size.")
+        rows = torch.cat(parts)
+        return torch.empty_like(rows).index_copy_(0, order, rows)
+
+    def _part(self, name: str, number: int, wanted: list[int]) -> Tensor:
+        """Rows of a shard's tensor, by their ascending places in it."""
+        declared = self._header(number).tensors[name]
+        dtype = DTYPES.get(declared.dtype, torch.long) if name == "latents" else self.head.label_format.dtype
+        width = dtype.itemsize * math.prod(declared.shape[1:])
+        first, count = wanted[0], wanted[-1] - wanted[0] + 1
+        together = count * width <= TOGETHER
+        runs = [(first, count)] if together else [(row, 1) for row in wanted]
+        content = _read_runs(self.shards[number].file, declared.offset, width, runs)
+        rows = torch.frombuffer(content, dtype=dtype).view(-1, *declared.shape[1:])
+        return rows[torch.tensor(wanted) - first] if together else rows
 
     def _header(self, number: int) -> Header:
         """What a shard declares, once it holds what the index says."""
@@ -203,19 +208,20 @@ class ShardStream(Stream):
         return (self._small(number)["labels"] for number in range(len(self.shards)))
 
 
-def _read_runs(file: Path, offset: int, width: int, runs: list[tuple[int, int]], into: Tensor) -> None:
-    """Read runs of rows (first, count), each of `width` bytes, one after the other into a tensor."""
-    buffer = into.view(torch.uint8).reshape(-1).numpy().data
-    done = 0
+def _read_runs(file: Path, offset: int, width: int, runs: list[tuple[int, int]]) -> bytearray:
+    """Runs of rows (first, count), each of `width` bytes, one after the other."""
+    content = bytearray(width * sum(count for _, count in runs))
+    view, done = memoryview(content), 0
     try:
         with open(file, "rb", buffering=0) as stream:
             for row, count in runs:
                 stream.seek(offset + row * width)
-                if stream.readinto(buffer[done : done + count * width]) != count * width:
+                if stream.readinto(view[done : done + count * width]) != count * width:
                     raise OSError("it ends too early")
                 done += count * width
     except OSError as error:
         raise GuidanceError(f"The shard '{file.name}' can no longer be read ({error}).") from error
+    return content
 
 
 def held_out(groups: Tensor, fraction: float, seed: int) -> Tensor:

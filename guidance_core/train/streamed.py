@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 from itertools import islice
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ..data.streaming import Stream
+from ..distributed import Process
 from ..errors import GuidanceError
 from ..frozen import frozen
 from .data import Examples, NoisyData, Subset
@@ -25,7 +27,10 @@ class StreamedTargets:
     info: dict[str, str]
 
     def __getitem__(self, indices: Tensor) -> Tensor:
-        return self.stream.head.targets(self.stream.labels_of(indices), self.info)
+        return self.of(self.stream.labels_of(indices))
+
+    def of(self, labels: Tensor) -> Tensor:
+        return self.stream.head.targets(labels, self.info)
 
 
 @frozen(eq=False)
@@ -33,6 +38,7 @@ class Streamed:
     """The examples of a stream to learn from (see Subset). balance: whether rare labels weigh more."""
 
     stream: Stream
+    targets: StreamedTargets
     hold_out: float
     seed: int
     balance: bool
@@ -49,7 +55,7 @@ class Streamed:
         numbers = map(Tensor.tolist, batches)  # a thread would send tensors, beside which OpenMP's threads sleep
         workers = self.stream.workers
         loader = DataLoader(
-            _Reading(self, data, whole),
+            _Reading(self, data.process, whole),
             batch_size=None,
             sampler=numbers,
             num_workers=workers,
@@ -60,7 +66,7 @@ class Streamed:
             for found in loader:
                 if isinstance(found, GuidanceError):
                     raise found
-                yield found
+                yield found.examples()
         except RuntimeError as error:
             if "DataLoader worker" not in str(error):
                 raise
@@ -76,22 +82,38 @@ class Streamed:
 
 
 @frozen(eq=False)
+class _Read:
+    """Examples as a process hands them over: arrays for the small ones, since a tensor costs it a file to share."""
+
+    count: int
+    x0: Tensor
+    y: np.ndarray
+    weights: np.ndarray | None
+
+    def examples(self) -> Examples:
+        weights = None if self.weights is None else torch.from_numpy(self.weights)
+        return Examples(self.count, self.x0, torch.from_numpy(self.y), weights)
+
+
+@frozen(eq=False)
 class _Reading(Dataset):
     """Reads a batch, in whatever process; what is refused comes back as a value, and not as a traceback."""
 
     training: Streamed
-    data: NoisyData
+    process: Process
     whole: bool
 
-    def __getitem__(self, numbers: list[int]) -> Examples | GuidanceError:
+    def __getitem__(self, numbers: list[int]) -> _Read | GuidanceError:
         indices = torch.tensor(numbers)
         try:
-            examples = self.data.read(indices, self.whole)
-            part = indices[self.data.process.part_of(len(indices))]
-            weights = self.training.weights(self.training.stream.labels_of(part))
+            part = indices[self.process.part_of(len(indices))]
+            labels = self.training.stream.labels_of(part)
+            x0 = self.training.stream.load(indices if self.whole else part)
         except GuidanceError as error:
             return GuidanceError(str(error))
-        return Examples(examples.count, examples.x0, examples.y, weights)
+        weights = self.training.weights(labels)
+        y = self.training.targets.of(labels).numpy()
+        return _Read(len(indices), x0, y, None if weights is None else weights.numpy())
 
 
 def streamed(stream: Stream, settings: TrainSettings) -> tuple[Streamed, Subset, StreamedTargets]:
@@ -99,7 +121,7 @@ def streamed(stream: Stream, settings: TrainSettings) -> tuple[Streamed, Subset,
     labels, seed = stream.sample_labels(), int(settings.seed)
     _check(stream, labels, settings)
     y = StreamedTargets(stream, stream.head.statistics(labels))
-    training = Streamed(stream, settings.hold_out, seed, settings.balance)
+    training = Streamed(stream, y, settings.hold_out, seed, settings.balance)
     held = stream.held_out(settings.hold_out, seed, VALIDATING) if settings.hold_out else torch.arange(0)
     if settings.hold_out and not len(held):
         raise GuidanceError(

@@ -181,10 +181,11 @@ def test_parts_of_a_batch_are_its_sum(folder):
 def test_processes_share_every_batch(folder):
     """The parts of two processes are the batch of one, augmented or not."""
     stream = ShardStream.open(folder, buffer=25)
-    learned = Streamed(stream, 0.3, 0, True)
+    targets = StreamedTargets(stream, {})
+    learned = Streamed(stream, targets, 0.3, 0, True)
 
     def fed(process, whole):
-        data = NoisyData(stream, StreamedTargets(stream, {}), (-5.0, 5.0), torch.device("cpu"), process)
+        data = NoisyData(stream, targets, (-5.0, 5.0), torch.device("cpu"), process)
         return list(itertools.islice(learned.feed(data, 7, torch.Generator(), 2, whole), 3))
 
     for one, first, second in zip(fed(Process(), False), *(fed(Process(r, 2), False) for r in (0, 1)), strict=True):
@@ -197,11 +198,11 @@ def test_processes_share_every_batch(folder):
 
 def test_classes_weigh_the_same_and_nothing_held_out_is_learned(folder):
     stream = ShardStream.open(folder)
-    learned = Streamed(stream, 0.3, 0, True)
+    learned = Streamed(stream, StreamedTargets(stream, {}), 0.3, 0, True)
     labels = stream.labels_of(torch.arange(20))
     weights = learned.weights(labels)
     assert weights.unique().tolist() == pytest.approx([60 / (2 * 38), 60 / (2 * 22)])
-    assert Streamed(stream, 0.3, 0, False).weights(labels) is None
+    assert Streamed(stream, learned.targets, 0.3, 0, False).weights(labels) is None
     kept = set(torch.cat(list(itertools.islice(stream.order(4, 0, 0.3).batches(), 40))).tolist())
     held = set(stream.held_out(0.3, 0, 1000).tolist())
     assert kept | held == set(range(60)) and not kept & held and 9 <= len(held) <= 27
