@@ -81,27 +81,26 @@ def _sd15(width: int, side: int, rounds: int) -> Iterator[Row]:
     noise = torch.randn(1, 4, side, side, generator=torch.Generator().manual_seed(0))
     sigmas = host.karras(model, 4)
 
-    def run(of):
-        return lambda: host.sampled(of, positive, negative, noise, sigmas)
+    def run(of, cfg=SCALE):
+        return lambda: host.sampled(of, positive, negative, noise, sigmas, cfg)
 
-    window = host.combined(model, SCALE, schedule=INTERVAL)
+    window, full = (host.combined(model, SCALE, **plan) for plan in ({"schedule": INTERVAL}, {}))
+    core = run(model, cfg=1.0), run(model)
     name = f"SD1.5-sized UNet ({width} channels), {side}x{side}, 4 karras steps, interval (0.28, 5.42]"
-    yield from _saved(name, model, run(window), run(host.combined(model, SCALE)), (), rounds, 1)
+    yield from _saved(name, model, run(window), run(full), core, rounds, 1)
 
 
 def _saved(name, model, ours, full, core, rounds, batch) -> Iterator[Row]:
-    """ours: the planned run. full: guided at every step. core: none, or its run of one pass a step and that of two."""
+    """ours: the planned run. full: guided at every step. core: its run of one pass a step, and that of two."""
     mine, all_passes = (host.passes_of(model, run, batch) for run in (ours, full))  # and warm up
-    a, b, *others = interleaved(ours, full, *core, rounds=rounds, warm_up=False)
+    a, b, one, two = interleaved(ours, full, *core, rounds=rounds, warm_up=False)
     share = mine / all_passes
     made = f"{mine:.4g} of {all_passes:g} passes ({share:.3f}), {ratio(a, b).median:.3f} of the time; {rounds} rounds"
     yield Row(f"{name}: time / passes", ratio([x / share for x in a], b), "", PASSES, made, (ours, full))
-    if core:
-        one, two = others
-        guided = 2 * share - 1  # share of the steps, the others being of one pass
-        steps = [(1 - guided) * x + guided * y for x, y in zip(one, two, strict=True)]
-        made = f"a step of two passes takes {ratio(two, one).median:.3f} times one of one pass"
-        yield Row(f"{name}: time / its steps in core", ratio(a, steps), detail=made)
+    guided = 2 * share - 1  # share of the steps, the others being of one pass
+    steps = [(1 - guided) * x + guided * y for x, y in zip(one, two, strict=True)]
+    made = f"a step of two passes takes {ratio(two, one).median:.3f} times one of one pass"
+    yield Row(f"{name}: time / its steps in core", ratio(a, steps), detail=made)
 
 
 def _overridden(model, sigmas, guided):
