@@ -37,11 +37,14 @@ class StreamedTargets:
 class Streamed:
     """The examples of a stream to learn from (see Subset). balance: whether rare labels weigh more."""
 
-    stream: Stream
     targets: StreamedTargets
     hold_out: float
     seed: int
     balance: bool
+
+    @property
+    def stream(self) -> Stream:
+        return self.targets.stream
 
     def __len__(self) -> int:
         """About: which examples are held out is known when they are read."""
@@ -121,7 +124,7 @@ def streamed(stream: Stream, settings: TrainSettings) -> tuple[Streamed, Subset,
     labels, seed = stream.sample_labels(), int(settings.seed)
     _check(stream, labels, settings)
     y = StreamedTargets(stream, stream.head.statistics(labels))
-    training = Streamed(stream, y, settings.hold_out, seed, settings.balance)
+    training = Streamed(y, settings.hold_out, seed, settings.balance)
     held = stream.held_out(settings.hold_out, seed, VALIDATING) if settings.hold_out else torch.arange(0)
     if settings.hold_out and not len(held):
         raise GuidanceError(

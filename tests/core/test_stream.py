@@ -182,7 +182,7 @@ def test_processes_share_every_batch(folder):
     """The parts of two processes are the batch of one, augmented or not."""
     stream = ShardStream.open(folder, buffer=25)
     targets = StreamedTargets(stream, {})
-    learned = Streamed(stream, targets, 0.3, 0, True)
+    learned = Streamed(targets, 0.3, 0, True)
 
     def fed(process, whole):
         data = NoisyData(stream, targets, (-5.0, 5.0), torch.device("cpu"), process)
@@ -198,11 +198,11 @@ def test_processes_share_every_batch(folder):
 
 def test_classes_weigh_the_same_and_nothing_held_out_is_learned(folder):
     stream = ShardStream.open(folder)
-    learned = Streamed(stream, StreamedTargets(stream, {}), 0.3, 0, True)
+    learned = Streamed(StreamedTargets(stream, {}), 0.3, 0, True)
     labels = stream.labels_of(torch.arange(20))
     weights = learned.weights(labels)
     assert weights.unique().tolist() == pytest.approx([60 / (2 * 38), 60 / (2 * 22)])
-    assert Streamed(stream, learned.targets, 0.3, 0, False).weights(labels) is None
+    assert Streamed(learned.targets, 0.3, 0, False).weights(labels) is None
     kept = set(torch.cat(list(itertools.islice(stream.order(4, 0, 0.3).batches(), 40))).tolist())
     held = set(stream.held_out(0.3, 0, 1000).tolist())
     assert kept | held == set(range(60)) and not kept & held and 9 <= len(held) <= 27

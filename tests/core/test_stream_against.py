@@ -64,7 +64,7 @@ def test_numbers_lead_to_latents_and_labels_of_both(joined, examples):
 
 
 def test_all_classes_weigh_the_same_in_what_batches_bring(joined):
-    learned = Streamed(joined, StreamedTargets(joined, {}), 0.0, 0, True)
+    learned = Streamed(StreamedTargets(joined, {}), 0.0, 0, True)
     brought = joined.labels_of(torch.cat(list(itertools.islice(joined.order(9, 0).batches(), 40))))
     weighed = torch.zeros(3).index_add_(0, brought, learned.weights(brought))
     torch.testing.assert_close(weighed / weighed.mean(), torch.ones(3), rtol=0.02, atol=0)
