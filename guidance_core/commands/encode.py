@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
         records.agree(encoding.plan, write=process.rank == 0)
         launch = process.agreed(records.launch)
         to_do = process.agreed(encoding.to_do)
-        line.say(f"{samples.tally.count} pictures of {_some(labelling.names)}, in {samples.units} parts.")
+        line.say(f"{samples.tally.count} pictures of {_some(labelling.names)}; parts: {samples.units}.")
         try:
             line.run(encoding.run(to_do, process, launch), "part {done} of {count}")
         except GuidanceError as error:
@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
         process.barrier()
         if process.rank == 0:
             used, skipped = encoding.finish()
-            line.say(f"Wrote '{arguments.out}': {used} latents; {skipped} pictures are not used{_why(skipped)}.")
+            line.say(f"Wrote '{arguments.out}': {used} latents; pictures not used: {skipped}{_why(skipped)}.")
     return 0
 
 
