@@ -37,9 +37,10 @@ def _entries(folder: Path, count: int, shard_images: int, steps: int) -> Iterato
         pipelines[name] = Pipeline(folder / "pictures.tar", folder / name, shard_images, steps, 64, examples)
     one = pipelines["one"]
     alone = [_timed(Launch(), command) for command in _commands(one)]
-    for name, runs in (("two", _two), ("killed", _killed)):
-        made = runs(pipelines[name])
-        words = "two processes" if name == "two" else "two processes, killed three times"
+    both = [_timed(Launch(processes=2), command) for command in _commands(pipelines["two"])]
+    at = _killed(pipelines["killed"], both[-1])
+    ran = {"two": ("two processes", _listed(both)), "killed": ("two processes, killed three times", f"killed {at}")}
+    for name, (words, made) in ran.items():
         there, here = one.content(), pipelines[name].content()
         differ = sum(there.get(file) != here.get(file) for file in {*there, *here})
         pictures = f"{count} pictures, {len(there)} files; {made}"
@@ -50,7 +51,7 @@ def _entries(folder: Path, count: int, shard_images: int, steps: int) -> Iterato
         value = furthest(one.judgement(), pipelines[name].judgement())
         judged = f"accuracy {', '.join(f'{accuracy:.3f}' for accuracy, _ in one.judgement())} by noise level"
         yield Row(f"{words}: largest difference of a judgement", Spread.of([value]), "", Target(high=1e-3), judged)
-    yield f"One process took {', '.join(f'{seconds:.0f} s' for seconds in alone)} for the three commands."
+    yield f"One process took {_listed(alone)}."
 
 
 def _commands(pipeline: Pipeline) -> Iterator[list[object]]:
@@ -64,23 +65,23 @@ def _timed(launch: Launch, command: list[object]) -> float:
     return perf_counter() - began
 
 
-def _two(pipeline: Pipeline) -> str:
-    took = [_timed(Launch(processes=2), command) for command in _commands(pipeline)]
+def _listed(took: list[float]) -> str:
     return f"{', '.join(f'{seconds:.0f} s' for seconds in took)} for the three commands"
 
 
-def _killed(pipeline: Pipeline) -> str:
+def _killed(pipeline: Pipeline, judging: float) -> str:
+    """When each command was killed. judging: seconds that the last one takes."""
     random, launch, at = Random(), Launch(processes=2), []
-    for command, moment in zip(_commands(pipeline), _moments(pipeline, random), strict=True):
+    for command, moment in zip(_commands(pipeline), _moments(pipeline, judging, random), strict=True):
         began = perf_counter()
         killed = launch.kill(moment, *command)
-        at.append(f"{perf_counter() - began:.0f} s" if killed else "too late")
+        at.append(f"after {perf_counter() - began:.0f} s" if killed else "too late")
         launch.run(*command)
-    return f"killed after {', '.join(at)}"
+    return ", ".join(at)
 
 
-def _moments(pipeline: Pipeline, random: Random) -> Iterator[Callable[[], bool]]:
-    parts, steps, seconds = random.uniform(0.1, 0.8), random.uniform(0.1, 0.9), random.uniform(3, 12)
+def _moments(pipeline: Pipeline, judging: float, random: Random) -> Iterator[Callable[[], bool]]:
+    parts, steps, seconds = random.uniform(0.1, 0.8), random.uniform(0.1, 0.9), random.uniform(0.4, 0.9) * judging
     units, pictures = pipeline.shards / "encoding", pipeline.shard_images
     wanted = parts * (len(pipeline.tar.read_bytes()) / 2048) / pictures  # a small picture and its label take 2 KiB
     yield lambda: len(list(units.glob("unit-*"))) >= wanted
