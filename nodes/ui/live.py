@@ -38,11 +38,14 @@ def term_now(part: TermPart, event: PartEvent | None) -> str:
     return f"{part.name}: scale {event.event.scale:.3g}"
 
 
-def at_the_end(first: PartEvent, last: PartEvent) -> str:
-    """How sure a classifier was of its target at the last step that it guided, and at the first; see believed."""
+def at_the_end(first: PartEvent, last: PartEvent, throughout: bool) -> str:
+    """How sure a classifier was of its target at the last step that it guided, and at the first; see believed.
+
+    throughout: whether those are the last and the first of the run.
+    """
     head = last.part.term.classifier.head
     before, now = (float(shown(each.event.log_prob, head).mean()) for each in (first, last))
-    words = head.at_the_end(now, None if first is last else before)
+    words = head.at_the_end(now, None if first is last else before, throughout)
     return f"In the guide's own eyes, {words}" if last.part.clean else words[0].upper() + words[1:]
 
 

@@ -65,12 +65,23 @@ def _term_lines(run: HostRun, term: TermRun) -> list[str]:
     if term.last is None:
         return ["Classifier not run: its strength was 0 at every step."]
     gradients = "1 gradient" if term.additions == 1 else f"{term.additions} gradients"
-    lines = [f"{at_the_end(term.first, term.last)} ({gradients})."]
+    lines = [f"{at_the_end(term.first, term.last, _throughout(run, term))} ({gradients})."]
     if term.part.clean:
         lines.extend(_clean_lines(run))
     if term.last.event.passes > 1:
         lines.append(f"Memory did not hold the whole batch: each gradient took {term.last.event.passes} passes.")
     return [*lines, *filter(None, [term.part.note])]
+
+
+def _throughout(run: HostRun, term: TermRun) -> bool:
+    """Whether a term acted at the first call of a run and at the last."""
+    acted: list[bool] = []
+    for event in run.report.events:
+        if isinstance(event, CfgEvent):
+            acted.append(False)
+        elif event.part is term.part:
+            acted[-1] = True
+    return acted[0] and acted[-1]
 
 
 def _term_details(run: HostRun, term: TermRun) -> list[str]:

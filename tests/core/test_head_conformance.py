@@ -46,7 +46,7 @@ def test_it_is_known_by_its_name(head):
 
 
 def test_it_says_what_its_labels_and_figures_are(head):
-    assert head.title and head.accuracy_name and head.shown_title
+    assert head.title and head.accuracy_name and head.shown_name and head.shown_title
     assert head.scale_meaning.endswith(".") and head.scale_meaning[0].isupper() | head.scale_meaning[0].isdigit()
     assert head.titled(1).startswith("1 ") and head.titled(7).startswith("7 ") and head.titled(7) != head.titled(1)
 

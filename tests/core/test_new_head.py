@@ -36,6 +36,7 @@ class Votes(Head):
     exclusive = True
     has_prior = True
     scale_meaning = "1 is exact Bayes for a picture that all agree on."
+    shown_name = "share of the votes"
     shown_title = "share of the votes, %"
 
     def check(self, labels, names, fewest):
@@ -88,8 +89,11 @@ class Votes(Head):
     def max_entropy(self, classes):
         return math.log(classes)
 
+    def amount(self, shown):
+        return f"{shown:.0f} %"
+
     def in_words(self, shown):
-        return f"{shown:.0f} % of the votes"
+        return f"{self.amount(shown)} of the votes"
 '''
 BROKEN = {  # fault: (right, wrong, the conformance test that finds it)
     "over_the_batch": (
@@ -158,6 +162,7 @@ print(json.dumps({
     "inspected": list(described(loaded.card, read_header(file, "noisy classifier", None))),
     "reason": result.suggestion.reason,
     "told": loaded.head.in_words(loaded.head.shown(torch.tensor(0.25).log()).item()),
+    "told_at_the_end": loaded.head.at_the_end(25.0, 4.0),
 }))
 """
 
@@ -191,6 +196,7 @@ def test_it_is_trained_judged_kept_and_told_at_once(extended):
     assert said["loaded"].startswith("NoisyClassifier(3 labels by votes: 'red', 'round', 'old'; latent_encoder, ")
     assert said["trained"] > 0.9 and said["accuracy"] > 0.9 and said["steered"] > 0
     assert said["told"] == "25 % of the votes" and said["page"][2] == 3
+    assert said["told_at_the_end"] == "share of the votes at the end: 25 %, from 4 % at the start"
     assert any("3 (labels with votes): red, round, old" in line for line in said["inspected"])
     assert any("agreement" in line for line in said["inspected"])
     assert said["reason"].endswith("1 is exact Bayes for a picture that all agree on.")

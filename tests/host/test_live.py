@@ -76,6 +76,8 @@ def test_nodes_say_how_the_run_goes_and_at_the_end_what_they_did(server):
     )
     assert float(said[1]) == pytest.approx(calls[STEPS][1], rel=0.02, abs=0.06)
     assert float(said[2]) == pytest.approx(calls[1][1], rel=0.02, abs=0.06)
+    of_half = rf"at the last guided step: [\d.]+ %, from [\d.]+ % at the first \({STEPS // 2} gradients\)\."
+    assert re.match(f"Target's probability {of_half}", result.texts[second.node][-1])
     assert result.texts[model.node][-1].endswith(f"; {STEPS * 3 // 2} of {STEPS * 2} passes, 25 % saved.")
 
 

@@ -45,7 +45,8 @@ class Head(ABC):
     has_probabilities: whether it can be calibrated. smooths: whether labels can be smoothed. exclusive: whether a
     sample has exactly one of the labels, so that away from the only one has no meaning. has_prior: whether a prior over
     the labels is a shift of the logits, as of a softmax. scale_meaning: what a guidance scale says, as a sentence.
-    shown_title, shown_range: of a plot of `shown`. problem_type: its name in the configurations of transformers.
+    shown_name: what `shown` gives. shown_title, shown_range: of a plot of it. problem_type: its name in the
+    configurations of transformers.
     """
 
     name: ClassVar[str]
@@ -59,6 +60,7 @@ class Head(ABC):
     exclusive: ClassVar[bool] = False
     has_prior: ClassVar[bool] = False
     scale_meaning: ClassVar[str] = "1 is exact Bayes, more is clearer and less varied."
+    shown_name: ClassVar[str] = "target's probability"
     shown_title: ClassVar[str] = "probability of the target, % (classifier's view)"
     shown_range: ClassVar[tuple[float | None, float | None]] = (0.0, 100.0)
     problem_type: ClassVar[str | None] = None
@@ -162,14 +164,22 @@ class Head(ABC):
         """The log_prob of a target of weight 1 as people read it: its probability in percent."""
         return 100 * log_prob.exp()
 
-    def in_words(self, shown: float) -> str:
-        """One such number, in words."""
-        return f"target {shown:.1f} %"
+    def amount(self, shown: float) -> str:
+        """One such number, as it is written."""
+        return f"{shown:.1f} %"
 
-    def at_the_end(self, shown: float, before: float | None = None) -> str:
-        """That of the last step, in words. before: of the first one, where there are several."""
-        words = f"target's probability at the end: {shown:.1f} %"
-        return words if before is None else f"{words}, from {before:.1f} % at the start"
+    def in_words(self, shown: float) -> str:
+        """One such number, in few words."""
+        return f"target {self.amount(shown)}"
+
+    def at_the_end(self, shown: float, before: float | None = None, throughout: bool = True) -> str:
+        """That of the last step that was guided, in words. before: of the first such step, where there are several.
+
+        throughout: whether the first and the last step of the run were guided.
+        """
+        end, start = ("at the end", "at the start") if throughout else ("at the last guided step", "at the first")
+        words = f"{self.shown_name} {end}: {self.amount(shown)}"
+        return words if before is None else f"{words}, from {self.amount(before)} {start}"
 
 
 def at_labels(logits: Tensor, labels: Tensor) -> Tensor:

@@ -30,6 +30,7 @@ class Regression(Head):
     has_probabilities = False
     smooths = False
     scale_meaning = "It says how many standard deviations the score is moved, where nothing holds against it."
+    shown_name = "score"
     shown_title = "score of the target"
     shown_range = (None, None)
     problem_type = "regression"
@@ -109,12 +110,11 @@ class Regression(Head):
     def shown(self, log_prob):
         return log_prob
 
-    def in_words(self, shown):
-        return f"score {shown:.3g}"
+    def amount(self, shown):
+        return f"{shown:.3g}"
 
-    def at_the_end(self, shown, before=None):
-        words = f"score at the end: {shown:.3g}"
-        return words if before is None else f"{words}, from {before:.3g} at the start"
+    def in_words(self, shown):
+        return f"score {self.amount(shown)}"
 
 
 def _mean_and_std(info: dict[str, str]) -> tuple[Tensor, Tensor]:
