@@ -99,6 +99,7 @@ def _train(recipe: Recipe, checkpoint: Checkpoint, saved: Saved | None) -> Train
     batch, steps = int(settings.batch), int(settings.steps)
     with learning():
         state = _begin_or_restore(recipe, checkpoint, saved)
+    average, weights = list(state.average.parameters()), list(state.network.parameters())
     feed = recipe.training.feed(data, batch, state.generator, state.step, recipe.augment is not None)
     if state.done(settings):
         yield _report(recipe, state, checkpoint)
@@ -112,7 +113,7 @@ def _train(recipe: Recipe, checkpoint: Checkpoint, saved: Saved | None) -> Train
             figures = torch.zeros(2, dtype=summing(x.device), device=x.device)  # sums of the batch: loss, accuracy
             losses = _losses(recipe, state, x, log_snr, y, examples.weights, figures)
             optimizer_step(state.optimizer, losses, rate, state.scaler, process)
-            update_ema(state.average.parameters(), state.network.parameters(), settings.ema, state.step)
+            update_ema(average, weights, settings.ema, state.step)
             figures = process.all_reduce(figures)
             state.loss, state.accuracy = (figures / batch).tolist()
             _check_finite(state, settings)
