@@ -30,6 +30,7 @@ class StreamedTargets:
         return self.of(self.stream.labels_of(indices))
 
     def of(self, labels: Tensor) -> Tensor:
+        """The same, of labels that were read already."""
         return self.stream.head.targets(labels, self.info)
 
 
